@@ -1,0 +1,106 @@
+// Package talk declares what the talk tier answers, in types that the API and
+// the actors share. Errors are *refusal.Refusal values where the client is to
+// know the reason.
+package talk
+
+import (
+	"time"
+
+	"github.com/tegami-im/tegami/actors/record"
+	"github.com/tegami-im/tegami/actors/refusal"
+)
+
+// Body is a message body in the clear. Exactly one of Text and Data is meant:
+// Data when MimeType is set.
+type Body struct {
+	Text     string
+	MimeType string
+	Data     []byte
+}
+
+// Send asks for one message to be delivered.
+type Send struct {
+	From, FromDevice, To string
+	ClientMessageID      string
+	Body                 Body
+	// Answer is called exactly once, from any goroutine, and must not block.
+	Answer func(Sent, error)
+}
+
+// Sent is the answer to a Send.
+type Sent struct {
+	// MessageID is a UUIDv7.
+	MessageID [16]byte
+	// Time is the log time of the message, in milliseconds since 1970.
+	Time int64
+}
+
+// Session names one signed-in device. A device that signs in again gets a
+// higher epoch, and what was issued for a lower one is void.
+type Session struct {
+	User, Device string
+	Epoch        uint64
+}
+
+// Device is one device in a user's list.
+type Device struct {
+	ID                   string
+	Epoch                uint64
+	CreateTime, SeenTime time.Time
+}
+
+// Account is what is known of a user before a password was checked.
+type Account struct {
+	DisplayName string
+	// PasswordHash is a PHC string; empty when the user has no password.
+	PasswordHash string
+}
+
+// Reason says why a poll was answered.
+type Reason uint8
+
+// The reasons, as in tegami.v1.FetchOpsResponse.
+const (
+	Operations Reason = 1
+	Timeout    Reason = 2
+	Superseded Reason = 3
+	Draining   Reason = 4
+)
+
+// Poll asks for the operations after a cursor.
+type Poll struct {
+	Session Session
+	After   int64
+	Limit   int
+	// Timeout is how long to hold when there is nothing; 0 answers at once.
+	Timeout time.Duration
+	// Answer is called exactly once, from any goroutine, and must not block;
+	// not at all after the poll was cancelled.
+	Answer func(Page, *refusal.Refusal)
+}
+
+// Page answers a poll. Bodies are still sealed: whoever encodes the page opens
+// them, so that no actor spends its time on that. Operations are shared and
+// never changed.
+type Page struct {
+	Operations []*record.Operation
+	Revision   int64
+	HasMore    bool
+	Reason     Reason
+}
+
+// Head tells the limits of a mailbox.
+type Head struct {
+	Revision, First int64
+}
+
+// History is a page of one conversation, newest first, bodies still sealed.
+type History struct {
+	Operations []*record.Operation
+	HasMore    bool
+}
+
+// NewAccount asks for a user to be created.
+type NewAccount struct {
+	User, DisplayName, PasswordHash string
+}

@@ -1,0 +1,47 @@
+package server
+
+import (
+	"context"
+
+	"github.com/tegami-im/tegami/actors/record"
+	"github.com/tegami-im/tegami/actors/talk"
+)
+
+// Talk is the talk tier as the API needs it. All methods are safe for
+// concurrent use. Those with a context may block until it ends; their errors
+// are *refusal.Refusal where the client is to know the reason.
+type Talk interface {
+	// Send never blocks beyond a look-up of two keys; it answers later.
+	Send(ctx context.Context, send talk.Send)
+	// Poll never blocks; it answers later. The function that it returns
+	// cancels the poll and may be called at any time, any number of times.
+	Poll(poll talk.Poll) (cancel func())
+	// CreateAccounts creates users; taken tells for each whether it existed.
+	CreateAccounts(ctx context.Context, accounts []talk.NewAccount) (taken []bool, err error)
+	// Account returns what is known of a user. Refused with UnknownRecipient.
+	Account(ctx context.Context, user string) (talk.Account, error)
+	// SignIn gives a device a session and returns it.
+	SignIn(ctx context.Context, user, device string, refreshHash [32]byte) (talk.Session, error)
+	// Refresh rotates the refresh token of a session.
+	Refresh(ctx context.Context, session talk.Session, presented, next [32]byte) error
+	// SignOut ends a session; Epoch 0 ends whichever the device has.
+	SignOut(ctx context.Context, session talk.Session) error
+	// CheckSession reports whether a session is live. Refused with
+	// UnknownDevice.
+	CheckSession(ctx context.Context, session talk.Session) error
+	// Devices lists a user's devices, newest first.
+	Devices(ctx context.Context, user string) ([]talk.Device, error)
+	// Head returns the limits of a mailbox.
+	Head(ctx context.Context, user string) (talk.Head, error)
+	// Messages pages back through a conversation. before 0 starts at the
+	// newest.
+	Messages(ctx context.Context, user, peer string, before int64, limit int) (talk.History, error)
+	// Open opens the bodies of a user's operations. A body whose key is gone
+	// comes back empty.
+	Open(ctx context.Context, user string, operations []*record.Operation) ([]talk.Body, error)
+	// OnSessionEnded has a function called, without delay on this node, for
+	// each session that ends. It must not block.
+	OnSessionEnded(func(talk.Session))
+	// Ready reports whether all shards are open.
+	Ready() bool
+}

@@ -1,0 +1,79 @@
+// Package sealing seals message bodies with the key of the mailbox that they
+// lie in, and makes the keyed hashes that take a body's place where it must
+// not be read.
+//
+// A sealed body is a random 12-byte nonce followed by AES-256-GCM ciphertext
+// (NIST SP 800-38D) that is bound to its mailbox and message id. Keyed hashes
+// are HMAC-SHA-256 (RFC 2104), truncated.
+package sealing
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+
+	"github.com/tegami-im/tegami/persistence"
+)
+
+// ErrOpen: the sealed body was made with another key, for another mailbox or
+// message, or was damaged.
+var ErrOpen = errors.New("sealed body does not open")
+
+const nonceSize = 12
+
+// Seal seals a body for the mailbox and the message that it belongs to.
+func Seal(key persistence.Key, mailbox string, messageID, body []byte) []byte {
+	sealed := make([]byte, nonceSize, nonceSize+len(body)+16)
+	_, _ = rand.Read(sealed) // crypto/rand never fails: it ends the program instead
+	return aead(key).Seal(sealed, sealed[:nonceSize], body, binding(mailbox, messageID))
+}
+
+// Open returns the body that Seal sealed. Error: ErrOpen.
+func Open(key persistence.Key, mailbox string, messageID, sealed []byte) ([]byte, error) {
+	if len(sealed) < nonceSize {
+		return nil, ErrOpen
+	}
+	body, err := aead(key).Open(nil, sealed[:nonceSize], sealed[nonceSize:], binding(mailbox, messageID))
+	if err != nil {
+		return nil, ErrOpen
+	}
+	return body, nil
+}
+
+// Hash writes the keyed hash of parts into sum, as much as fits (at most 32
+// bytes). Purposes keep hashes of the same parts apart.
+func Hash(sum []byte, key persistence.Key, purpose string, parts ...[]byte) {
+	mac := hmac.New(sha256.New, key[:])
+	var length [4]byte
+	write := func(part []byte) {
+		binary.BigEndian.PutUint32(length[:], uint32(len(part)))
+		mac.Write(length[:])
+		mac.Write(part)
+	}
+	write([]byte(purpose))
+	for _, part := range parts {
+		write(part)
+	}
+	var full [sha256.Size]byte
+	copy(sum, mac.Sum(full[:0]))
+}
+
+func aead(key persistence.Key) cipher.AEAD {
+	block, err := aes.NewCipher(key[:])
+	if err != nil {
+		panic(err) // a 32-byte key is always valid
+	}
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		panic(err) // AES has the right block size
+	}
+	return gcm
+}
+
+func binding(mailbox string, messageID []byte) []byte {
+	return append(append(make([]byte, 0, len(mailbox)+len(messageID)), messageID...), mailbox...)
+}
