@@ -20,6 +20,7 @@ package persistence
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 )
 
@@ -30,6 +31,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrFull: no space; what was asked for did not happen.
 	ErrFull = errors.New("no space left")
+	// ErrBusy: too much is queued; what was asked for did not happen.
+	ErrBusy = errors.New("too much is queued")
 	// ErrUnknownOutcome: the append may be in the journal, now or later.
 	ErrUnknownOutcome = errors.New("outcome unknown")
 	// ErrTruncated: the journal no longer holds the offset.
@@ -80,14 +83,50 @@ type Bounds struct {
 	Generation uint32
 }
 
+// Durability says what an append waits for before it reports success.
+type Durability uint8
+
+const (
+	// DurabilityFsync: the record survives a power cut.
+	DurabilityFsync Durability = iota
+	// DurabilityOS: the record survives the end of the process. A power cut
+	// loses what was appended since the last sync, about a second at most.
+	DurabilityOS
+)
+
+// String returns the setting's name: fsync or os.
+func (d Durability) String() string {
+	if d == DurabilityOS {
+		return "os"
+	}
+	return "fsync"
+}
+
+// MarshalText returns the setting's name.
+func (d Durability) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads a setting's name: fsync or os.
+func (d *Durability) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case "fsync":
+		*d = DurabilityFsync
+	case "os":
+		*d = DurabilityOS
+	default:
+		return fmt.Errorf("durability %q: must be fsync or os", text)
+	}
+	return nil
+}
+
 // Journal keeps one totally ordered, durable log for each shard. All methods
 // are safe for concurrent use.
 type Journal interface {
 	// Append adds records to the end of a shard's log, all or none, in order,
 	// and calls done exactly once, from any goroutine, when they are durable
 	// by the journal's durability setting or have failed. It never blocks. The
-	// slices belong to the journal until done is called. Errors: ErrFull,
-	// ErrClosed: it did not happen; ErrUnknownOutcome: it may have.
+	// slices belong to the journal until done is called. done must not block,
+	// may append again, and may run before Append returns. Errors: ErrFull,
+	// ErrBusy, ErrClosed: it did not happen; ErrUnknownOutcome: it may have.
 	Append(shard uint32, records [][]byte, done func(Appended, error))
 	// Read returns entries from offset on, in order, at least one if there is
 	// one, and no more than about maxBytes. At the end of the log it returns
@@ -97,8 +136,9 @@ type Journal interface {
 	Bounds(ctx context.Context, shard uint32) (Bounds, error)
 	// Tail calls notify, from any goroutine and without blocking on it for
 	// long, whenever the shard's log has grown, with the offset of the next
-	// append: a hint, several may be folded into one. The function that it
-	// returns stops it.
+	// append: a hint, several may be folded into one. Any number may tail one
+	// shard. The function that it returns stops it; a notify that runs at that
+	// moment may still end after it.
 	Tail(shard uint32, notify func(next int64)) (stop func())
 	// Sync returns when every record whose Append has reported success before
 	// the call survives a power cut. With durability fsync it has nothing to
@@ -132,7 +172,7 @@ type DedupEntry struct {
 	Revision int64
 	// Reason is the refusal.Reason that was answered; 0 for OK.
 	Reason uint8
-	// Offset is that of the record, to cut a load at the state's position.
+	// Position is that of the record, to cut a load at the state's position.
 	Position Position
 }
 
@@ -190,8 +230,8 @@ type Mailbox struct {
 	Position Position
 	State    []byte
 	Sources  []Source
-	// Dedup holds the entries of the last 24 to 48 hours, in any order, none
-	// above Position. It is empty and DedupComplete is false when there are
+	// Dedup holds the entries of the 24 to 48 hours before the newest, in any
+	// order, none above Position. It is empty and DedupComplete is false when there are
 	// more than were asked for: look-ups then go to Store.Dedup.
 	Dedup         []DedupEntry
 	DedupComplete bool
@@ -207,11 +247,15 @@ type Store interface {
 	// entries. Error: ErrNotFound.
 	Load(ctx context.Context, shard uint32, mailbox string, maxDedup int) (*Mailbox, error)
 	// Write stores a batch. Each mailbox's part is atomic; states only move
-	// forward, and a batch may be written again with the same content. It is
+	// forward, and a batch may be written again with the same content. A part
+	// that is not above the stored position changes nothing: its rows are there
+	// already. The slices belong to the caller again when Write returns. It is
 	// durable after Sync. Error: ErrFull.
 	Write(ctx context.Context, shard uint32, batch Batch) error
-	// Dedup looks one entry up, not older than notBefore (milliseconds since
-	// 1970).
+	// Dedup looks one entry up: the oldest of those not older than notBefore
+	// (milliseconds since 1970), whatever its position. An owner that is behind
+	// the store may be shown an entry from its own future: it compares
+	// Position.
 	Dedup(ctx context.Context, shard uint32, mailbox string, key [DedupKeySize]byte, notBefore int64) (DedupEntry, bool, error)
 	// Operations returns the rows with after < revision <= upTo in order, at
 	// most limit and, beyond the first, about maxBytes.
@@ -221,7 +265,8 @@ type Store interface {
 	Conversation(ctx context.Context, shard uint32, mailbox, peer string, before int64, limit, maxBytes int) ([]Row, error)
 	// Sync makes every earlier Write durable.
 	Sync(ctx context.Context) error
-	// Marks reads a shard's marks as of the last Sync.
+	// Marks reads a shard's marks as of the last Sync, which makes them safe to
+	// truncate by.
 	Marks(ctx context.Context, shard uint32) (Marks, error)
 	// Close releases the store.
 	Close() error
