@@ -1,0 +1,113 @@
+// Package config is the configuration of a Tegami server: one typed structure
+// and the layers that fill it.
+//
+// A key is a section and a name, such as "server.listen". Its value comes from
+// the last of these layers that sets it:
+//
+//  1. the default,
+//  2. the YAML file, where the section is a mapping: unknown keys are refused,
+//  3. the environment, as TEGAMI_SERVER_LISTEN,
+//  4. a flag of the command line.
+//
+// [Load] reads them all and checks the result, so that whoever holds a Loaded
+// holds a configuration that a server can start with. Each key is declared
+// once, as a field of [Config] with its default and its documentation in the
+// tags: the commented example file and docs/configuration.md come from there.
+package config
+
+import "time"
+
+// Config holds every setting of a server. The zero Config is not useful; start
+// from [Default] or [Load].
+type Config struct {
+	Server    Server    `yaml:"server" doc:"The listener that clients connect to."`
+	Admin     Admin     `yaml:"admin" doc:"The listener for operators: metrics, health, profiles, backups and the admin calls."`
+	TLS       TLS       `yaml:"tls" doc:"Encryption of the client listener. Both or neither are set."`
+	Data      Data      `yaml:"data" doc:"Where everything is kept."`
+	Journal   Journal   `yaml:"journal" doc:"What an acknowledged message has survived."`
+	Retention Retention `yaml:"retention" doc:"How long operations are kept. What is removed is gone for every device."`
+	Mailbox   Mailbox   `yaml:"mailbox" doc:"The actors that hold a user's state in memory."`
+	Auth      Auth      `yaml:"auth" doc:"Accounts, passwords and tokens."`
+	Limits    Limits    `yaml:"limits" doc:"What one user, device or request may take. Beyond it the answer is resource_exhausted."`
+	Log       Log       `yaml:"log" doc:"What the server writes to its standard error. Message bodies and tokens are never logged."`
+}
+
+// Server is the section of the client listener.
+type Server struct {
+	Listen         string        `yaml:"listen" default:"127.0.0.1:7400" doc:"Address and port. Port 0 takes a free one."`
+	AllowPlaintext bool          `yaml:"allow_plaintext" default:"false" doc:"Accept a listen address wider than loopback without TLS: for a server behind a proxy that ends TLS."`
+	DrainTimeout   time.Duration `yaml:"drain_timeout" default:"4s" doc:"On SIGTERM: how long requests in flight may take to finish. Held polls are answered at once."`
+}
+
+// Admin is the section of the admin listener.
+type Admin struct {
+	Listen         string `yaml:"listen" default:"127.0.0.1:7401" doc:"Address and port. Port 0 takes a free one."`
+	AllowPlaintext bool   `yaml:"allow_plaintext" default:"false" doc:"Accept a listen address wider than loopback. The admin listener has no TLS: keep it inside a private network."`
+}
+
+// TLS is the section of the client listener's certificate.
+type TLS struct {
+	Cert string `yaml:"cert" default:"" doc:"PEM file with the certificate chain. Empty: cleartext HTTP/2 (h2c) and HTTP/1.1."`
+	Key  string `yaml:"key" default:"" doc:"PEM file with the private key."`
+}
+
+// Data is the section of the data folder.
+type Data struct {
+	Dir    string `yaml:"dir" default:"./data" doc:"The data folder; one process at a time. Made when missing."`
+	Shards int    `yaml:"shards" default:"256" doc:"How many journals users are spread over, 1 to 4,096. Fixed when the data folder is made."`
+}
+
+// The durabilities of a journal.
+const (
+	DurabilityFsync = "fsync"
+	DurabilityOS    = "os"
+)
+
+// Journal is the section of durability.
+type Journal struct {
+	Durability string `yaml:"durability" default:"fsync" oneof:"fsync os" doc:"fsync: a message is acknowledged once the disk has it. os: once the operating system has it, so that a power cut may lose the last moments."`
+}
+
+// Retention is the section of what is kept.
+type Retention struct {
+	Age        time.Duration `yaml:"age" default:"0s" doc:"Remove operations older than this. 0 keeps them for ever."`
+	Operations int64         `yaml:"operations" default:"0" doc:"Keep at most this many operations in each mailbox. 0 keeps all."`
+}
+
+// Mailbox is the section of mailbox actors.
+type Mailbox struct {
+	PassivateAfter time.Duration `yaml:"passivate_after" default:"2m" doc:"A mailbox that nobody used for this long leaves memory. At least 1s."`
+	TailOperations int           `yaml:"tail_operations" default:"64" doc:"How many of its newest operations an active mailbox holds in memory, 1 to 10,000."`
+}
+
+// The registrations.
+const (
+	RegistrationLoopback = "loopback"
+	RegistrationOpen     = "open"
+	RegistrationClosed   = "closed"
+)
+
+// Auth is the section of accounts and tokens.
+type Auth struct {
+	Registration string        `yaml:"registration" default:"loopback" oneof:"loopback open closed" doc:"Who may call Register: clients on this machine, everybody, or nobody (accounts then come from the admin calls)."`
+	AccessToken  time.Duration `yaml:"access_token" default:"15m" doc:"How long an access token is good for, 10s to 24h."`
+	RefreshToken time.Duration `yaml:"refresh_token" default:"720h" doc:"How long a device stays signed in without being used. Longer than access_token."`
+}
+
+// Limits is the section of limits.
+type Limits struct {
+	SendRate     int           `yaml:"send_rate" default:"200" doc:"Sends a second for each user."`
+	SendBurst    int           `yaml:"send_burst" default:"1000" doc:"Sends that a user who was quiet may make at once."`
+	PollRate     int           `yaml:"poll_rate" default:"100" doc:"Polls a second for each device."`
+	PollTimeout  time.Duration `yaml:"poll_timeout" default:"2m" doc:"The longest time that a client may ask to have a poll held, at most 2m."`
+	AddressRate  int           `yaml:"address_rate" default:"10" doc:"Register, Login and Refresh calls a second for each client address. Loopback is never limited."`
+	AddressBurst int           `yaml:"address_burst" default:"50" doc:"Such calls that an address may make at once."`
+	RequestSize  Bytes         `yaml:"request_size" default:"192KiB" doc:"The largest request of a client, at least 128KiB."`
+	AdminSize    Bytes         `yaml:"admin_size" default:"4MiB" doc:"The largest request on the admin listener."`
+}
+
+// Log is the section of logs.
+type Log struct {
+	Level  string `yaml:"level" default:"info" oneof:"debug info warn error" doc:"The least level that is written."`
+	Format string `yaml:"format" default:"text" oneof:"text json" doc:"text for people, json for machines."`
+}

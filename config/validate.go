@@ -1,0 +1,103 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+)
+
+// Validate checks what no single value shows: ranges and what keys ask of each
+// other. Its error names each key at fault, one a line.
+func (c *Config) Validate() error {
+	var all []error
+	for _, problem := range c.problems() {
+		all = append(all, problem)
+	}
+	return errors.Join(all...)
+}
+
+// problem is what is wrong with one key.
+type problem struct{ key, text string }
+
+func (p problem) Error() string { return p.key + ": " + p.text }
+
+func (c *Config) problems() []problem {
+	var v validation
+	v.listener("server.listen", c.Server.Listen)
+	v.listener("admin.listen", c.Admin.Listen)
+	v.within("server.drain_timeout", c.Server.DrainTimeout, 0, 4*time.Second, "0s to 4s")
+	v.check((c.TLS.Cert == "") == (c.TLS.Key == ""), "tls.key", "tls.cert and tls.key are set together or not at all")
+	v.exposed("server", c.Server.Listen, c.Server.AllowPlaintext || c.TLS.Cert != "",
+		"set tls.cert and tls.key, or server.allow_plaintext: true behind a proxy that ends TLS")
+	v.exposed("admin", c.Admin.Listen, c.Admin.AllowPlaintext,
+		"set admin.allow_plaintext: true if the network is private")
+	v.check(c.Data.Dir != "", "data.dir", "must name a folder")
+	within(&v, "data.shards", c.Data.Shards, 1, 4096)
+	v.check(c.Retention.Age >= 0, "retention.age", "must not be negative")
+	v.check(c.Retention.Operations >= 0, "retention.operations", "must not be negative")
+	v.check(c.Mailbox.PassivateAfter >= time.Second, "mailbox.passivate_after", "must be at least 1s")
+	within(&v, "mailbox.tail_operations", c.Mailbox.TailOperations, 1, 10_000)
+	v.within("auth.access_token", c.Auth.AccessToken, 10*time.Second, 24*time.Hour, "10s to 24h")
+	v.check(c.Auth.RefreshToken > c.Auth.AccessToken, "auth.refresh_token", "must be longer than auth.access_token")
+	c.Limits.check(&v)
+	return v.problems
+}
+
+func (l *Limits) check(v *validation) {
+	const most = 1_000_000
+	within(v, "limits.send_rate", l.SendRate, 1, most)
+	within(v, "limits.send_burst", l.SendBurst, 1, most)
+	within(v, "limits.poll_rate", l.PollRate, 1, most)
+	v.within("limits.poll_timeout", l.PollTimeout, time.Second, 2*time.Minute, "1s to 2m")
+	within(v, "limits.address_rate", l.AddressRate, 1, most)
+	within(v, "limits.address_burst", l.AddressBurst, 1, most)
+	within(v, "limits.request_size", l.RequestSize, 128<<10, 16<<20)
+	within(v, "limits.admin_size", l.AdminSize, 128<<10, 64<<20)
+}
+
+type validation struct{ problems []problem }
+
+func (v *validation) check(ok bool, key, text string) {
+	if !ok {
+		v.problems = append(v.problems, problem{key, text})
+	}
+}
+
+func (v *validation) within(key string, d, low, high time.Duration, bounds string) {
+	v.check(d >= low && d <= high, key, "must be "+bounds)
+}
+
+func within[N int | int64 | Bytes](v *validation, key string, n, low, high N) {
+	v.check(n >= low && n <= high, key, fmt.Sprintf("must be %v to %v", low, high))
+}
+
+func (v *validation) listener(key, address string) {
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	v.check(err == nil, key, fmt.Sprintf("%q is not an address such as 127.0.0.1:7400", address))
+}
+
+// exposed refuses an address that other machines reach, unless allowed.
+func (v *validation) exposed(section, address string, allowed bool, remedy string) {
+	v.check(allowed || IsLoopback(address), section+".listen",
+		fmt.Sprintf("%s is reachable from other machines without TLS: %s", address, remedy))
+}
+
+// IsLoopback reports whether only this machine reaches a listen address. A
+// name other than localhost is not looked up and counts as reachable.
+func IsLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}
