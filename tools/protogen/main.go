@@ -4,17 +4,20 @@
 //
 // Usage, from the repository root:
 //
-//	go run -C tools ./protogen ..
+//	go run -C tools ./protogen ..          writes what is generated
+//	go run -C tools ./protogen -check ..   writes nothing, fails when something is stale
 package main
 
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/bufbuild/protocompile"
@@ -35,25 +38,81 @@ type set struct {
 }
 
 func main() {
-	if err := run(os.Args[1]); err != nil {
+	check := flag.Bool("check", false, "compare with the files that are there, write nothing")
+	flag.Parse()
+	if flag.NArg() != 1 {
+		fmt.Fprintln(os.Stderr, "usage: protogen [-check] REPOSITORY")
+		os.Exit(2)
+	}
+	if err := run(context.Background(), flag.Arg(0), *check); err != nil {
 		fmt.Fprintln(os.Stderr, "protogen:", err)
 		os.Exit(1)
 	}
 }
 
-func run(repository string) error {
+func run(ctx context.Context, repository string, check bool) error {
+	generated := map[string]string{}
 	for _, s := range []set{
 		{root: "api/proto", plugins: []string{"protoc-gen-go", "protoc-gen-connect-go"}},
 		{root: "actors/record", plugins: []string{"protoc-gen-go"}},
 	} {
-		if err := generate(repository, s); err != nil {
+		if err := generate(ctx, repository, s, generated); err != nil {
 			return fmt.Errorf("%s: %w", s.root, err)
+		}
+	}
+	if check {
+		return compare(repository, generated)
+	}
+	for name, content := range generated {
+		path := filepath.Join(repository, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func generate(repository string, s set) error {
+// compare fails with the names of the files that differ from what would be
+// written, or that nothing generates any more.
+func compare(repository string, generated map[string]string) error {
+	var stale []string
+	for name, content := range generated {
+		found, err := os.ReadFile(filepath.Join(repository, name))
+		if err != nil || string(found) != content {
+			stale = append(stale, name)
+		}
+	}
+	err := filepath.WalkDir(repository, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() && path != repository && strings.HasPrefix(entry.Name(), ".") {
+			return fs.SkipDir
+		}
+		if !strings.HasSuffix(path, ".pb.go") && !strings.HasSuffix(path, ".connect.go") {
+			return nil
+		}
+		name, err := filepath.Rel(repository, path)
+		if _, ok := generated[filepath.ToSlash(name)]; !ok {
+			stale = append(stale, name+" (nothing generates it)")
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if len(stale) > 0 {
+		slices.Sort(stale)
+		return fmt.Errorf("stale, run make generate: %s", strings.Join(stale, ", "))
+	}
+	return nil
+}
+
+// generate adds what the plugins make of a set to generated, by path.
+func generate(ctx context.Context, repository string, s set, generated map[string]string) error {
 	root := filepath.Join(repository, s.root)
 	var names []string
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
@@ -70,17 +129,17 @@ func generate(repository string, s set) error {
 		Resolver:       protocompile.WithStandardImports(&protocompile.SourceResolver{ImportPaths: []string{root}}),
 		SourceInfoMode: protocompile.SourceInfoStandard,
 	}
-	files, err := compiler.Compile(context.Background(), names...)
+	files, err := compiler.Compile(ctx, names...)
 	if err != nil {
 		return err
 	}
 	request := &pluginpb.CodeGeneratorRequest{
 		FileToGenerate: names,
-		Parameter:      proto.String("module=" + module),
+		Parameter:      new("module=" + module),
 		ProtoFile:      descriptors(files),
 	}
 	for _, plugin := range s.plugins {
-		if err := runPlugin(repository, plugin, request); err != nil {
+		if err := runPlugin(ctx, repository, plugin, request, generated); err != nil {
 			return fmt.Errorf("%s: %w", plugin, err)
 		}
 	}
@@ -109,12 +168,12 @@ func descriptors(files linker.Files) []*descriptorpb.FileDescriptorProto {
 	return list
 }
 
-func runPlugin(repository, plugin string, request *pluginpb.CodeGeneratorRequest) error {
+func runPlugin(ctx context.Context, repository, plugin string, request *pluginpb.CodeGeneratorRequest, generated map[string]string) error {
 	input, err := proto.Marshal(request)
 	if err != nil {
 		return err
 	}
-	command := exec.Command("go", "tool", plugin)
+	command := exec.CommandContext(ctx, "go", "tool", plugin)
 	command.Dir = filepath.Join(repository, "tools")
 	command.Stdin = bytes.NewReader(input)
 	command.Stderr = os.Stderr
@@ -130,13 +189,7 @@ func runPlugin(repository, plugin string, request *pluginpb.CodeGeneratorRequest
 		return fmt.Errorf("%s", response.GetError())
 	}
 	for _, file := range response.File {
-		path := filepath.Join(repository, file.GetName())
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return err
-		}
-		if err := os.WriteFile(path, []byte(file.GetContent()), 0o644); err != nil {
-			return err
-		}
+		generated[file.GetName()] = file.GetContent()
 	}
 	return nil
 }

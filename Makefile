@@ -1,0 +1,89 @@
+# Tegami. `make` lists what there is to do; each target says what it does.
+
+SHELL := bash
+.SHELLFLAGS := -e -u -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
+
+GO ?= go
+# Arguments for `make run`, as in: make run ARGS="--listen 127.0.0.1:7500"
+ARGS ?=
+# Suites for `make suite`, as in: make suite NAME="e2e crash"
+NAME ?= unit
+
+SUITES := $(GO) run -C tools ./suites -C ..
+
+# Go decides what has to be built again.
+.PHONY: bin/tegami
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-zA-Z_-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: bin/tegami ## Build the server and run it on 127.0.0.1:7400 with its data in ./data
+	@exec bin/tegami serve --data data $(ARGS)
+
+.PHONY: build
+build: bin/tegami ## Build bin/tegami: one static binary
+
+bin/tegami: | requirements
+	@CGO_ENABLED=0 $(GO) build -trimpath -o $@ ./cmd/tegami
+
+.PHONY: check
+check: requirements ## For the working day: build, vet, lint and unit tests, within 3 minutes once built
+	@$(SUITES) check
+
+.PHONY: test
+test: requirements-test ## Every test once, real processes included: at most 15 minutes from an empty cache
+	@$(SUITES) test
+
+.PHONY: suite
+suite: requirements-test ## Chosen suites only: make suite NAME="e2e crash"
+	@$(SUITES) $(NAME)
+
+.PHONY: unit lint e2e crash power hostile planted
+unit lint: requirements
+	@$(SUITES) $@
+e2e crash power hostile planted: requirements-test
+	@$(SUITES) $@
+
+.PHONY: fuzz
+FUZZTIME ?= 60s
+fuzz: requirements ## Each fuzz target for FUZZTIME (60s)
+	@$(SUITES) -fuzztime $(FUZZTIME) fuzz
+
+.PHONY: format
+format: requirements ## Format the sources as lint wants them
+	@$(GO) build -C tools/lint -o ../../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@bin/golangci-lint fmt ./...
+
+.PHONY: generate
+generate: requirements ## Write the generated code again
+	@$(GO) run -C tools ./protogen ..
+
+.PHONY: checkgenerate
+checkgenerate: requirements ## Fail when generated code is stale; writes nothing
+	@$(GO) run -C tools ./protogen -check ..
+
+.PHONY: corpus
+corpus: ## Fetch the real conversations that `tegami replay` plays, to ./corpus
+	@scripts/corpus.sh
+
+.PHONY: figures
+figures: bin/tegami ## Measure what docs/performance.md reports, three paired runs
+	@scripts/figures.sh
+
+.PHONY: clean
+clean: ## Remove what was built; ./data stays
+	@rm -rf bin coverage.out
+	@find . -name '*.test' -type f -not -path './.git/*' -delete
+
+# What the targets need beside Go. As root, and in CI, it is installed;
+# otherwise the one command to type is printed.
+.PHONY: requirements requirements-test
+requirements:
+	@scripts/requirements.sh build
+requirements-test:
+	@scripts/requirements.sh test

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestChooseKeepsTheOrderOfTheTable(t *testing.T) {
+	chosen, err := choose([]string{"crash", "build"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(chosen) != 2 || chosen[0].name != "build" || chosen[1].name != "crash" {
+		t.Errorf("chose %v", chosen)
+	}
+	if _, err := choose([]string{"chekc"}); err == nil {
+		t.Error("a suite that does not exist was accepted")
+	}
+	if _, err := choose(nil); err == nil {
+		t.Error("nothing was accepted as a choice")
+	}
+}
+
+// Every suite is part of make test, except the plain unit tests, which run
+// there with the race detector.
+func TestEverySuiteRunsInTest(t *testing.T) {
+	for _, s := range suites {
+		if s.in&inTest == 0 && s.name != "unit" {
+			t.Errorf("make test does not run %s", s.name)
+		}
+	}
+}
+
+func TestBlackBoxPackagesAreSuites(t *testing.T) {
+	for _, name := range blackBox {
+		if !slices.ContainsFunc(suites, func(s suite) bool { return s.name == name }) {
+			t.Errorf("test/%s is left out of the unit tests, but no suite runs it", name)
+		}
+		if !isBlackBox("github.com/tegami-im/tegami/test/" + name) {
+			t.Errorf("test/%s is not recognised", name)
+		}
+	}
+	if isBlackBox("github.com/tegami-im/tegami/test/checker") {
+		t.Error("test/checker needs no server")
+	}
+}
+
+func TestReportCounts(t *testing.T) {
+	c := newConsole("x")
+	defer c.close()
+	r := newReport(c)
+	err := r.read(strings.NewReader(`{"Action":"run","Package":"p","Test":"TestA"}
+{"Action":"output","Package":"p","Test":"TestA","Output":"    a_test.go:1: progress: half way\n"}
+{"Action":"pass","Package":"p","Test":"TestA","Elapsed":0.1}
+{"Action":"output","Package":"p","Test":"TestB","Output":"why\n"}
+{"Action":"fail","Package":"p","Test":"TestB"}
+{"Action":"skip","Package":"p","Test":"TestC"}
+not json
+{"Action":"fail","Package":"p","Elapsed":1}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (count{passed: 1, failed: 1, skipped: 1}); c.count != want {
+		t.Errorf("counted %+v, want %+v", c.count, want)
+	}
+	if len(r.output) != 0 {
+		t.Errorf("output kept after its test ended: %v", r.output)
+	}
+}
+
+func TestFuzzTargetsAreFound(t *testing.T) {
+	t.Chdir(t.TempDir())
+	source := "package p\n\nfunc FuzzDecode(f *testing.F) {}\n\nfunc TestX(t *testing.T) {}\n"
+	if err := os.MkdirAll(filepath.Join("a", "b"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join("a", "b", "x_test.go"), []byte(source), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	targets, err := fuzzTargets(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []fuzzTarget{{directory: "./a/b", name: "FuzzDecode"}}; !slices.Equal(targets, want) {
+		t.Errorf("found %v, want %v", targets, want)
+	}
+}
