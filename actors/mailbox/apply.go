@@ -1,0 +1,236 @@
+package mailbox
+
+import (
+	"bytes"
+	"fmt"
+	"runtime/debug"
+
+	"github.com/tegami-im/tegami/actors/record"
+	"github.com/tegami-im/tegami/actors/refusal"
+	"github.com/tegami-im/tegami/actors/talk"
+	"github.com/tegami-im/tegami/persistence"
+)
+
+// decision is what a record comes to, while none of it is done yet: what goes
+// wrong on the way leaves the state as it was.
+type decision struct {
+	core // as it will be
+	user string
+	in   Input
+
+	answer Answer
+	// remembered: the answer is kept under the record's dedup key.
+	remembered bool
+	operation  *record.Operation
+	row        persistence.Row // of the operation
+	followUp   *FollowUp
+	ended      []talk.Session
+	// taken is the source position of the follow-up, unless its mailbox is
+	// empty.
+	taken persistence.Source
+	// accountChanged: account, devices or next epoch are not those of
+	// accountPart.
+	accountChanged bool
+	accountPart    []byte
+	trimmed        bool
+	fault          string
+}
+
+// panicOn, unless nil, is called with each record that is decided. Tests plant
+// a panic with it.
+var panicOn func(*record.Record)
+
+// Apply changes the state by the next record of its mailbox and returns what
+// comes of it. It never panics.
+func (s *State) Apply(in Input) Outcome {
+	if !s.position.Less(in.Position) {
+		return Outcome{Skipped: true, Answer: s.recall(in)}
+	}
+	now := s.logTime(in.Time)
+	s.dedup.expire(windowStart(now))
+	d := s.decide(in, now)
+	return s.commit(&d)
+}
+
+// decide decides a record at the mailbox's log time now. What panics is
+// refused.
+func (s *State) decide(in Input, now int64) (d decision) {
+	d = s.undecided(in, now)
+	defer func() {
+		if cause := recover(); cause != nil {
+			remembered := d.remembered
+			d = s.undecided(in, now)
+			if s.skipsPanics() {
+				return
+			}
+			d.remembered = remembered
+			d.fail(fmt.Sprintf("%v\n%s", cause, debug.Stack()))
+		}
+	}()
+	if key, isCommand := commandKey(in.Record); isCommand {
+		if stale(in.Record, now) {
+			d.answer.Reason = refusal.Stale
+			return d
+		}
+		if answer, known := s.answered(in, key, now); known && !dedupOff {
+			d.answer = answer
+			return d
+		}
+		d.remembered = true
+	}
+	if panicOn != nil {
+		panicOn(in.Record)
+	}
+	d.run(s.sources)
+	d.encode()
+	return d
+}
+
+func (s *State) undecided(in Input, now int64) decision {
+	d := decision{core: s.core, user: s.user, in: in, accountPart: s.accountPart}
+	d.time = now
+	return d
+}
+
+// run does what the record asks for.
+func (d *decision) run(sources map[string]persistence.Position) {
+	r := d.in.Record
+	if d.account == nil {
+		if _, creates := r.GetKind().(*record.Record_CreateAccount); !creates {
+			d.refuse(reasonWithoutAccount(r))
+			return
+		}
+	}
+	if malformed(r) {
+		d.fail(fmt.Sprintf("malformed record: %T", r.GetKind()))
+		return
+	}
+	d.answer.Time = d.time
+	switch kind := r.GetKind().(type) {
+	case *record.Record_Send:
+		d.send(kind.Send)
+	case *record.Record_SentCopy:
+		d.sentCopy(kind.SentCopy, sources[kind.SentCopy.Source])
+	case *record.Record_CreateAccount:
+		d.createAccount(kind.CreateAccount)
+	case *record.Record_SignIn:
+		d.signIn(kind.SignIn)
+	case *record.Record_Refresh:
+		d.refresh(kind.Refresh)
+	case *record.Record_SignOut:
+		d.signOut(kind.SignOut)
+	case *record.Record_Trim:
+		d.trim(kind.Trim)
+	}
+}
+
+// refuse makes the record come to nothing but the refusal.
+func (d *decision) refuse(reason refusal.Reason) {
+	d.answer = Answer{Reason: reason, Time: d.time}
+}
+
+// fail refuses the record for a mistake that is the server's own.
+func (d *decision) fail(fault string) {
+	d.refuse(refusal.Internal)
+	d.fault = fault
+}
+
+// commit makes the state what was decided. A mailbox without an account is
+// left as it is, apart from the position: strangers cannot create one.
+func (s *State) commit(d *decision) Outcome {
+	s.position = d.in.Position
+	out := Outcome{
+		Answer:   d.answer,
+		FollowUp: d.followUp,
+		Ended:    d.ended,
+		Write:    persistence.MailboxWrite{Mailbox: s.user, Position: s.position},
+		Fault:    d.fault,
+	}
+	if d.account == nil {
+		return out
+	}
+	s.core, s.accountPart = d.core, d.accountPart
+	out.Write.State = s.encode()
+	if d.operation != nil {
+		out.Operations = []*record.Operation{d.operation}
+		out.Write.Rows = []persistence.Row{d.row}
+	}
+	if d.remembered {
+		entry := d.entry()
+		s.dedup.add(pack(&entry))
+		out.Write.Dedup = []persistence.DedupEntry{entry}
+	}
+	if d.taken.Mailbox != "" {
+		if s.sources == nil {
+			s.sources = make(map[string]persistence.Position)
+		}
+		s.sources[d.taken.Mailbox] = d.taken.Position
+		out.Write.Sources = []persistence.Source{d.taken}
+	}
+	if d.trimmed {
+		out.Write.First = s.first
+	}
+	return out
+}
+
+// entry returns the dedup entry that remembers the answer. The epoch of a
+// session takes the message id's place.
+func (d *decision) entry() persistence.DedupEntry {
+	entry := persistence.DedupEntry{
+		Key:       dedupKey(d.in.Record.DedupKey),
+		BodyHash:  [persistence.BodyHashSize]byte(d.in.Record.BodyHash),
+		MessageID: d.answer.MessageID,
+		Time:      d.time,
+		Revision:  d.answer.Revision,
+		Reason:    uint8(d.answer.Reason),
+		Position:  d.in.Position,
+	}
+	if epoch := d.answer.Session.Epoch; epoch != 0 {
+		entry.MessageID = epochID(epoch)
+	}
+	return entry
+}
+
+// answered returns the answer to an earlier command with the record's key.
+func (s *State) answered(in Input, key dedupKey, now int64) (Answer, bool) {
+	if entry, known := s.dedup.find(key); known {
+		return s.answerOf(&entry, in.Record), true
+	}
+	if e := in.Dedup; e != nil && e.Key == key && e.Time >= windowStart(now) && e.Position.Less(in.Position) {
+		entry := pack(e)
+		return s.answerOf(&entry, in.Record), true
+	}
+	return Answer{}, false
+}
+
+// recall returns the answer to a record that the state is past already: that
+// to an earlier command with its key, or its own.
+func (s *State) recall(in Input) Answer {
+	key, isCommand := commandKey(in.Record)
+	if !isCommand {
+		return Answer{}
+	}
+	if entry, known := s.dedup.find(key); known {
+		return s.answerOf(&entry, in.Record)
+	}
+	if in.Dedup != nil && in.Dedup.Key == key {
+		entry := pack(in.Dedup)
+		return s.answerOf(&entry, in.Record)
+	}
+	return Answer{Reason: refusal.OutcomeUnknown}
+}
+
+// answerOf returns the answer that an entry remembers, to a record with its
+// key.
+func (s *State) answerOf(entry *packed, r *record.Record) Answer {
+	if !bytes.Equal(entry.bodyHash(), r.GetBodyHash()) {
+		return Answer{Reason: refusal.DifferentBody}
+	}
+	answer := Answer{Reason: entry.reason(), Time: entry.time(), Revision: entry.revision()}
+	if device, about := sessionDevice(r); !about {
+		answer.MessageID = entry.messageID()
+	} else if answer.Reason == refusal.None {
+		answer.Session = talk.Session{User: s.user, Device: device, Epoch: epochOf(entry.messageID())}
+	}
+	return answer
+}

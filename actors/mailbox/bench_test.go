@@ -1,0 +1,39 @@
+package mailbox
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/tegami-im/tegami/persistence"
+)
+
+// BenchmarkApply measures a Send of 100 bytes, encoding included, to a user
+// with two devices, the dedup entries in memory at their limit.
+func BenchmarkApply(b *testing.B) {
+	s := New("bob")
+	offset := int64(0)
+	apply := func(in Input) {
+		in.Position = persistence.Position{Generation: 1, Offset: offset}
+		in.Time = 1_700_000_000_000 + offset
+		offset++
+		if out := s.Apply(in); out.Answer.Reason != 0 {
+			b.Fatal(out.Answer.Reason, out.Fault)
+		}
+	}
+	apply(Input{Record: createAccount("bob")})
+	for i := range 2 {
+		apply(Input{Record: signIn(fmt.Sprint("phone", i))})
+	}
+	for i := range MaxDedupInMemory {
+		apply(Input{Record: send("alice", fmt.Sprint("fill", i), 100)})
+	}
+	records := make([]Input, b.N)
+	for i := range records {
+		records[i].Record = send("alice", fmt.Sprint("m", i), 100)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for _, in := range records {
+		apply(in)
+	}
+}
