@@ -1,0 +1,86 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/tegami-im/tegami/persistence"
+)
+
+// keeper syncs the store and truncates the journal below the checkpoints that
+// it then reads back: never below one that is only in memory.
+type keeper struct {
+	node      *Node
+	cancel    context.CancelFunc
+	done      chan struct{}
+	truncated []persistence.Position // by shard: checkpoint when it was truncated
+	synced    []persistence.Position // by shard: checkpoint when the store was synced
+}
+
+func startKeeper(n *Node) *keeper {
+	ctx, cancel := context.WithCancel(context.Background())
+	k := &keeper{
+		node:      n,
+		cancel:    cancel,
+		done:      make(chan struct{}),
+		truncated: make([]persistence.Position, len(n.shards)),
+		synced:    make([]persistence.Position, len(n.shards)),
+	}
+	go func() {
+		defer close(k.done)
+		ticker := time.NewTicker(n.options.CheckpointInterval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+			if err := k.keep(ctx); err != nil && ctx.Err() == nil {
+				n.options.Logger.Warn("checkpoint failed; it is tried again", "error", err)
+			}
+		}
+	}()
+	return k
+}
+
+func (k *keeper) close() {
+	k.cancel()
+	<-k.done
+}
+
+// keep runs on the keeper's goroutine, and once more when it is drained.
+func (k *keeper) keep(ctx context.Context) error {
+	n := k.node
+	moved := false
+	for i, status := range n.statuses {
+		if checkpoint := status.Checkpoint(); k.synced[i].Less(checkpoint) {
+			k.synced[i] = checkpoint
+			moved = true
+		}
+	}
+	if !moved {
+		return nil
+	}
+	if err := n.options.Store.Sync(ctx); err != nil {
+		return err
+	}
+	var failed error
+	for i := range n.statuses {
+		if !k.truncated[i].Less(k.synced[i]) {
+			continue
+		}
+		id := uint32(i) //nolint:gosec // below cluster.MaxShards
+		marks, err := n.options.Store.Marks(ctx, id)
+		if err == nil && !marks.Checkpoint.IsZero() {
+			err = n.options.Journal.Truncate(ctx, id, marks.Checkpoint.Offset+1)
+		}
+		if err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		k.truncated[i] = k.synced[i]
+	}
+	return failed
+}

@@ -1,0 +1,326 @@
+// Package node composes the talk tier of one process: the supervision tree,
+// the workers, and what drives the store's checkpoints. It is what the API
+// calls.
+//
+//	node ─┬─ talk ─────────── shard ─┬─ mailbox …
+//	      │                          └─ writebehind
+//	      └─ connections ──── supervisor ─── connection …
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/tegami-im/tegami/actors/connection"
+	"github.com/tegami-im/tegami/actors/shard"
+	"github.com/tegami-im/tegami/actors/supervision"
+	"github.com/tegami-im/tegami/actors/talk"
+	"github.com/tegami-im/tegami/cluster"
+	"github.com/tegami-im/tegami/persistence"
+)
+
+// Keyring hands out the keys that bodies are sealed with: a persistence.Keys,
+// mostly behind a cache.
+type Keyring interface {
+	Get(ctx context.Context, mailbox string) (persistence.Key, error)
+	Create(ctx context.Context, mailboxes []string) ([]persistence.Key, error)
+}
+
+// Options set a node up. Journal, Store and Keys are required and stay the
+// caller's to close, after the node.
+type Options struct {
+	Journal persistence.Journal
+	Store   persistence.Store
+	Keys    Keyring
+	// Shards is the number of shards, fixed when the data was made.
+	Shards int
+	// Limits bound each shard; the zero value means shard.DefaultLimits.
+	Limits shard.Limits
+	// Commands bounds the commands in flight in the whole node. 0 means
+	// 65,536.
+	Commands int
+	// ConnectionIdle is how long a connection actor stays without a poll. 0
+	// means a minute.
+	ConnectionIdle time.Duration
+	// CheckpointInterval is how often the store is synced and the journal
+	// truncated below its checkpoints. 0 means a second.
+	CheckpointInterval time.Duration
+	Observe            Observer
+	Logger             *slog.Logger
+}
+
+// Observer is told how long things took. Nil functions are left out; all must
+// be quick and safe for concurrent use.
+type Observer struct {
+	Stage   func(stage shard.Stage, took time.Duration)
+	Written func(records int, took time.Duration)
+	Poll    func(talk.Reason)
+}
+
+func (o *Options) setDefaults() {
+	if o.Limits == (shard.Limits{}) {
+		o.Limits = shard.DefaultLimits()
+	}
+	if o.Commands == 0 {
+		o.Commands = 65_536
+	}
+	if o.ConnectionIdle == 0 {
+		o.ConnectionIdle = time.Minute
+	}
+	if o.CheckpointInterval == 0 {
+		o.CheckpointInterval = time.Second
+	}
+	if o.Observe.Stage == nil {
+		o.Observe.Stage = func(shard.Stage, time.Duration) {}
+	}
+	if o.Observe.Written == nil {
+		o.Observe.Written = func(int, time.Duration) {}
+	}
+	if o.Observe.Poll == nil {
+		o.Observe.Poll = func(talk.Reason) {}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Node is the talk tier of one process. Its methods are safe for concurrent
+// use.
+type Node struct {
+	options  Options
+	system   *actor.ActorSystem
+	places   *cluster.Map
+	workers  shard.Workers
+	watchdog *supervision.Watchdog
+	keeper   *keeper
+
+	talk, connections *actor.PID
+	shards            []*actor.PID
+	statuses          []*shard.Status
+	supervisors       []*actor.PID
+
+	polls    atomic.Uint64 // ids given
+	commands atomic.Int64  // in flight
+	loaded   atomic.Int64
+	unstored atomic.Int64
+	stopping atomic.Bool
+	closing  sync.Once
+	closed   error // by closing
+
+	ended struct {
+		sync.RWMutex
+		listeners []func(talk.Session)
+	}
+}
+
+// supervisorCount spreads connection actors over several parents, so that
+// starting and stopping them has no single queue.
+const supervisorCount = 64
+
+// Start starts a node. Its shards open in the background: Ready tells when
+// they have.
+func Start(options Options) (*Node, error) {
+	options.setDefaults()
+	places, err := cluster.NewMap(1, options.Shards, []cluster.Member{{ID: "single"}})
+	if err != nil {
+		return nil, err
+	}
+	if options.Limits.Unstored >= maxUnstored {
+		return nil, fmt.Errorf("limit of unstored records: must be below %d", maxUnstored)
+	}
+	n := &Node{
+		options: options,
+		system: actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger {
+			return options.Logger.With("library", "protoactor")
+		})),
+		places: places,
+		workers: shard.Workers{
+			Journal: supervision.NewWorkers(8, 4096),
+			Load:    supervision.NewWorkers(16, 16_384),
+			Page:    supervision.NewWorkers(8, 1024),
+			Write:   supervision.NewWorkers(4, 4096),
+		},
+		watchdog: supervision.NewWatchdog(options.Logger),
+	}
+	n.startTalk()
+	n.startConnections()
+	n.keeper = startKeeper(n)
+	return n, nil
+}
+
+// startTalk spawns the shards. Their addresses are known beforehand, since a
+// shard may send to any other as soon as it runs.
+func (n *Node) startTalk() {
+	n.shards = make([]*actor.PID, n.options.Shards)
+	n.statuses = make([]*shard.Status, n.options.Shards)
+	for i := range n.shards {
+		n.shards[i] = n.system.NewLocalPID("talk/" + shardName(i))
+	}
+	environment := &shard.Environment{
+		Journal:      n.options.Journal,
+		Store:        n.options.Store,
+		Route:        func(id uint32) *actor.PID { return n.shards[id] },
+		ShardOf:      n.places.Shard,
+		SessionEnded: n.sessionEnded,
+		Limits:       n.options.Limits,
+		Workers:      n.workers,
+		Loaded:       &n.loaded,
+		Unstored:     &n.unstored,
+		Watchdog:     n.watchdog,
+		Observe:      shard.Observer{Stage: n.options.Observe.Stage, Written: n.options.Observe.Written},
+		Logger:       n.options.Logger,
+	}
+	props := make([]*actor.Props, len(n.shards))
+	for i := range props {
+		props[i], n.statuses[i] = shard.Props(uint32(i), environment) //nolint:gosec // below cluster.MaxShards
+	}
+	n.talk = n.spawnParent("talk", func(ctx actor.Context) error {
+		for i := range props {
+			if _, err := ctx.SpawnNamed(props[i], shardName(i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func shardName(i int) string { return fmt.Sprintf("shard-%04d", i) }
+
+func (n *Node) startConnections() {
+	environment := &connection.Environment{
+		Route:    func(mailbox string) *actor.PID { return n.shards[n.places.Shard(mailbox)] },
+		Idle:     n.options.ConnectionIdle,
+		Answered: n.options.Observe.Poll,
+		Watchdog: n.watchdog,
+		Logger:   n.options.Logger,
+	}
+	n.supervisors = make([]*actor.PID, supervisorCount)
+	for i := range n.supervisors {
+		n.supervisors[i] = n.system.NewLocalPID(fmt.Sprintf("connections/%02d", i))
+	}
+	n.connections = n.spawnParent("connections", func(ctx actor.Context) error {
+		for i := range n.supervisors {
+			if _, err := ctx.SpawnNamed(connection.SupervisorProps(environment), fmt.Sprintf("%02d", i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+const (
+	minRestart = 100 * time.Millisecond
+	maxRestart = 5 * time.Second
+)
+
+// spawnParent spawns an actor whose only task is to have children and restart
+// those that fail.
+func (n *Node) spawnParent(name string, start func(actor.Context) error) *actor.PID {
+	props := actor.PropsFromFunc(func(ctx actor.Context) {
+		if _, ok := ctx.Message().(*actor.Started); ok {
+			if err := start(ctx); err != nil {
+				n.options.Logger.Error("actors do not start", "parent", name, "error", err)
+			}
+		}
+	}, actor.WithSupervisor(supervision.Backoff(n.options.Logger, minRestart, maxRestart)))
+	pid, err := n.system.Root.SpawnNamed(props, name)
+	if err != nil {
+		panic(err) // the name is taken, in a system that was made a moment ago
+	}
+	return pid
+}
+
+// Ready reports whether all shards are open and the node is not stopping.
+func (n *Node) Ready() bool {
+	if n.stopping.Load() {
+		return false
+	}
+	for _, status := range n.statuses {
+		if !status.Open() {
+			return false
+		}
+	}
+	return true
+}
+
+// Halted returns, by shard, why shards wait for an operator.
+func (n *Node) Halted() map[int]string {
+	halted := map[int]string{}
+	for i, status := range n.statuses {
+		if reason := status.Halted(); reason != "" {
+			halted[i] = reason
+		}
+	}
+	return halted
+}
+
+// DrainPolls answers every held poll, and each that still comes, with
+// Draining.
+func (n *Node) DrainPolls() {
+	n.stopping.Store(true)
+	for _, pid := range n.supervisors {
+		n.system.Root.Send(pid, &connection.Drain{})
+	}
+}
+
+// Drain refuses new commands and polls, waits for what is in flight, and
+// stores and syncs everything. What it does not manage before ctx ends is
+// replayed from the journal at the next start.
+func (n *Node) Drain(ctx context.Context) error {
+	n.DrainPolls()
+	// A shard that is drained may still get follow-ups of one that is not: so
+	// in rounds, until a round finds nothing.
+	for first := true; first || n.unstored.Load() > 0; first = false {
+		if err := n.drainShards(ctx); err != nil {
+			return err
+		}
+	}
+	n.keeper.close()
+	return n.keeper.keep(ctx)
+}
+
+func (n *Node) drainShards(ctx context.Context) error {
+	var left atomic.Int64
+	left.Store(int64(len(n.shards)))
+	done := make(chan struct{})
+	for _, pid := range n.shards {
+		n.system.Root.Send(pid, &shard.Drain{Done: func() {
+			if left.Add(-1) == 0 {
+				close(done)
+			}
+		}})
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%d shards are not drained: %w", left.Load(), ctx.Err())
+	}
+}
+
+// Close stops the node's actors and workers. Commands without an answer are
+// answered; call Drain first to have none.
+func (n *Node) Close() error {
+	n.closing.Do(func() {
+		n.stopping.Store(true)
+		n.keeper.close()
+		n.closed = errors.Join(
+			n.system.Root.StopFuture(n.connections).Wait(),
+			n.system.Root.StopFuture(n.talk).Wait(),
+		)
+		n.workers.Journal.Close()
+		n.workers.Load.Close()
+		n.workers.Page.Close()
+		n.workers.Write.Close()
+		n.watchdog.Close()
+		n.system.Shutdown()
+	})
+	return n.closed
+}

@@ -1,0 +1,5 @@
+//go:build bug_passivate_unstored
+
+package shard
+
+func init() { passivateUnstored = true }

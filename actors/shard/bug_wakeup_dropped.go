@@ -1,0 +1,5 @@
+//go:build bug_wakeup_dropped
+
+package shard
+
+func init() { dropWakeUps = true }

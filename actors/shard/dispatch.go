@@ -1,0 +1,173 @@
+package shard
+
+import (
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/tegami-im/tegami/actors/mailbox"
+	"github.com/tegami-im/tegami/actors/record"
+	"github.com/tegami-im/tegami/actors/writebehind"
+	"github.com/tegami-im/tegami/persistence"
+)
+
+// dispatch hands the next record of the log to its mailbox.
+func (s *shardActor) dispatch(ctx actor.Context, position persistence.Position, logTime int64, r *record.Record, command *Command) {
+	s.next = position.Offset + 1
+	u := &unstoredRecord{position: position, command: command}
+	s.unstored.push(u)
+	s.Unstored.Add(1)
+	if r.GetMailbox() == "" { // a record of the shard itself, which decode checked
+		u.applied, u.followed, u.released, u.stored = true, true, true, true
+		s.forget(ctx)
+		return
+	}
+	if command != nil {
+		s.Observe.Stage(Appended, time.Since(command.Accepted))
+	}
+	u.entry = s.entry(ctx, r.GetMailbox())
+	if command != nil {
+		u.entry.appending--
+	}
+	u.entry.unstored = append(u.entry.unstored, u)
+	u.entry.last = position
+	m := &applyRecord{position: position, time: logTime, record: r}
+	if command != nil {
+		m.accepted = command.Accepted
+	}
+	s.tell(ctx, u.entry, m)
+}
+
+// applied takes what a record came to. A mailbox that was restarted applies
+// again what it had applied before: that is known here, and ignored.
+func (s *shardActor) applied(ctx actor.Context, m *applied) {
+	u := s.unstored.find(m.position)
+	if u == nil || u.applied {
+		return
+	}
+	u.applied = true
+	u.answer = m.outcome.Answer
+	u.write = m.outcome.Write
+	u.changes = u.write.State != nil
+	u.entry.exists = m.exists
+	if u.command != nil {
+		s.Observe.Stage(Applied, time.Since(u.command.Accepted))
+	}
+	if f := m.outcome.FollowUp; f != nil {
+		u.messageID = u.answer.MessageID
+		s.copies[u.messageID] = u
+		s.follow(ctx, u, f)
+		if countUnconfirmedFollowUps {
+			u.followed = true
+			delete(s.copies, u.messageID)
+		}
+	} else {
+		u.followed = true
+	}
+	s.answer(u)
+	s.release(ctx, u.entry)
+}
+
+// answer answers whoever waits for a record, once its follow-up is durable. A
+// duplicate's answer waits for the follow-up of the first.
+func (s *shardActor) answer(u *unstoredRecord) {
+	if !u.followed {
+		return
+	}
+	for _, r := range u.retries {
+		s.reply(r.command, r.answer, u.entry)
+	}
+	u.retries = nil
+	if u.command == nil {
+		return
+	}
+	command := u.command
+	u.command = nil
+	if first := s.copies[u.answer.MessageID]; first != nil && first != u && u.answer.MessageID != [16]byte{} {
+		first.retries = append(first.retries, retry{command: command, answer: u.answer})
+		return
+	}
+	s.reply(command, u.answer, u.entry)
+}
+
+func (s *shardActor) reply(c *Command, a mailbox.Answer, e *entry) {
+	s.finish(e)
+	s.Observe.Stage(Answered, time.Since(c.Accepted))
+	c.answer(a)
+}
+
+// followed marks a record's follow-up as durable.
+func (s *shardActor) followed(ctx actor.Context, u *unstoredRecord) {
+	u.followed = true
+	delete(s.copies, u.messageID)
+	s.answer(u)
+	s.release(ctx, u.entry)
+}
+
+// release hands the writes of a mailbox to the write-behind actor, in order:
+// each when it is applied and its follow-up durable.
+func (s *shardActor) release(ctx actor.Context, e *entry) {
+	for e.released < len(e.unstored) {
+		u := e.unstored[e.released]
+		if !u.applied || !u.followed {
+			return
+		}
+		u.released = true
+		e.released++
+		if !u.changes { // stored with what precedes it
+			if e.released == 1 {
+				s.markStored(e, u.position)
+				s.forget(ctx)
+			}
+			continue
+		}
+		ctx.Send(s.writer, &writebehind.Put{Write: u.write})
+		u.write = persistence.MailboxWrite{}
+	}
+}
+
+// stored takes the report of the write-behind actor.
+func (s *shardActor) stored(ctx actor.Context, m *stored) {
+	if s.written.Less(m.Checkpoint) {
+		s.written = m.Checkpoint
+		s.status.written.Store(&m.Checkpoint)
+	}
+	for name, position := range m.Through {
+		if e := s.mailboxes[name]; e != nil {
+			s.markStored(e, position)
+			s.tell(ctx, e, &storedThrough{position: position})
+		}
+	}
+	s.forget(ctx)
+	s.catchUp(ctx)
+	s.drained(ctx)
+}
+
+// markStored marks the records of a mailbox up to a position, and those right
+// behind it that changed nothing.
+func (s *shardActor) markStored(e *entry, position persistence.Position) {
+	n := 0
+	for n < e.released {
+		u := e.unstored[n]
+		if position.Less(u.position) && u.changes {
+			break
+		}
+		u.stored = true
+		e.unstored[n] = nil
+		n++
+	}
+	e.unstored = e.unstored[n:]
+	e.released -= n
+}
+
+// forget drops the stored records at the front of the window and moves the
+// checkpoint up.
+func (s *shardActor) forget(ctx actor.Context) {
+	last, n := s.unstored.shrink()
+	if n == 0 {
+		return
+	}
+	s.Unstored.Add(-int64(n))
+	s.checkpoint = last
+	ctx.Send(s.writer, &writebehind.Advance{Checkpoint: last})
+}

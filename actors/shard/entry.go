@@ -1,0 +1,307 @@
+package shard
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/tegami-im/tegami/actors/mailbox"
+	"github.com/tegami-im/tegami/actors/refusal"
+	"github.com/tegami-im/tegami/persistence"
+)
+
+// entry is a mailbox actor as its shard sees it.
+type entry struct {
+	name string
+	pid  *actor.PID
+	// incarnation counts the instances of the actor, as the actor does itself.
+	incarnation uint32
+	failures    int
+	failed      time.Time
+
+	loaded   bool
+	exists   bool
+	loadWait time.Duration
+	waiting  []*Command // for the mailbox to be loaded
+
+	commands  int // not yet answered
+	appending int // admitted and not yet dispatched
+	unstored  []*unstoredRecord
+	released  int // how many of unstored went to the write-behind actor
+	// last is the position of the newest record dispatched to the mailbox: a
+	// state that is loaded below it is brought forward from the journal.
+	last persistence.Position
+	used time.Time
+	// passivating: the mailbox was asked to agree to be stopped; what comes
+	// for it meanwhile is held.
+	passivating bool
+	held        []any
+}
+
+// busy reports whether the mailbox has to stay in memory.
+func (e *entry) busy() bool {
+	if passivateUnstored {
+		return e.commands > 0
+	}
+	return e.commands > 0 || e.appending > 0 || len(e.unstored) > 0
+}
+
+// entry returns a mailbox's entry; the first call spawns its actor and has its
+// state loaded.
+func (s *shardActor) entry(ctx actor.Context, name string) *entry {
+	e := s.mailboxes[name]
+	if e == nil {
+		e = &entry{name: name}
+		s.mailboxes[name] = e
+		s.Loaded.Add(1)
+		s.spawn(ctx, e)
+		s.arm(ctx)
+	}
+	e.used = time.Now()
+	return e
+}
+
+func (s *shardActor) spawn(ctx actor.Context, e *entry) {
+	e.pid = ctx.Spawn(mailboxProps(s.Environment, s.id, e.name, ctx.Self()))
+	e.incarnation = 1
+	e.loaded = false
+	s.load(ctx, e)
+}
+
+// tell sends a mailbox a message, or holds it while the mailbox is asked to
+// passivate.
+func (s *shardActor) tell(ctx actor.Context, e *entry, message any) {
+	if e.passivating {
+		e.held = append(e.held, message)
+		return
+	}
+	ctx.Send(e.pid, message)
+}
+
+// forward passes a message on to the mailbox that it is for.
+func (s *shardActor) forward(ctx actor.Context, m addressed) {
+	if s.phase == opening || s.phase == replaying {
+		m.refuse(refusal.After(refusal.NotReady, 200*time.Millisecond), ctx)
+		return
+	}
+	if _, ok := m.(*Unsubscribe); ok && s.mailboxes[m.mailbox()] == nil {
+		return
+	}
+	s.tell(ctx, s.entry(ctx, m.mailbox()), m)
+}
+
+const (
+	minLoadWait = 100 * time.Millisecond
+	maxLoadWait = 5 * time.Second
+	loadTimeout = 5 * time.Second
+)
+
+// load reads a mailbox's state, and from the journal what was dispatched to it
+// beyond that.
+func (s *shardActor) load(ctx actor.Context, e *entry) {
+	root, pid, id := ctx.ActorSystem().Root, e.pid, s.id
+	name, incarnation, through := e.name, e.incarnation, e.last
+	journal, store := s.Journal, s.Store
+	if !s.Workers.Load.Submit(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+		defer cancel()
+		m := &loaded{incarnation: incarnation}
+		m.mailbox, m.err = store.Load(ctx, id, name, mailbox.MaxDedupInMemory)
+		if errors.Is(m.err, persistence.ErrNotFound) {
+			m.mailbox, m.err = nil, nil
+		}
+		if m.err == nil && !through.IsZero() {
+			var from persistence.Position
+			if m.mailbox != nil {
+				from = m.mailbox.Position
+			}
+			m.records, m.err = readForward(ctx, journal, id, name, from, through)
+		}
+		root.Send(pid, m)
+	}) {
+		s.loadFailed(ctx, &loadFailed{mailbox: name})
+	}
+}
+
+// readForward reads the records of one mailbox above from, up to and with
+// through.
+func readForward(ctx context.Context, journal persistence.Journal, shard uint32, name string, from, through persistence.Position) ([]applyRecord, error) {
+	if !from.Less(through) {
+		return nil, nil
+	}
+	bounds, err := journal.Bounds(ctx, shard)
+	if err != nil {
+		return nil, err
+	}
+	offset := bounds.First
+	if from.Generation == through.Generation {
+		offset = max(offset, from.Offset+1)
+	}
+	var records []applyRecord
+	for offset <= through.Offset {
+		entries, err := journal.Read(ctx, shard, offset, readBytes)
+		if err != nil {
+			return nil, err
+		}
+		if len(entries) == 0 {
+			break
+		}
+		for _, entry := range entries {
+			if through.Less(entry.Position) {
+				break
+			}
+			r, err := decode(entry.Data)
+			if err != nil {
+				return nil, err
+			}
+			if r.GetMailbox() == name {
+				records = append(records, applyRecord{position: entry.Position, time: entry.Time, record: r})
+			}
+		}
+		offset = entries[len(entries)-1].Position.Offset + 1
+	}
+	return records, nil
+}
+
+// ready lets the commands in that waited for the mailbox.
+func (s *shardActor) ready(ctx actor.Context, m *ready) {
+	e := s.mailboxes[m.mailbox]
+	if e == nil {
+		return
+	}
+	e.loaded, e.exists, e.loadWait = true, m.exists, 0
+	waiting := e.waiting
+	e.waiting = nil
+	for _, c := range waiting {
+		if r := s.refuses(); r != nil {
+			s.finish(e)
+			c.refuse(r)
+			continue
+		}
+		s.admit(ctx, e, c)
+	}
+}
+
+// loadFailed refuses the commands that waited, and loads again after a while:
+// records that were dispatched to the mailbox wait on.
+func (s *shardActor) loadFailed(ctx actor.Context, m *loadFailed) {
+	e := s.mailboxes[m.mailbox]
+	if e == nil {
+		return
+	}
+	for _, c := range e.waiting {
+		s.finish(e)
+		c.refuse(refusal.After(refusal.StoreUnavailable, time.Second))
+	}
+	e.waiting = nil
+	e.loadWait = min(max(e.loadWait*2, minLoadWait), maxLoadWait)
+	s.later(ctx, e.loadWait, &loadAgain{incarnation: s.incarnation, mailbox: e.name})
+}
+
+func (s *shardActor) loadAgain(ctx actor.Context, name string) {
+	if e := s.mailboxes[name]; e != nil && !e.loaded {
+		s.load(ctx, e)
+	}
+}
+
+// sweep asks mailboxes that were not used for a while to agree to be stopped;
+// when there are too many, those that were used longest ago.
+func (s *shardActor) sweep(ctx actor.Context) {
+	now := time.Now()
+	over := len(s.mailboxes) - s.Limits.MailboxesPerShard
+	if over <= 0 && now.Sub(s.swept) < s.Limits.Idle/4 {
+		return
+	}
+	s.swept = now
+	var idle []*entry
+	for _, e := range s.mailboxes {
+		if e.busy() || e.passivating || !e.loaded || (over <= 0 && now.Sub(e.used) < s.Limits.Idle) {
+			continue
+		}
+		idle = append(idle, e)
+	}
+	if over > 0 && len(idle) > over {
+		slices.SortFunc(idle, func(a, b *entry) int { return a.used.Compare(b.used) })
+		fresh := idle[over:]
+		idle = idle[:over]
+		for _, e := range fresh {
+			if now.Sub(e.used) >= s.Limits.Idle {
+				idle = append(idle, e)
+			}
+		}
+	}
+	for _, e := range idle {
+		ctx.Send(e.pid, &passivate{})
+		e.passivating = true
+	}
+}
+
+// passivated stops a mailbox that agreed, or goes on with one that did not.
+// Nothing was sent to it since it was asked, so nothing can be lost with it.
+func (s *shardActor) passivated(ctx actor.Context, m *passivated) {
+	e := s.mailboxes[m.mailbox]
+	if e == nil || !e.passivating {
+		return
+	}
+	e.passivating = false
+	held := e.held
+	e.held = nil
+	if m.agreed {
+		ctx.Stop(e.pid)
+		if len(held) == 0 && len(e.waiting) == 0 && !e.busy() {
+			delete(s.mailboxes, e.name)
+			s.Loaded.Add(-1)
+			return
+		}
+		s.spawn(ctx, e)
+	} else {
+		e.used = time.Now()
+	}
+	for _, message := range held {
+		ctx.Send(e.pid, message)
+	}
+}
+
+// HandleFailure implements actor.SupervisorStrategy. A mailbox that fails
+// outside of apply is restarted with back-off and loses nothing: its records
+// are brought forward from the journal. Its queue waits meanwhile. Without its
+// write-behind actor a shard cannot know what is stored: it fails itself, and
+// opens again.
+func (s *shardActor) HandleFailure(system *actor.ActorSystem, supervisor actor.Supervisor, child *actor.PID, _ *actor.RestartStatistics, reason, message any) {
+	if child.Equal(s.writer) {
+		supervisor.EscalateFailure(reason, message)
+		return
+	}
+	for _, e := range s.mailboxes {
+		if !e.pid.Equal(child) {
+			continue
+		}
+		if time.Since(e.failed) > time.Minute {
+			e.failures = 0
+		}
+		e.failed = time.Now()
+		e.failures++
+		s.Logger.Error("mailbox failed; it is restarted", "shard", s.id, "failures", e.failures, "reason", reason)
+		wait := min(minLoadWait<<min(e.failures-1, 10), maxLoadWait)
+		root, self, again := system.Root, s.self, &restartMailbox{incarnation: s.incarnation, mailbox: e.name}
+		time.AfterFunc(wait, func() { root.Send(self, again) })
+		return
+	}
+	supervisor.StopChildren(child)
+}
+
+func (s *shardActor) restartMailbox(ctx actor.Context, name string) {
+	e := s.mailboxes[name]
+	if e == nil {
+		return
+	}
+	if supervisor, ok := ctx.(actor.Supervisor); ok {
+		supervisor.RestartChildren(e.pid)
+		e.incarnation++
+		e.loaded = false
+		s.load(ctx, e)
+	}
+}

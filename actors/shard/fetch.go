@@ -1,0 +1,209 @@
+package shard
+
+import (
+	"context"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/tegami-im/tegami/actors/record"
+	"github.com/tegami-im/tegami/actors/refusal"
+	"github.com/tegami-im/tegami/actors/talk"
+	"github.com/tegami-im/tegami/persistence"
+)
+
+// RenewSubscription is how often a held Fetch is sent again. Subscriptions are
+// soft state: one that was not renewed for silentAfter is dropped.
+const (
+	RenewSubscription = 30 * time.Second
+	silentAfter       = 75 * time.Second
+)
+
+// subscriber is a held poll.
+type subscriber struct {
+	pid     *actor.PID
+	token   uint64
+	session talk.Session
+	after   int64
+	limit   int
+	renewed time.Time
+}
+
+// fetch answers a cursor: from memory, from the store, or, when there is
+// nothing yet, later.
+func (b *mailboxActor) fetch(ctx actor.Context, m *Fetch) {
+	if epoch, ok := b.state.Epoch(m.Session.Device); !ok || epoch != m.Session.Epoch {
+		m.refuse(refusal.Of(refusal.UnknownDevice), ctx)
+		return
+	}
+	head := b.state.Head()
+	switch {
+	case m.After > head && !m.confirmed:
+		ctx.Send(b.shard, &beyondHead{fetch: m})
+	case m.After > head:
+		m.refuse(&refusal.Refusal{Reason: refusal.CursorAhead, Field: "afterRevision", ResumeRevision: head}, ctx)
+	case m.After < b.state.First()-1:
+		m.refuse(&refusal.Refusal{Reason: refusal.CursorTooOld, Field: "afterRevision", ResumeRevision: b.state.First() - 1}, ctx)
+	case m.After == head && m.Hold:
+		b.subscribe(m)
+	case m.After == head:
+		ctx.Send(m.Subscriber, &Fetched{Token: m.Token, Page: talk.Page{Revision: head, Reason: talk.Timeout}})
+	default:
+		if operations, ok := b.tail.after(m.After, m.Limit); ok {
+			ctx.Send(m.Subscriber, &Fetched{Token: m.Token, Page: page(operations, head)})
+			return
+		}
+		b.readPage(ctx, m, head)
+	}
+}
+
+func page(operations []*record.Operation, head int64) talk.Page {
+	last := operations[len(operations)-1].GetRevision()
+	return talk.Page{Operations: operations, Revision: last, HasMore: last < head, Reason: talk.Operations}
+}
+
+func (b *mailboxActor) subscribe(m *Fetch) {
+	if b.subscribers == nil {
+		b.subscribers = make(map[string]*subscriber, 1)
+	}
+	b.subscribers[m.Session.Device] = &subscriber{
+		pid: m.Subscriber, token: m.Token, session: m.Session, after: m.After, limit: m.Limit, renewed: time.Now(),
+	}
+}
+
+func (b *mailboxActor) unsubscribe(m *Unsubscribe) {
+	if s := b.subscribers[m.Session.Device]; s != nil && s.token == m.Token {
+		delete(b.subscribers, m.Session.Device)
+	}
+}
+
+// dropSilent forgets polls whose connection actor has not renewed them.
+func (b *mailboxActor) dropSilent(now time.Time) {
+	for device, s := range b.subscribers {
+		if now.Sub(s.renewed) > silentAfter {
+			delete(b.subscribers, device)
+		}
+	}
+}
+
+// wake answers the polls that wait for the newest operation. One that its own
+// device caused does not end that device's poll: it comes with the next answer.
+// The wake-up carries the operations when memory reaches back to the cursor;
+// otherwise the poll reads again.
+func (b *mailboxActor) wake(ctx actor.Context) (woken bool) {
+	if dropWakeUps {
+		return false
+	}
+	origin := b.tail.operations[len(b.tail.operations)-1].GetOriginDevice()
+	for device, s := range b.subscribers {
+		if device == origin {
+			continue
+		}
+		woken = true
+		delete(b.subscribers, device)
+		operations, ok := b.tail.after(s.after, s.limit)
+		if !ok {
+			ctx.Send(s.pid, &Fetched{Token: s.token, Reread: true})
+			continue
+		}
+		ctx.Send(s.pid, &Fetched{Token: s.token, Page: page(operations, b.state.Head())})
+	}
+	return woken
+}
+
+// end ends the poll of a device that was signed out.
+func (b *mailboxActor) end(ctx actor.Context, session talk.Session) {
+	if s := b.subscribers[session.Device]; s != nil && s.session.Epoch == session.Epoch {
+		delete(b.subscribers, session.Device)
+		ctx.Send(s.pid, &Fetched{Token: s.token, Refusal: refusal.Of(refusal.SessionEnded)})
+	}
+	b.SessionEnded(session)
+}
+
+const pageTimeout = 5 * time.Second
+
+// readPage answers from the store, with workers of its own.
+func (b *mailboxActor) readPage(ctx actor.Context, m *Fetch, head int64) {
+	root, store, shardID, name := ctx.ActorSystem().Root, b.Store, b.shardID, b.name
+	upTo := b.storedRevision
+	if !b.Workers.Page.Submit(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, pageTimeout)
+		defer cancel()
+		operations, err := readOperations(func() ([]persistence.Row, error) {
+			return store.Operations(ctx, shardID, name, m.After, upTo, m.Limit, pageBytes)
+		})
+		if err != nil || len(operations) == 0 || operations[0].GetRevision() != m.After+1 {
+			m.refuse(refusal.After(refusal.StoreUnavailable, time.Second), root)
+			return
+		}
+		root.Send(m.Subscriber, &Fetched{Token: m.Token, Page: page(operations, head)})
+	}) {
+		m.refuse(refusal.After(refusal.Busy, time.Second), ctx)
+	}
+}
+
+// readOperations decodes rows. It runs on a worker.
+func readOperations(read func() ([]persistence.Row, error)) ([]*record.Operation, error) {
+	rows, err := read()
+	if err != nil {
+		return nil, err
+	}
+	operations := make([]*record.Operation, len(rows))
+	for i, row := range rows {
+		operations[i] = new(record.Operation)
+		if err := proto.Unmarshal(row.Data, operations[i]); err != nil {
+			return nil, err
+		}
+	}
+	return operations, nil
+}
+
+// history pages back through a conversation: memory first, then the store.
+func (b *mailboxActor) history(m *History) {
+	before := m.Before
+	if before == 0 {
+		before = persistence.MaxRevision
+	}
+	newest, size, full := b.tail.conversation(b.name, m.Peer, before, m.Limit)
+	if full {
+		m.Answer(talk.History{Operations: newest, HasMore: true}, nil)
+		return
+	}
+	upTo := before
+	if first := b.tail.first(); first > 0 {
+		upTo = min(upTo, first)
+	}
+	if upTo <= b.state.First() {
+		m.Answer(talk.History{Operations: newest}, nil)
+		return
+	}
+	store, shardID, name := b.Store, b.shardID, b.name
+	if !b.Workers.Page.Submit(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, pageTimeout)
+		defer cancel()
+		wanted := m.Limit - len(newest)
+		older, err := readOperations(func() ([]persistence.Row, error) {
+			return store.Conversation(ctx, shardID, name, m.Peer, upTo, wanted+1, max(pageBytes-size, 1))
+		})
+		if err != nil {
+			m.Answer(talk.History{}, refusal.After(refusal.StoreUnavailable, time.Second))
+			return
+		}
+		more := len(older) > wanted
+		if more {
+			older = older[:wanted]
+		}
+		if n := len(older); n > 0 && !more { // the page may have ended by its bytes
+			rest, err := store.Conversation(ctx, shardID, name, m.Peer, older[n-1].GetRevision(), 1, 1)
+			if err != nil {
+				m.Answer(talk.History{}, refusal.After(refusal.StoreUnavailable, time.Second))
+				return
+			}
+			more = len(rest) > 0
+		}
+		m.Answer(talk.History{Operations: append(newest[:len(newest):len(newest)], older...), HasMore: more}, nil)
+	}) {
+		m.Answer(talk.History{}, refusal.After(refusal.Busy, time.Second))
+	}
+}

@@ -1,0 +1,111 @@
+package shard
+
+import (
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/tegami-im/tegami/actors/mailbox"
+	"github.com/tegami-im/tegami/actors/record"
+)
+
+// outbox holds the follow-ups for one target shard. One batch is in flight at
+// a time: nothing is sent before what precedes it is confirmed, since a target
+// ignores what is not above the last position that it took from a source.
+type outbox struct {
+	queue    []outgoing
+	sent     int // how many of the queue are in flight
+	sequence uint64
+	resend   time.Time
+}
+
+type outgoing struct {
+	from   *unstoredRecord
+	record *record.Record
+}
+
+const (
+	followUpBatch   = 256
+	followUpTimeout = 2 * time.Second
+)
+
+// follow queues the follow-up of a record.
+func (s *shardActor) follow(ctx actor.Context, u *unstoredRecord, f *mailbox.FollowUp) {
+	target := s.ShardOf(f.Mailbox)
+	box := s.outboxes[target]
+	if box == nil {
+		box = &outbox{sequence: s.incarnation << 32}
+		s.outboxes[target] = box
+	}
+	box.queue = append(box.queue, outgoing{from: u, record: f.Record})
+	s.followUps++
+	if box.sent == 0 {
+		s.send(ctx, target, box)
+	}
+}
+
+// send puts the next batch of an outbox in flight.
+func (s *shardActor) send(ctx actor.Context, target uint32, box *outbox) {
+	box.sent = min(len(box.queue), followUpBatch)
+	box.sequence++
+	s.transmit(ctx, target, box)
+}
+
+func (s *shardActor) transmit(ctx actor.Context, target uint32, box *outbox) {
+	batch := &FollowUps{From: ctx.Self(), FromShard: s.id, Sequence: box.sequence, Records: make([]*record.Record, box.sent)}
+	for i := range batch.Records {
+		batch.Records[i] = box.queue[i].record
+	}
+	box.resend = time.Now().Add(followUpTimeout)
+	ctx.Send(s.Route(target), batch)
+	s.arm(ctx)
+}
+
+// resendFollowUps repeats what was not confirmed in time: the target may have
+// been restarted, or the batch or its confirmation lost.
+func (s *shardActor) resendFollowUps(ctx actor.Context) {
+	now := time.Now()
+	for target, box := range s.outboxes {
+		if box.sent > 0 && now.After(box.resend) {
+			s.transmit(ctx, target, box)
+		}
+	}
+}
+
+// followUpsAppended takes a confirmation. An older one belongs to a batch that
+// was sent twice.
+func (s *shardActor) followUpsAppended(ctx actor.Context, m *FollowUpsAppended) {
+	box := s.outboxes[m.Shard]
+	if box == nil || box.sent == 0 || m.Sequence != box.sequence {
+		return
+	}
+	done := box.queue[:box.sent]
+	box.queue = box.queue[box.sent:]
+	box.sent = 0
+	s.followUps -= len(done)
+	if len(box.queue) > 0 {
+		s.send(ctx, m.Shard, box)
+	} else {
+		delete(s.outboxes, m.Shard)
+	}
+	for _, out := range done {
+		s.followed(ctx, out.from)
+	}
+	s.drained(ctx)
+}
+
+// takeFollowUps queues another shard's follow-ups for the journal. Admission
+// never refuses them: they are the rest of something that was accepted. What
+// is not ready for them says nothing, and gets them again.
+func (s *shardActor) takeFollowUps(ctx actor.Context, m *FollowUps) {
+	if s.phase != open {
+		return
+	}
+	for i, r := range m.Records {
+		item := appendable{record: r}
+		if i == len(m.Records)-1 {
+			item.batch = m
+		}
+		s.queue(ctx, item)
+	}
+}

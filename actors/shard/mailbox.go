@@ -1,0 +1,246 @@
+package shard
+
+import (
+	"context"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/tegami-im/tegami/actors/mailbox"
+	"github.com/tegami-im/tegami/actors/refusal"
+	"github.com/tegami-im/tegami/persistence"
+)
+
+var mailboxKind = "shard.mailbox"
+
+// mailboxActor owns one mailbox. Until its state is loaded, what it is sent
+// waits; while a dedup entry is looked up, its records wait.
+type mailboxActor struct {
+	*Environment
+	shard       *actor.PID
+	shardID     uint32
+	name        string
+	incarnation uint32
+
+	state          *mailbox.State
+	waiting        []any          // for the state
+	records        []*applyRecord // for a dedup entry
+	tail           tail
+	storedRevision int64
+	unstored       []revisionAt
+	subscribers    map[string]*subscriber // by device
+}
+
+// revisionAt is the head after the record at a position.
+type revisionAt struct {
+	position persistence.Position
+	revision int64
+}
+
+func mailboxProps(environment *Environment, shardID uint32, name string, shard *actor.PID) *actor.Props {
+	var incarnation uint32
+	return actor.PropsFromProducer(func() actor.Actor {
+		incarnation++
+		return &mailboxActor{Environment: environment, shard: shard, shardID: shardID, name: name, incarnation: incarnation}
+	})
+}
+
+// Receive implements actor.Actor.
+func (b *mailboxActor) Receive(ctx actor.Context) {
+	defer b.Watchdog.Enter(&mailboxKind, ctx.Message())()
+	switch m := ctx.Message().(type) {
+	case *loaded:
+		b.load(ctx, m)
+	case *passivate:
+		b.passivate(ctx)
+	case *dedupRead:
+		b.dedupRead(ctx, m)
+	case *dedupAgain:
+		if m.incarnation == b.incarnation {
+			b.lookUp(ctx)
+		}
+	case *actor.Restarting, *actor.Stopping:
+		b.stop(ctx)
+	case *applyRecord, addressed, *storedThrough:
+		if b.state == nil {
+			b.waiting = append(b.waiting, m)
+			return
+		}
+		b.receive(ctx, m)
+	}
+}
+
+// receive handles what needs the state.
+func (b *mailboxActor) receive(ctx actor.Context, message any) {
+	switch m := message.(type) {
+	case *applyRecord:
+		if len(b.records) > 0 {
+			b.records = append(b.records, m)
+			return
+		}
+		b.apply(ctx, m)
+	case *storedThrough:
+		b.stored(m.position)
+	case *Fetch:
+		b.fetch(ctx, m)
+	case *Unsubscribe:
+		b.unsubscribe(m)
+	case *Inspect:
+		m.With(b.state, nil)
+	case *History:
+		b.history(m)
+	}
+}
+
+// load takes the state, applies the records that were dispatched beyond it,
+// and then what waited.
+func (b *mailboxActor) load(ctx actor.Context, m *loaded) {
+	if m.incarnation != b.incarnation || b.state != nil {
+		return
+	}
+	state, err := mailbox.New(b.name), m.err
+	if err == nil && m.mailbox != nil {
+		state, err = mailbox.Decode(b.name, m.mailbox)
+	}
+	if err != nil {
+		b.Logger.Warn("mailbox does not load; it is tried again", "shard", b.shardID, "error", err)
+		b.refuseWaiting(ctx)
+		ctx.Send(b.shard, &loadFailed{mailbox: b.name})
+		return
+	}
+	b.state = state
+	b.storedRevision = state.Head()
+	waiting := b.waiting
+	b.waiting = nil
+	for i := range m.records {
+		b.receive(ctx, &m.records[i])
+	}
+	ctx.Send(b.shard, &ready{mailbox: b.name, exists: b.state.Exists()})
+	for _, message := range waiting {
+		b.receive(ctx, message)
+	}
+}
+
+// refuseWaiting answers those who can be told to come again; records wait on.
+func (b *mailboxActor) refuseWaiting(ctx actor.Context) {
+	kept := b.waiting[:0]
+	for _, message := range b.waiting {
+		if m, ok := message.(addressed); ok {
+			m.refuse(refusal.After(refusal.StoreUnavailable, time.Second), ctx)
+		} else {
+			kept = append(kept, message)
+		}
+	}
+	b.waiting = kept
+}
+
+// apply applies a record, unless its dedup entry has to be looked up first.
+func (b *mailboxActor) apply(ctx actor.Context, m *applyRecord) {
+	if _, needed := b.state.LookUp(m.record, m.time); needed {
+		b.records = append(b.records, m)
+		b.lookUp(ctx)
+		return
+	}
+	b.applyWith(ctx, m, nil)
+}
+
+const lookUpTimeout = 5 * time.Second
+
+// lookUp reads the dedup entry of the record that waits first.
+func (b *mailboxActor) lookUp(ctx actor.Context) {
+	m := b.records[0]
+	notBefore, _ := b.state.LookUp(m.record, m.time)
+	var key [persistence.DedupKeySize]byte
+	copy(key[:], m.record.GetDedupKey())
+	root, self, store, shardID, name, incarnation := ctx.ActorSystem().Root, ctx.Self(), b.Store, b.shardID, b.name, b.incarnation
+	if !b.Workers.Load.Submit(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, lookUpTimeout)
+		defer cancel()
+		answer := &dedupRead{incarnation: incarnation}
+		entry, found, err := store.Dedup(ctx, shardID, name, key, notBefore)
+		if answer.err = err; found {
+			answer.entry = &entry
+		}
+		root.Send(self, answer)
+	}) {
+		b.lookUpLater(ctx)
+	}
+}
+
+func (b *mailboxActor) lookUpLater(ctx actor.Context) {
+	root, self, again := ctx.ActorSystem().Root, ctx.Self(), &dedupAgain{b.incarnation}
+	time.AfterFunc(minLoadWait, func() { root.Send(self, again) })
+}
+
+// dedupRead applies the record that waited for a dedup entry, and those behind
+// it as far as they need none.
+func (b *mailboxActor) dedupRead(ctx actor.Context, m *dedupRead) {
+	if m.incarnation != b.incarnation || len(b.records) == 0 {
+		return
+	}
+	if m.err != nil {
+		b.lookUpLater(ctx)
+		return
+	}
+	first := b.records[0]
+	b.records = b.records[1:]
+	b.applyWith(ctx, first, m.entry)
+	for len(b.records) > 0 {
+		next := b.records[0]
+		if _, needed := b.state.LookUp(next.record, next.time); needed {
+			b.lookUp(ctx)
+			return
+		}
+		b.records = b.records[1:]
+		b.applyWith(ctx, next, nil)
+	}
+	b.records = nil
+}
+
+func (b *mailboxActor) applyWith(ctx actor.Context, m *applyRecord, entry *persistence.DedupEntry) {
+	outcome := b.state.Apply(mailbox.Input{Position: m.position, Time: m.time, Record: m.record, Dedup: entry})
+	if outcome.Fault != "" {
+		b.Logger.Error("apply failed; the record is refused", "shard", b.shardID, "offset", m.position.Offset, "fault", outcome.Fault)
+	}
+	ctx.Send(b.shard, &applied{position: m.position, outcome: outcome, exists: b.state.Exists()})
+	for _, operation := range outcome.Operations {
+		b.tail.push(operation)
+		b.unstored = append(b.unstored, revisionAt{position: m.position, revision: operation.GetRevision()})
+	}
+	if len(outcome.Operations) > 0 {
+		if b.wake(ctx) && !m.accepted.IsZero() {
+			b.Observe.Stage(Woken, time.Since(m.accepted))
+		}
+	}
+	for _, session := range outcome.Ended {
+		b.end(ctx, session)
+	}
+}
+
+// stored lets operations go from memory that the store has.
+func (b *mailboxActor) stored(position persistence.Position) {
+	n := 0
+	for n < len(b.unstored) && !position.Less(b.unstored[n].position) {
+		b.storedRevision = b.unstored[n].revision
+		n++
+	}
+	if b.unstored = b.unstored[n:]; len(b.unstored) == 0 {
+		b.unstored = nil
+	}
+	b.tail.shrink(b.storedRevision, b.Limits.TailOperations, b.Limits.TailBytes)
+}
+
+// passivate agrees to be stopped unless something waits here.
+func (b *mailboxActor) passivate(ctx actor.Context) {
+	b.dropSilent(time.Now())
+	agreed := b.state != nil && len(b.records) == 0 && len(b.subscribers) == 0
+	ctx.Send(b.shard, &passivated{mailbox: b.name, agreed: agreed})
+}
+
+// stop has every poll come again, to the next instance.
+func (b *mailboxActor) stop(ctx actor.Context) {
+	for _, s := range b.subscribers {
+		ctx.Send(s.pid, &Fetched{Token: s.token, Reread: true})
+	}
+	b.subscribers = nil
+}

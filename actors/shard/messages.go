@@ -1,0 +1,229 @@
+package shard
+
+import (
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/tegami-im/tegami/actors/mailbox"
+	"github.com/tegami-im/tegami/actors/record"
+	"github.com/tegami-im/tegami/actors/refusal"
+	"github.com/tegami-im/tegami/actors/talk"
+	"github.com/tegami-im/tegami/actors/writebehind"
+	"github.com/tegami-im/tegami/persistence"
+)
+
+// Messages that others send to a shard actor. All are immutable once sent.
+type (
+	// Command asks for a record to be appended and applied.
+	Command struct {
+		Record *record.Record
+		// Accepted is when the command arrived, for the latency of its stages.
+		Accepted time.Time
+		// Deadline is when an append of unknown outcome is no longer repeated.
+		Deadline time.Time
+		// Answer is called exactly once, from any goroutine, and must not
+		// block.
+		Answer func(mailbox.Answer, *refusal.Refusal)
+	}
+
+	// FollowUps hands records over that another shard's apply made. The shard
+	// appends them in order and confirms with FollowUpsAppended; a batch that
+	// is not confirmed is sent again.
+	FollowUps struct {
+		From      *actor.PID
+		FromShard uint32
+		Sequence  uint64
+		Records   []*record.Record
+	}
+
+	// FollowUpsAppended confirms a FollowUps: its records are durable.
+	FollowUpsAppended struct {
+		Shard    uint32
+		Sequence uint64
+	}
+
+	// Fetch asks for the operations after a cursor. The answer is a Fetched to
+	// Subscriber, at once when there are operations or Hold is false; else
+	// when the first arrives.
+	Fetch struct {
+		Session    talk.Session
+		After      int64
+		Limit      int
+		Hold       bool
+		Subscriber *actor.PID
+		// Token is handed back in the answer. A later Fetch of the same device
+		// replaces the subscription.
+		Token uint64
+		// confirmed is set once the log was read to its end, so that a cursor
+		// beyond the head is wrong and not merely early.
+		confirmed bool
+	}
+
+	// Fetched answers a Fetch. Exactly one of Refusal, Reread and a page is
+	// meant.
+	Fetched struct {
+		Token   uint64
+		Page    talk.Page
+		Refusal *refusal.Refusal
+		// Reread: there is more, but it did not fit the wake-up, or the mailbox
+		// restarts. Fetch again with the same cursor.
+		Reread bool
+	}
+
+	// Unsubscribe ends the subscription that a Fetch with the token made.
+	Unsubscribe struct {
+		Session talk.Session
+		Token   uint64
+	}
+
+	// Inspect runs a function on a mailbox's state. It runs inside the mailbox
+	// actor: it must be quick, and keep nothing of the state.
+	Inspect struct {
+		Mailbox string
+		With    func(*mailbox.State, *refusal.Refusal)
+	}
+
+	// History asks for a page of a conversation, newest first.
+	History struct {
+		User, Peer string
+		Before     int64
+		Limit      int
+		Answer     func(talk.History, *refusal.Refusal)
+	}
+
+	// Drain has the shard refuse new commands, finish what is in flight, store
+	// everything and call Done once.
+	Drain struct {
+		Done func()
+	}
+)
+
+// addressed is a message for a mailbox that the shard forwards.
+type addressed interface {
+	mailbox() string
+	// refuse answers the message without the mailbox.
+	refuse(*refusal.Refusal, sender)
+}
+
+// sender is what answering takes of an actor's context.
+type sender interface {
+	Send(pid *actor.PID, message any)
+}
+
+func (m *Fetch) mailbox() string       { return m.Session.User }
+func (m *Unsubscribe) mailbox() string { return m.Session.User }
+func (m *Inspect) mailbox() string     { return m.Mailbox }
+func (m *History) mailbox() string     { return m.User }
+
+func (m *Fetch) refuse(r *refusal.Refusal, to sender) {
+	to.Send(m.Subscriber, &Fetched{Token: m.Token, Refusal: r})
+}
+func (m *Unsubscribe) refuse(*refusal.Refusal, sender) {}
+func (m *Inspect) refuse(r *refusal.Refusal, _ sender) { m.With(nil, r) }
+func (m *History) refuse(r *refusal.Refusal, _ sender) { m.Answer(talk.History{}, r) }
+func (m *Command) refuse(r *refusal.Refusal)           { m.Answer(mailbox.Answer{}, r) }
+func (m *Command) answer(a mailbox.Answer) {
+	if a.Reason != refusal.None {
+		m.Answer(a, refusal.Of(a.Reason))
+		return
+	}
+	m.Answer(a, nil)
+}
+
+// Messages of a shard to itself, from the journal and from timers. Those with
+// an incarnation are ignored by any other incarnation of the shard actor.
+type (
+	opened struct {
+		incarnation uint64
+		marks       persistence.Marks
+		bounds      persistence.Bounds
+		err         error
+	}
+	appended struct {
+		incarnation uint64
+		landed      persistence.Appended
+		err         error
+	}
+	logRead struct {
+		incarnation uint64
+		entries     []persistence.Entry
+		err         error
+	}
+	// grown: another owner appended to the log.
+	grown struct{}
+	// endRead tells where the log ends, for a Fetch beyond the head.
+	endRead struct {
+		incarnation uint64
+		fetch       *Fetch
+		next        int64
+		err         error
+	}
+	tick        struct{ incarnation uint64 }
+	openAgain   struct{ incarnation uint64 }
+	appendAgain struct{ incarnation uint64 }
+	loadAgain   struct {
+		incarnation uint64
+		mailbox     string
+	}
+	restartMailbox struct {
+		incarnation uint64
+		mailbox     string
+	}
+)
+
+// Messages between a shard and its mailboxes.
+type (
+	// applyRecord hands a record to its mailbox. Shard to mailbox.
+	applyRecord struct {
+		position persistence.Position
+		time     int64
+		record   *record.Record
+		accepted time.Time // when its command arrived; zero if not here
+	}
+	// loaded brings a mailbox its state, and the records above it that were
+	// dispatched before. Worker to mailbox.
+	loaded struct {
+		incarnation uint32
+		mailbox     *persistence.Mailbox // nil: never stored
+		records     []applyRecord
+		err         error
+	}
+	// storedThrough: everything up to a position is in the store. Shard to
+	// mailbox.
+	storedThrough struct{ position persistence.Position }
+	// passivate asks a mailbox to agree to be stopped. Shard to mailbox.
+	passivate struct{}
+
+	// ready: the mailbox is loaded. Mailbox to shard.
+	ready struct {
+		mailbox string
+		exists  bool
+	}
+	// loadFailed: the store did not answer. Mailbox to shard.
+	loadFailed struct{ mailbox string }
+	// applied tells what a record came to. Mailbox to shard.
+	applied struct {
+		position persistence.Position
+		outcome  mailbox.Outcome
+		// exists: the mailbox has an account.
+		exists bool
+	}
+	// beyondHead: a cursor lies beyond the head. Mailbox to shard.
+	beyondHead struct{ fetch *Fetch }
+	// passivated answers passivate. Mailbox to shard.
+	passivated struct {
+		mailbox string
+		agreed  bool
+	}
+
+	dedupRead struct {
+		incarnation uint32
+		entry       *persistence.DedupEntry
+		err         error
+	}
+	dedupAgain struct{ incarnation uint32 }
+)
+
+// stored is what the write-behind actor reports.
+type stored = writebehind.Stored

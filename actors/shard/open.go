@@ -1,0 +1,193 @@
+package shard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/tegami-im/tegami/actors/mailbox"
+	"github.com/tegami-im/tegami/actors/record"
+	"github.com/tegami-im/tegami/actors/refusal"
+	"github.com/tegami-im/tegami/persistence"
+)
+
+const (
+	journalTimeout = 10 * time.Second
+	readBytes      = 1 << 20
+	retryOpen      = 500 * time.Millisecond
+)
+
+// open reads where the store and the journal are.
+func (s *shardActor) open(ctx actor.Context) {
+	root, self, id, incarnation := ctx.ActorSystem().Root, ctx.Self(), s.id, s.incarnation
+	journal, store := s.Journal, s.Store
+	if !s.Workers.Journal.Submit(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, journalTimeout)
+		defer cancel()
+		m := &opened{incarnation: incarnation}
+		if m.marks, m.err = store.Marks(ctx, id); m.err == nil {
+			m.bounds, m.err = journal.Bounds(ctx, id)
+		}
+		root.Send(self, m)
+	}) {
+		s.later(ctx, retryOpen, &openAgain{incarnation})
+	}
+}
+
+// opened starts the replay from the store's checkpoint.
+func (s *shardActor) opened(ctx actor.Context, m *opened) {
+	if m.err != nil {
+		if errors.Is(m.err, persistence.ErrClosed) {
+			return
+		}
+		s.Logger.Warn("shard does not open; it is tried again", "shard", s.id, "error", m.err)
+		s.later(ctx, retryOpen, &openAgain{s.incarnation})
+		return
+	}
+	checkpoint, highest, bounds := m.marks.Checkpoint, m.marks.Highest, m.bounds
+	if highest.Generation == bounds.Generation && highest.Offset >= bounds.Next {
+		s.halt(fmt.Sprintf("the journal went back: the store holds records up to offset %d, the journal ends below %d; restore the journal, or start a new generation", highest.Offset, bounds.Next))
+		return
+	}
+	s.generation = bounds.Generation
+	s.checkpoint, s.written = checkpoint, checkpoint
+	s.next = bounds.First
+	if !checkpoint.IsZero() {
+		if checkpoint.Generation == bounds.Generation && checkpoint.Offset+1 < bounds.First {
+			s.halt(fmt.Sprintf("the journal starts at offset %d, beyond the store's checkpoint %d", bounds.First, checkpoint.Offset))
+			return
+		}
+		if checkpoint.Offset+1 > bounds.First && checkpoint.Offset < bounds.Next {
+			s.next = checkpoint.Offset + 1
+		}
+	}
+	s.unstored.base = s.next
+	s.log.end = bounds.Next
+	s.phase = replaying
+	s.replayed(ctx)
+	s.catchUp(ctx)
+}
+
+// replayed opens the shard once the log was dispatched as far as it went when
+// the shard was opened.
+func (s *shardActor) replayed(ctx actor.Context) {
+	if s.phase != replaying || s.next < s.log.end {
+		return
+	}
+	s.phase = open
+	s.status.open.Store(true)
+	s.append(ctx)
+	s.drained(ctx)
+}
+
+// halt stops the shard until an operator acts and it is restarted.
+func (s *shardActor) halt(reason string) {
+	s.phase = halted
+	s.status.open.Store(false)
+	s.status.halted.Store(&reason)
+	s.Logger.Error("shard is stopped", "shard", s.id, "reason", reason)
+	stopped := refusal.Of(refusal.ShardStopped)
+	s.log.each(func(c *Command) { c.refuse(stopped) })
+	s.log.drop()
+}
+
+// catchUp reads the log when it goes beyond what was dispatched.
+func (s *shardActor) catchUp(ctx actor.Context) {
+	s.log.end = max(s.log.end, s.status.ended.Load())
+	if s.phase != replaying && s.phase != open || s.log.reading || s.log.inFlight() || s.next >= s.log.end {
+		return
+	}
+	if s.unstored.len() >= s.Limits.Unstored {
+		s.arm(ctx) // go on when some are stored
+		return
+	}
+	root, self, id, incarnation, journal, from := ctx.ActorSystem().Root, ctx.Self(), s.id, s.incarnation, s.Journal, s.next
+	s.log.reading = s.Workers.Journal.Submit(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, journalTimeout)
+		defer cancel()
+		entries, err := journal.Read(ctx, id, from, readBytes)
+		root.Send(self, &logRead{incarnation: incarnation, entries: entries, err: err})
+	})
+	s.arm(ctx) // the pool may have been full
+}
+
+func (s *shardActor) logRead(ctx actor.Context, m *logRead) {
+	s.log.reading = false
+	switch {
+	case errors.Is(m.err, persistence.ErrTruncated):
+		// What was truncated is in the store, below its checkpoint: open again
+		// from there.
+		panic(fmt.Sprintf("shard %d: offset %d was truncated while it was read", s.id, s.next))
+	case m.err != nil:
+		s.Logger.Warn("journal does not read; it is tried again", "shard", s.id, "error", m.err)
+		s.arm(ctx)
+		return
+	}
+	for _, e := range m.entries {
+		if s.phase == halted {
+			return
+		}
+		if e.Position.Offset != s.next {
+			continue // dispatched from memory meanwhile
+		}
+		r, err := decode(e.Data)
+		if err != nil {
+			s.halt(fmt.Sprintf("record at offset %d: %v", e.Position.Offset, err))
+			return
+		}
+		s.dispatch(ctx, e.Position, e.Time, r, s.log.take(r.GetId()))
+	}
+	s.replayed(ctx)
+	s.append(ctx)
+	s.catchUp(ctx)
+}
+
+// decode refuses what this version does not know: skipping a record would make
+// two owners disagree.
+func decode(data []byte) (*record.Record, error) {
+	r := new(record.Record)
+	if err := proto.Unmarshal(data, r); err != nil {
+		return nil, err
+	}
+	if r.Kind == nil {
+		return nil, errors.New("a kind that this version does not know")
+	}
+	if v := r.GetVersion(); v != nil && v.GetApplyVersion() > mailbox.ApplyVersion {
+		return nil, fmt.Errorf("apply version %d: this one goes up to %d", v.GetApplyVersion(), mailbox.ApplyVersion)
+	}
+	return r, nil
+}
+
+// readEnd finds out whether a cursor beyond the head is wrong, or this owner
+// behind.
+func (s *shardActor) readEnd(ctx actor.Context, fetch *Fetch) {
+	root, self, id, incarnation, journal := ctx.ActorSystem().Root, ctx.Self(), s.id, s.incarnation, s.Journal
+	if !s.Workers.Journal.Submit(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, journalTimeout)
+		defer cancel()
+		bounds, err := journal.Bounds(ctx, id)
+		root.Send(self, &endRead{incarnation: incarnation, fetch: fetch, next: bounds.Next, err: err})
+	}) {
+		fetch.refuse(refusal.After(refusal.Busy, time.Second), ctx)
+	}
+}
+
+func (s *shardActor) endRead(ctx actor.Context, m *endRead) {
+	if m.err != nil {
+		m.fetch.refuse(refusal.After(refusal.NotReady, time.Second), ctx)
+		return
+	}
+	if s.next < m.next { // behind: ask again when the log was read that far
+		s.log.end = max(s.log.end, m.next)
+		s.catchUp(ctx)
+		m.fetch.refuse(refusal.After(refusal.NotReady, time.Second), ctx)
+		return
+	}
+	confirmed := *m.fetch
+	confirmed.confirmed = true
+	s.forward(ctx, &confirmed)
+}

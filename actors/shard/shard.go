@@ -1,0 +1,383 @@
+package shard
+
+import (
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/tegami-im/tegami/actors/mailbox"
+	"github.com/tegami-im/tegami/actors/refusal"
+	"github.com/tegami-im/tegami/actors/supervision"
+	"github.com/tegami-im/tegami/actors/talk"
+	"github.com/tegami-im/tegami/actors/writebehind"
+	"github.com/tegami-im/tegami/persistence"
+)
+
+// Environment is what all shards of a node share.
+type Environment struct {
+	Journal persistence.Journal
+	Store   persistence.Store
+	// Route returns the actor that owns a shard.
+	Route func(shard uint32) *actor.PID
+	// ShardOf returns the shard of a mailbox.
+	ShardOf func(mailbox string) uint32
+	// SessionEnded is called for each session that ends. It must not block.
+	SessionEnded func(talk.Session)
+
+	Limits  Limits
+	Workers Workers
+	// Loaded counts the mailboxes in memory.
+	Loaded *atomic.Int64
+	// Unstored counts the records that are applied and not yet in the store.
+	Unstored *atomic.Int64
+
+	Watchdog *supervision.Watchdog
+	Observe  Observer
+	Logger   *slog.Logger
+}
+
+// Workers run what blocks. Old pages have workers of their own: a reader that
+// catches up never slows a live poll.
+type Workers struct {
+	Journal, Load, Page, Write *supervision.Workers
+}
+
+// Limits bound a shard. Whatever would go beyond is refused as Busy.
+type Limits struct {
+	// CommandsPerShard and CommandsPerMailbox bound the commands that wait for
+	// an answer.
+	CommandsPerShard, CommandsPerMailbox int
+	// FollowUps bounds those that wait to be confirmed: while there are more,
+	// commands are refused.
+	FollowUps int
+	// Unstored bounds the records of a shard that are not yet in the store. It
+	// must be below mailbox.MaxDedupInMemory, so that a dedup entry that was
+	// let go from memory is in the store.
+	Unstored int
+	// AppendRecords and AppendBytes bound one append.
+	AppendRecords, AppendBytes int
+	// MailboxesPerShard is how many mailboxes may stay in memory while they
+	// are idle; Idle is for how long.
+	MailboxesPerShard int
+	Idle              time.Duration
+	// TailOperations and TailBytes bound the operations that a mailbox keeps
+	// in memory beyond those not yet stored.
+	TailOperations, TailBytes int
+	// WriteAge and WriteRecords end a write-behind batch.
+	WriteAge     time.Duration
+	WriteRecords int
+}
+
+// DefaultLimits suit a node of two cores.
+func DefaultLimits() Limits {
+	return Limits{
+		CommandsPerShard:   4096,
+		CommandsPerMailbox: 1024,
+		FollowUps:          8192,
+		Unstored:           mailbox.MaxDedupInMemory - 96,
+		AppendRecords:      512,
+		AppendBytes:        1 << 20,
+		MailboxesPerShard:  256,
+		Idle:               time.Minute,
+		TailOperations:     64,
+		TailBytes:          64 << 10,
+		WriteAge:           200 * time.Millisecond,
+		WriteRecords:       512,
+	}
+}
+
+// A Stage is one step of a send.
+type Stage uint8
+
+// The stages, in order. Each is timed from the moment the command arrived.
+const (
+	Appended Stage = iota
+	Applied
+	Woken
+	Answered
+)
+
+// Observer is told how long things took. All functions must be set, quick, and
+// safe for concurrent use.
+type Observer struct {
+	Stage   func(Stage, time.Duration)
+	Written func(records int, took time.Duration)
+}
+
+// phase is what a shard is doing.
+type phase uint8
+
+const (
+	opening phase = iota
+	replaying
+	open
+	halted // waits for an operator
+)
+
+var shardKind = "shard"
+
+type shardActor struct {
+	*Environment
+	id          uint32
+	status      *Status
+	incarnation uint64
+
+	phase      phase
+	draining   []func()
+	next       int64 // offset of the next record to dispatch
+	generation uint32
+	self       *actor.PID
+	writer     *actor.PID
+	stopTail   func()
+	ticking    bool
+
+	log       appender
+	unstored  window
+	mailboxes map[string]*entry
+	outboxes  map[uint32]*outbox
+	followUps int // in all outboxes
+	// copies finds, by message id, records whose follow-up is not confirmed:
+	// the answer to a retry waits for it too.
+	copies   map[[16]byte]*unstoredRecord
+	commands int // not yet answered
+	// checkpoint is the position below which all is stored, written the one
+	// that the store knows of.
+	checkpoint, written persistence.Position
+	swept               time.Time
+}
+
+// Status is what may be known of a shard from outside its actor.
+type Status struct {
+	open    atomic.Bool
+	halted  atomic.Pointer[string]
+	ended   atomic.Int64 // end of the log as last heard
+	pending atomic.Bool  // a grown message is on its way
+	written atomic.Pointer[persistence.Position]
+}
+
+// Checkpoint returns the checkpoint that was last written to the store, not
+// necessarily synced.
+func (s *Status) Checkpoint() persistence.Position {
+	if written := s.written.Load(); written != nil {
+		return *written
+	}
+	return persistence.Position{}
+}
+
+// Open reports whether the shard takes commands.
+func (s *Status) Open() bool { return s.open.Load() }
+
+// Halted returns why the shard waits for an operator; empty when it does not.
+func (s *Status) Halted() string {
+	if reason := s.halted.Load(); reason != nil {
+		return *reason
+	}
+	return ""
+}
+
+// Props returns the props of a shard actor and the status that it keeps up to
+// date. The actor opens its shard when it starts, and again when it is
+// restarted.
+func Props(id uint32, environment *Environment) (*actor.Props, *Status) {
+	status := new(Status)
+	var incarnation uint64
+	return actor.PropsFromProducer(func() actor.Actor {
+		incarnation++
+		return &shardActor{
+			Environment: environment,
+			id:          id,
+			status:      status,
+			incarnation: incarnation,
+			mailboxes:   make(map[string]*entry),
+			outboxes:    make(map[uint32]*outbox),
+			copies:      make(map[[16]byte]*unstoredRecord),
+		}
+	}), status
+}
+
+// Receive implements actor.Actor.
+func (s *shardActor) Receive(ctx actor.Context) {
+	defer s.Watchdog.Enter(&shardKind, ctx.Message())()
+	switch m := ctx.Message().(type) {
+	case *actor.Started:
+		s.start(ctx)
+	case *actor.Restarting, *actor.Stopping:
+		s.stop()
+	case *Command:
+		s.command(ctx, m)
+	case *FollowUps:
+		s.takeFollowUps(ctx, m)
+	case *FollowUpsAppended:
+		s.followUpsAppended(ctx, m)
+	case *applied:
+		s.applied(ctx, m)
+	case *stored:
+		s.stored(ctx, m)
+	case *Drain:
+		s.drain(ctx, m)
+	case addressed: // Fetch, Unsubscribe, Inspect, History
+		s.forward(ctx, m)
+	case *ready:
+		s.ready(ctx, m)
+	case *loadFailed:
+		s.loadFailed(ctx, m)
+	case *beyondHead:
+		s.readEnd(ctx, m.fetch)
+	case *passivated:
+		s.passivated(ctx, m)
+	case *grown:
+		s.status.pending.Store(false)
+		s.catchUp(ctx)
+	default:
+		s.receiveOwn(ctx)
+	}
+}
+
+// receiveOwn handles what an incarnation sent to itself.
+func (s *shardActor) receiveOwn(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case *opened:
+		if m.incarnation == s.incarnation {
+			s.opened(ctx, m)
+		}
+	case *appended:
+		if m.incarnation == s.incarnation {
+			s.appended(ctx, m)
+		}
+	case *logRead:
+		if m.incarnation == s.incarnation {
+			s.logRead(ctx, m)
+		}
+	case *endRead:
+		if m.incarnation == s.incarnation {
+			s.endRead(ctx, m)
+		} else {
+			m.fetch.refuse(refusal.After(refusal.NotReady, time.Second), ctx)
+		}
+	case *tick:
+		if m.incarnation == s.incarnation {
+			s.tick(ctx)
+		}
+	case *appendAgain:
+		if m.incarnation == s.incarnation {
+			s.log.waitTill = time.Time{}
+			s.append(ctx)
+		}
+	case *openAgain:
+		if m.incarnation == s.incarnation {
+			s.open(ctx)
+		}
+	case *loadAgain:
+		if m.incarnation == s.incarnation {
+			s.loadAgain(ctx, m.mailbox)
+		}
+	case *restartMailbox:
+		if m.incarnation == s.incarnation {
+			s.restartMailbox(ctx, m.mailbox)
+		}
+	}
+}
+
+func (s *shardActor) start(ctx actor.Context) {
+	s.self = ctx.Self()
+	s.writer = ctx.Spawn(writebehind.Props(writebehind.Options{
+		Shard:      s.id,
+		Journal:    s.Journal,
+		Store:      s.Store,
+		Workers:    s.Workers.Write,
+		MaxAge:     s.Limits.WriteAge,
+		MaxRecords: s.Limits.WriteRecords,
+		Watchdog:   s.Watchdog,
+		Logger:     s.Logger,
+		Written:    s.Observe.Written,
+	}))
+	root, self, status := ctx.ActorSystem().Root, ctx.Self(), s.status
+	s.stopTail = s.Journal.Tail(s.id, func(next int64) {
+		// Appends of this owner are heard of twice; the hint costs a message
+		// only when none is on its way.
+		status.ended.Store(next)
+		if status.pending.CompareAndSwap(false, true) {
+			root.Send(self, &grown{})
+		}
+	})
+	s.open(ctx)
+}
+
+// stop answers whoever waits: the records may be in the journal or get there.
+func (s *shardActor) stop() {
+	s.status.open.Store(false)
+	if s.stopTail != nil {
+		s.stopTail()
+	}
+	unknown := refusal.After(refusal.OutcomeUnknown, time.Second)
+	s.log.each(func(c *Command) { c.refuse(unknown) })
+	for i := range s.unstored.len() {
+		if r := s.unstored.at(i); r.command != nil {
+			r.command.refuse(unknown)
+			r.command = nil
+		}
+		for _, c := range s.unstored.at(i).retries {
+			c.command.refuse(unknown)
+		}
+	}
+	for _, e := range s.mailboxes {
+		for _, c := range e.waiting {
+			c.refuse(unknown)
+		}
+	}
+	s.Loaded.Add(-int64(len(s.mailboxes)))
+	s.Unstored.Add(-int64(s.unstored.len()))
+	for _, done := range s.draining {
+		done()
+	}
+}
+
+// arm has the shard tick while there is something to look after.
+func (s *shardActor) arm(ctx actor.Context) {
+	if s.ticking {
+		return
+	}
+	s.ticking = true
+	s.later(ctx, tickInterval, &tick{s.incarnation})
+}
+
+const tickInterval = time.Second
+
+// later sends the shard a message after d.
+func (s *shardActor) later(ctx actor.Context, d time.Duration, message any) {
+	root, self := ctx.ActorSystem().Root, ctx.Self()
+	time.AfterFunc(d, func() { root.Send(self, message) })
+}
+
+func (s *shardActor) tick(ctx actor.Context) {
+	s.ticking = false
+	s.append(ctx)
+	s.catchUp(ctx)
+	s.resendFollowUps(ctx)
+	s.sweep(ctx)
+	if len(s.mailboxes) > 0 || s.followUps > 0 || !s.log.idle() {
+		s.arm(ctx)
+	}
+}
+
+// drain finishes once nothing is in flight and all is stored.
+func (s *shardActor) drain(ctx actor.Context, m *Drain) {
+	s.draining = append(s.draining, m.Done)
+	s.drained(ctx)
+}
+
+func (s *shardActor) drained(ctx actor.Context) {
+	if len(s.draining) == 0 {
+		return
+	}
+	if s.phase != halted && (s.phase != open || !s.log.idle() || s.unstored.len() > 0 || s.written != s.checkpoint) {
+		ctx.Send(s.writer, &writebehind.Flush{})
+		return
+	}
+	for _, done := range s.draining {
+		done()
+	}
+	s.draining = nil
+}

@@ -1,0 +1,69 @@
+package shard
+
+import (
+	"github.com/tegami-im/tegami/actors/mailbox"
+	"github.com/tegami-im/tegami/persistence"
+)
+
+// unstoredRecord is a record on its way from dispatch to the store.
+type unstoredRecord struct {
+	position persistence.Position
+	entry    *entry
+	command  *Command // whom to answer; nil when nobody waits
+	answer   mailbox.Answer
+	write    persistence.MailboxWrite
+	// retries are duplicates of this record, applied after it, whose answers
+	// wait for its follow-up.
+	retries []retry
+
+	applied   bool // by the mailbox
+	followed  bool // its follow-up is durable, or it has none
+	changes   bool // it has a write
+	released  bool // handed to the write-behind actor
+	stored    bool
+	messageID [16]byte // set while it is in copies
+}
+
+type retry struct {
+	command *Command
+	answer  mailbox.Answer
+}
+
+// window holds the records of a shard that are dispatched and not yet stored,
+// in log order. Offsets are contiguous.
+type window struct {
+	base    int64 // offset of records[0]
+	records []*unstoredRecord
+}
+
+func (w *window) len() int                 { return len(w.records) }
+func (w *window) at(i int) *unstoredRecord { return w.records[i] }
+
+func (w *window) push(r *unstoredRecord) {
+	if len(w.records) == 0 {
+		w.base = r.position.Offset
+	}
+	w.records = append(w.records, r)
+}
+
+// find returns the record at a position, nil when it is stored.
+func (w *window) find(p persistence.Position) *unstoredRecord {
+	i := p.Offset - w.base
+	if i < 0 || i >= int64(len(w.records)) {
+		return nil
+	}
+	return w.records[i]
+}
+
+// shrink drops the stored records at the front and returns the position of the
+// last one, zero when there is none, and how many they were.
+func (w *window) shrink() (last persistence.Position, n int) {
+	for n < len(w.records) && w.records[n].stored {
+		last = w.records[n].position
+		w.records[n] = nil
+		n++
+	}
+	w.records = w.records[n:]
+	w.base += int64(n)
+	return last, n
+}
