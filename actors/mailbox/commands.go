@@ -10,17 +10,34 @@ import (
 	"github.com/tegami-im/tegami/persistence"
 )
 
+// delivery is an operation with its message, in one piece of memory: a server
+// makes more of these than of anything else.
+type delivery struct {
+	operation record.Operation
+	message   record.Message
+	received  record.Operation_ReceiveMessage
+	sent      record.Operation_SendMessage
+}
+
+// copyOfSend is the follow-up of a Send, in one piece likewise.
+type copyOfSend struct {
+	followUp FollowUp
+	record   record.Record
+	kind     record.Record_SentCopy
+	sentCopy record.SentCopy
+}
+
 // send takes a message in and lets the sender's own devices know by a
 // follow-up. A message to oneself needs none.
 func (d *decision) send(c *record.Send) {
-	if !d.deliver(c.From, &record.Message{
+	if !d.deliver(c.From, &delivery{message: record.Message{
 		MessageId:       c.MessageId,
 		From:            c.From,
 		To:              d.user,
 		ClientMessageId: c.ClientMessageId,
 		Time:            d.time,
 		SealedBody:      c.SealedBody,
-	}) {
+	}}) {
 		return
 	}
 	d.answer.MessageID = [persistence.MessageIDSize]byte(c.MessageId)
@@ -28,20 +45,22 @@ func (d *decision) send(c *record.Send) {
 		d.operation.OriginDevice = c.FromDevice
 		return
 	}
-	d.followUp = &FollowUp{Mailbox: c.From, Record: &record.Record{
-		Id:      followUpID(d.user, d.in.Position),
-		Mailbox: c.From,
-		Kind: &record.Record_SentCopy{SentCopy: &record.SentCopy{
-			Source:           d.user,
-			SourceGeneration: d.in.Position.Generation,
-			SourceOffset:     d.in.Position.Offset,
-			MessageId:        c.MessageId,
-			ClientMessageId:  c.ClientMessageId,
-			FromDevice:       c.FromDevice,
-			SealedBody:       c.SealedCopy,
-			MessageTime:      d.time,
-		}},
+	f := &copyOfSend{sentCopy: record.SentCopy{
+		Source:           d.user,
+		SourceGeneration: d.in.Position.Generation,
+		SourceOffset:     d.in.Position.Offset,
+		MessageId:        c.MessageId,
+		ClientMessageId:  c.ClientMessageId,
+		FromDevice:       c.FromDevice,
+		SealedBody:       c.SealedCopy,
+		MessageTime:      d.time,
 	}}
+	f.kind.SentCopy = &f.sentCopy
+	f.record.Id = followUpID(d.user, d.in.Position)
+	f.record.Mailbox = c.From
+	f.record.Kind = &f.kind
+	f.followUp = FollowUp{Mailbox: c.From, Record: &f.record}
+	d.followUp = &f.followUp
 }
 
 // sentCopy keeps what the user sent to the mailbox that the copy comes from,
@@ -51,21 +70,21 @@ func (d *decision) sentCopy(c *record.SentCopy, last persistence.Position) {
 	if !last.Less(position) {
 		return
 	}
-	if d.deliver(c.Source, &record.Message{
+	if d.deliver(c.Source, &delivery{message: record.Message{
 		MessageId:       c.MessageId,
 		From:            d.user,
 		To:              c.Source,
 		ClientMessageId: c.ClientMessageId,
 		Time:            c.MessageTime,
 		SealedBody:      c.SealedBody,
-	}) {
+	}}) {
 		d.operation.OriginDevice = c.FromDevice
 		d.taken = persistence.Source{Mailbox: c.Source, Position: position}
 	}
 }
 
 // deliver adds the next operation: a message of the conversation with peer.
-func (d *decision) deliver(peer string, m *record.Message) bool {
+func (d *decision) deliver(peer string, m *delivery) bool {
 	if d.head == maxRevision {
 		d.fail("the mailbox is out of revisions")
 		return false
@@ -73,11 +92,15 @@ func (d *decision) deliver(peer string, m *record.Message) bool {
 	d.head++
 	d.answer.Revision = d.head
 	d.row = persistence.Row{Revision: d.head, Peer: peer}
-	d.operation = &record.Operation{Revision: d.head, Time: d.time}
-	if m.To == d.user {
-		d.operation.Kind = &record.Operation_ReceiveMessage{ReceiveMessage: m}
+	d.operation = &m.operation
+	d.operation.Revision = d.head
+	d.operation.Time = d.time
+	if m.message.To == d.user {
+		m.received.ReceiveMessage = &m.message
+		d.operation.Kind = &m.received
 	} else {
-		d.operation.Kind = &record.Operation_SendMessage{SendMessage: m}
+		m.sent.SendMessage = &m.message
+		d.operation.Kind = &m.sent
 	}
 	return true
 }

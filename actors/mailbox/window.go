@@ -42,23 +42,23 @@ func pack(e *persistence.DedupEntry) (p packed) {
 	return p
 }
 
-func (p *packed) key() dedupKey { return dedupKey(p[0:10]) }
+func (p packed) key() dedupKey { return dedupKey(p[0:10]) }
 
-func (p *packed) bodyHash() []byte { return p[10:16] }
+func (p packed) bodyHash() []byte { return p[10:16] }
 
-func (p *packed) messageID() [persistence.MessageIDSize]byte {
+func (p packed) messageID() [persistence.MessageIDSize]byte {
 	return [persistence.MessageIDSize]byte(p[16:32])
 }
 
-func (p *packed) time() int64 {
+func (p packed) time() int64 {
 	return int64(binary.BigEndian.Uint64(p[30:38]) & maxTime) //nolint:gosec // masked
 }
 
-func (p *packed) revision() int64 {
+func (p packed) revision() int64 {
 	return int64(binary.BigEndian.Uint64(p[35:43]) & maxRevision) //nolint:gosec // masked
 }
 
-func (p *packed) reason() refusal.Reason { return refusal.Reason(p[43]) }
+func (p packed) reason() refusal.Reason { return refusal.Reason(p[43]) }
 
 type dedupKey = [persistence.DedupKeySize]byte
 
