@@ -63,14 +63,14 @@ func (m *Map) Shards() int { return len(m.owners) }
 
 // Shard returns the shard that a mailbox belongs to.
 func (m *Map) Shard(mailbox string) uint32 {
-	return uint32(mix(hash(mailbox)) % uint64(len(m.owners))) //nolint:gosec // below MaxShards
+	return uint32(mix(hash(mailbox)) % uint64(len(m.owners)))
 }
 
 // Owner returns the member that owns a shard.
 func (m *Map) Owner(shard uint32) Member { return m.owners[shard] }
 
 func weight(member Member, shard int) uint64 {
-	return mix(hash(member.ID) ^ mix(uint64(shard)+1)) //nolint:gosec // never negative
+	return mix(hash(member.ID) ^ mix(uint64(shard)+1))
 }
 
 // hash is FNV-1a; mix makes up for its weakness in the last characters.

@@ -16,7 +16,7 @@ const supersedeInterval = time.Second
 // minRefetch bounds how often a poll asks a shard that is not ready.
 const minRefetch = 100 * time.Millisecond
 
-var kind = "connection"
+const kind = "connection"
 
 // connection is the actor of one device.
 type connection struct {
@@ -49,7 +49,7 @@ func props(environment *Environment, parent *actor.PID, key string) *actor.Props
 
 // Receive implements actor.Actor.
 func (c *connection) Receive(ctx actor.Context) {
-	defer c.Watchdog.Enter(&kind, ctx.Message())()
+	defer c.Watchdog.Enter(kind, ctx.Message()).Leave()
 	switch m := ctx.Message().(type) {
 	case *Start:
 		c.start(ctx, m)

@@ -51,7 +51,7 @@ type (
 	}
 )
 
-var supervisorKind = "connection.supervisor"
+const supervisorKind = "connection.supervisor"
 
 // supervisor owns a part of the node's connection actors. It is the only one
 // that sends them polls, so that none is lost when one is stopped.
@@ -83,7 +83,7 @@ func SupervisorProps(environment *Environment) *actor.Props {
 
 // Receive implements actor.Actor.
 func (s *supervisor) Receive(ctx actor.Context) {
-	defer s.Watchdog.Enter(&supervisorKind, ctx.Message())()
+	defer s.Watchdog.Enter(supervisorKind, ctx.Message()).Leave()
 	switch m := ctx.Message().(type) {
 	case *Start:
 		s.start(ctx, m)

@@ -71,7 +71,7 @@ func (k *keeper) keep(ctx context.Context) error {
 		if !k.truncated[i].Less(k.synced[i]) {
 			continue
 		}
-		id := uint32(i) //nolint:gosec // below cluster.MaxShards
+		id := uint32(i)
 		marks, err := n.options.Store.Marks(ctx, id)
 		if err == nil && !marks.Checkpoint.IsZero() {
 			err = n.options.Journal.Truncate(ctx, id, marks.Checkpoint.Offset+1)

@@ -149,15 +149,16 @@ func Start(options Options) (*Node, error) {
 		},
 		watchdog: supervision.NewWatchdog(options.Logger),
 	}
-	n.startTalk()
-	n.startConnections()
+	if err := errors.Join(n.startTalk(), n.startConnections()); err != nil {
+		return nil, err
+	}
 	n.keeper = startKeeper(n)
 	return n, nil
 }
 
 // startTalk spawns the shards. Their addresses are known beforehand, since a
 // shard may send to any other as soon as it runs.
-func (n *Node) startTalk() {
+func (n *Node) startTalk() error {
 	n.shards = make([]*actor.PID, n.options.Shards)
 	n.statuses = make([]*shard.Status, n.options.Shards)
 	for i := range n.shards {
@@ -179,9 +180,10 @@ func (n *Node) startTalk() {
 	}
 	props := make([]*actor.Props, len(n.shards))
 	for i := range props {
-		props[i], n.statuses[i] = shard.Props(uint32(i), environment) //nolint:gosec // below cluster.MaxShards
+		props[i], n.statuses[i] = shard.Props(uint32(i), environment)
 	}
-	n.talk = n.spawnParent("talk", func(ctx actor.Context) error {
+	var err error
+	n.talk, err = n.spawnParent("talk", func(ctx actor.Context) error {
 		for i := range props {
 			if _, err := ctx.SpawnNamed(props[i], shardName(i)); err != nil {
 				return err
@@ -189,11 +191,12 @@ func (n *Node) startTalk() {
 		}
 		return nil
 	})
+	return err
 }
 
 func shardName(i int) string { return fmt.Sprintf("shard-%04d", i) }
 
-func (n *Node) startConnections() {
+func (n *Node) startConnections() error {
 	environment := &connection.Environment{
 		Route:    func(mailbox string) *actor.PID { return n.shards[n.places.Shard(mailbox)] },
 		Idle:     n.options.ConnectionIdle,
@@ -205,7 +208,8 @@ func (n *Node) startConnections() {
 	for i := range n.supervisors {
 		n.supervisors[i] = n.system.NewLocalPID(fmt.Sprintf("connections/%02d", i))
 	}
-	n.connections = n.spawnParent("connections", func(ctx actor.Context) error {
+	var err error
+	n.connections, err = n.spawnParent("connections", func(ctx actor.Context) error {
 		for i := range n.supervisors {
 			if _, err := ctx.SpawnNamed(connection.SupervisorProps(environment), fmt.Sprintf("%02d", i)); err != nil {
 				return err
@@ -213,6 +217,7 @@ func (n *Node) startConnections() {
 		}
 		return nil
 	})
+	return err
 }
 
 const (
@@ -222,7 +227,7 @@ const (
 
 // spawnParent spawns an actor whose only task is to have children and restart
 // those that fail.
-func (n *Node) spawnParent(name string, start func(actor.Context) error) *actor.PID {
+func (n *Node) spawnParent(name string, start func(actor.Context) error) (*actor.PID, error) {
 	props := actor.PropsFromFunc(func(ctx actor.Context) {
 		if _, ok := ctx.Message().(*actor.Started); ok {
 			if err := start(ctx); err != nil {
@@ -232,9 +237,9 @@ func (n *Node) spawnParent(name string, start func(actor.Context) error) *actor.
 	}, actor.WithSupervisor(supervision.Backoff(n.options.Logger, minRestart, maxRestart)))
 	pid, err := n.system.Root.SpawnNamed(props, name)
 	if err != nil {
-		panic(err) // the name is taken, in a system that was made a moment ago
+		return nil, fmt.Errorf("spawn %s: %w", name, err)
 	}
-	return pid
+	return pid, nil
 }
 
 // Ready reports whether all shards are open and the node is not stopping.

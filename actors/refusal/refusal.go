@@ -148,8 +148,7 @@ func From(err error) *Refusal {
 	if err == nil {
 		return nil
 	}
-	var refused *Refusal
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*Refusal](err); ok {
 		return refused
 	}
 	return Of(Internal)

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -202,7 +203,7 @@ func (b *mailboxActor) history(m *History) {
 			}
 			more = len(rest) > 0
 		}
-		m.Answer(talk.History{Operations: append(newest[:len(newest):len(newest)], older...), HasMore: more}, nil)
+		m.Answer(talk.History{Operations: append(slices.Clip(newest), older...), HasMore: more}, nil)
 	}) {
 		m.Answer(talk.History{}, refusal.After(refusal.Busy, time.Second))
 	}

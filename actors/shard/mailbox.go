@@ -11,7 +11,7 @@ import (
 	"github.com/tegami-im/tegami/persistence"
 )
 
-var mailboxKind = "shard.mailbox"
+const mailboxKind = "shard.mailbox"
 
 // mailboxActor owns one mailbox. Until its state is loaded, what it is sent
 // waits; while a dedup entry is looked up, its records wait.
@@ -47,7 +47,7 @@ func mailboxProps(environment *Environment, shardID uint32, name string, shard *
 
 // Receive implements actor.Actor.
 func (b *mailboxActor) Receive(ctx actor.Context) {
-	defer b.Watchdog.Enter(&mailboxKind, ctx.Message())()
+	defer b.Watchdog.Enter(mailboxKind, ctx.Message()).Leave()
 	switch m := ctx.Message().(type) {
 	case *loaded:
 		b.load(ctx, m)

@@ -121,7 +121,8 @@ func (s *shardActor) logRead(ctx actor.Context, m *logRead) {
 	case errors.Is(m.err, persistence.ErrTruncated):
 		// What was truncated is in the store, below its checkpoint: open again
 		// from there.
-		panic(fmt.Sprintf("shard %d: offset %d was truncated while it was read", s.id, s.next))
+		s.fail(ctx, fmt.Sprintf("offset %d was truncated while it was read", s.next))
+		return
 	case m.err != nil:
 		s.Logger.Warn("journal does not read; it is tried again", "shard", s.id, "error", m.err)
 		s.arm(ctx)
@@ -144,6 +145,13 @@ func (s *shardActor) logRead(ctx actor.Context, m *logRead) {
 	s.replayed(ctx)
 	s.append(ctx)
 	s.catchUp(ctx)
+}
+
+// fail has the shard restarted.
+func (s *shardActor) fail(ctx actor.Context, reason string) {
+	if supervisor, ok := ctx.(actor.Supervisor); ok {
+		supervisor.EscalateFailure(reason, ctx.Message())
+	}
 }
 
 // decode refuses what this version does not know: skipping a record would make

@@ -116,7 +116,7 @@ const (
 	halted // waits for an operator
 )
 
-var shardKind = "shard"
+const shardKind = "shard"
 
 type shardActor struct {
 	*Environment
@@ -199,7 +199,7 @@ func Props(id uint32, environment *Environment) (*actor.Props, *Status) {
 
 // Receive implements actor.Actor.
 func (s *shardActor) Receive(ctx actor.Context) {
-	defer s.Watchdog.Enter(&shardKind, ctx.Message())()
+	defer s.Watchdog.Enter(shardKind, ctx.Message()).Leave()
 	switch m := ctx.Message().(type) {
 	case *actor.Started:
 		s.start(ctx)

@@ -1,6 +1,8 @@
 package shard
 
 import (
+	"slices"
+
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tegami-im/tegami/actors/record"
@@ -71,8 +73,7 @@ func (t *tail) after(revision int64, limit int) (page []*record.Operation, ok bo
 // conversation returns the operations with a peer below a revision, newest
 // first, at most limit and about pageBytes, and whether it stopped early.
 func (t *tail) conversation(user, peer string, before int64, limit int) (page []*record.Operation, size int, full bool) {
-	for i := len(t.operations) - 1; i >= 0; i-- {
-		operation := t.operations[i]
+	for i, operation := range slices.Backward(t.operations) {
 		if operation.GetRevision() >= before || peerOf(user, operation) != peer {
 			continue
 		}

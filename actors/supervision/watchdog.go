@@ -3,6 +3,7 @@ package supervision
 import (
 	"bytes"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"reflect"
 	"runtime"
@@ -16,9 +17,9 @@ import (
 const Budget = 10 * time.Millisecond
 
 // Watchdog finds actors that block. Every Receive of ours runs between Enter
-// and the function that it returns; one that takes longer than the budget is
-// counted by actor kind and message type, and while it still runs its
-// goroutine's stack is logged, at most once a minute for each kind.
+// and Leave; one that takes longer than the budget is counted by actor kind
+// and message type, and while it still runs its goroutine's stack is logged,
+// at most once a minute for each kind.
 //
 // It is the tool for the fault this system's design starts from: one event
 // loop held up by one disk read.
@@ -33,25 +34,47 @@ type Watchdog struct {
 	logged map[string]time.Time // when a stack of this kind was last logged
 }
 
-// Stall names what ran too long.
+// Stall names what ran too long: the actor's package below actors/ with, after
+// a dot, the actor where the package has several; and the type of the message.
 type Stall struct {
 	Kind, Message string
 }
 
 // slotCount bounds how many running Receives are watched at once. More can
-// only run when most of them are blocked, and then enough are seen.
-const slotCount = 256
+// only run when most of them are blocked, and then enough are seen. A Receive
+// that finds no free slot after a few probes is counted, but not watched.
+const (
+	slotCount = 256
+	probes    = 8
+)
 
 // A slot holds one running Receive. since is 0 when it is free, and nanoseconds
 // since start otherwise.
 type slot struct {
-	since   atomic.Int64
-	kind    atomic.Pointer[string]
-	message atomic.Pointer[reflect.Type]
-	_       [40]byte // keeps two slots off one cache line
+	since atomic.Int64
+	what  atomic.Pointer[Stall]
+	_     [48]byte // keeps two slots off one cache line
 }
 
 var start = time.Now()
+
+// stalls has one Stall for each kind and message type, so that entering takes
+// no memory.
+var stalls sync.Map // of stallKey to *Stall
+
+type stallKey struct {
+	kind    string
+	message reflect.Type
+}
+
+func stallOf(kind string, message any) *Stall {
+	key := stallKey{kind, reflect.TypeOf(message)}
+	if known, ok := stalls.Load(key); ok {
+		return known.(*Stall)
+	}
+	known, _ := stalls.LoadOrStore(key, &Stall{Kind: kind, Message: key.message.String()})
+	return known.(*Stall)
+}
 
 // NewWatchdog starts watching. Close stops it.
 func NewWatchdog(logger *slog.Logger) *Watchdog {
@@ -66,31 +89,43 @@ func NewWatchdog(logger *slog.Logger) *Watchdog {
 	return w
 }
 
-// Enter marks the beginning of a Receive; the function that it returns marks
-// its end. kind must be a constant of the caller's, and outlive the call. A
+// Running is a Receive between Enter and Leave.
+type Running struct {
+	watchdog *Watchdog
+	slot     *slot
+	what     *Stall
+	began    int64
+}
+
+// Enter marks the beginning of a Receive. kind is a constant, as in Stall. A
 // nil Watchdog watches nothing.
-func (w *Watchdog) Enter(kind *string, message any) (leave func()) {
+func (w *Watchdog) Enter(kind string, message any) Running {
 	if w == nil {
-		return func() {}
+		return Running{}
 	}
-	began := int64(time.Since(start)) | 1
-	var taken *slot
-	for i, n := rand.IntN(slotCount), 0; n < 8; i, n = (i+1)%slotCount, n+1 {
-		if s := &w.slots[i]; s.since.Load() == 0 && s.since.CompareAndSwap(0, began) {
-			messageType := reflect.TypeOf(message)
-			s.kind.Store(kind)
-			s.message.Store(&messageType)
-			taken = s
+	r := Running{watchdog: w, what: stallOf(kind, message), began: int64(time.Since(start)) | 1}
+	first := rand.IntN(slotCount) //nolint:gosec // spreads load, guards nothing
+	for i := range probes {
+		s := &w.slots[(first+i)%slotCount]
+		if s.since.Load() == 0 && s.since.CompareAndSwap(0, r.began) {
+			s.what.Store(r.what)
+			r.slot = s
 			break
 		}
 	}
-	return func() {
-		if taken != nil {
-			taken.since.Store(0)
-		}
-		if time.Duration(int64(time.Since(start))-began) > Budget {
-			w.count(Stall{*kind, reflect.TypeOf(message).String()})
-		}
+	return r
+}
+
+// Leave marks the end of a Receive.
+func (r Running) Leave() {
+	if r.watchdog == nil {
+		return
+	}
+	if r.slot != nil {
+		r.slot.since.Store(0)
+	}
+	if time.Duration(int64(time.Since(start))-r.began) > Budget {
+		r.watchdog.count(*r.what)
 	}
 }
 
@@ -98,11 +133,7 @@ func (w *Watchdog) Enter(kind *string, message any) (leave func()) {
 func (w *Watchdog) Counts() map[Stall]uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	counts := make(map[Stall]uint64, len(w.counts))
-	for stall, n := range w.counts {
-		counts[stall] = n
-	}
-	return counts
+	return maps.Clone(w.counts)
 }
 
 // Close stops the watchdog.
@@ -131,38 +162,37 @@ func (w *Watchdog) watch() {
 		for i := range w.slots {
 			s := &w.slots[i]
 			if since := s.since.Load(); since != 0 && time.Duration(now-since) > Budget {
-				w.report(s, time.Duration(now-since))
+				w.report(s.what.Load(), time.Duration(now-since))
 			}
 		}
 	}
 }
 
-// report logs the stack of a Receive that is over its budget. The slot may
-// have been freed and taken again meanwhile: then the log names the newer
-// Receive, which does no harm.
-func (w *Watchdog) report(s *slot, running time.Duration) {
-	kind, message := s.kind.Load(), s.message.Load()
-	if kind == nil || message == nil {
+// report logs the stack of a Receive that is over its budget. Its slot may have
+// been freed and taken again meanwhile: then the log names the newer Receive,
+// which does no harm.
+func (w *Watchdog) report(what *Stall, running time.Duration) {
+	if what == nil { // taken a moment ago
 		return
 	}
 	w.mu.Lock()
-	last, seen := w.logged[*kind]
+	last, seen := w.logged[what.Kind]
 	due := !seen || time.Since(last) >= time.Minute
 	if due {
-		w.logged[*kind] = time.Now()
+		w.logged[what.Kind] = time.Now()
 	}
 	w.mu.Unlock()
 	if !due {
 		return
 	}
+	pkg, _, _ := strings.Cut(what.Kind, ".")
 	w.logger.Warn("actor runs over its budget",
-		"actor", *kind, "message", (*message).String(), "running", running,
-		"stack", stackOf("actors/"+*kind+"."))
+		"actor", what.Kind, "message", what.Message, "running", running, "stack", stackOf("/"+pkg+"."))
 }
 
-// stackOf returns the stack of a goroutine that is inside a package whose path
-// ends in the given text. Which of several does not matter: each is inside
-// a Receive.
+// stackOf returns the stack of a goroutine that is inside a Receive of a
+// package whose path ends in the given text. Which one, if several are, does
+// not matter.
 func stackOf(frame string) string {
 	buffer := make([]byte, 1<<20)
 	buffer = buffer[:runtime.Stack(buffer, true)]

@@ -5,7 +5,7 @@ import (
 	"errors"
 )
 
-// ErrBody: the bytes are no encoded body.
+// ErrBody says that the bytes are no encoded body.
 var ErrBody = errors.New("not an encoded message body")
 
 // Bodies are sealed and hashed in an encoding of their own, the same for the

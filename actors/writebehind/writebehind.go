@@ -79,7 +79,7 @@ const (
 	checkpointAge = 500 * time.Millisecond
 )
 
-var kind = "writebehind"
+const kind = "writebehind"
 
 type writer struct {
 	Options
@@ -113,7 +113,7 @@ func Props(options Options) *actor.Props {
 
 // Receive implements actor.Actor.
 func (w *writer) Receive(ctx actor.Context) {
-	defer w.Watchdog.Enter(&kind, ctx.Message())()
+	defer w.Watchdog.Enter(kind, ctx.Message()).Leave()
 	switch m := ctx.Message().(type) {
 	case *Put:
 		w.put(m.Write)
