@@ -1,0 +1,65 @@
+package process
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	tegamiv1 "github.com/tegami-im/tegami/api/gen/tegami/v1"
+)
+
+// AdminClient returns a client of the admin listener, with the token that the
+// server's first start wrote.
+func (s *Server) AdminClient() *Client {
+	s.t.Helper()
+	token, err := os.ReadFile(filepath.Join(s.options.Data, "admin.token"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return &Client{HTTP: HTTP2(), URL: "http://" + s.Admin, Token: strings.TrimSpace(string(token)), JSON: true}
+}
+
+// CreateUsers makes users that do not exist yet.
+func (s *Server) CreateUsers(users ...string) {
+	s.t.Helper()
+	admin := s.AdminClient()
+	defer admin.HTTP.CloseIdleConnections()
+	const page = 5000
+	for len(users) > 0 {
+		request := new(tegamiv1.CreateUsersRequest)
+		for _, user := range users[:min(page, len(users))] {
+			request.Users = append(request.Users, &tegamiv1.NewUser{UserId: user, DisplayName: strings.ToUpper(user)})
+		}
+		users = users[len(request.Users):]
+		response := new(tegamiv1.CreateUsersResponse)
+		if err := admin.Call(s.t.Context(), "AdminService/CreateUsers", request, response); err != nil {
+			s.t.Fatal(fmt.Errorf("create users: %w", err))
+		}
+		if got := int(response.Created); got != len(request.Users) {
+			s.t.Fatalf("created %d of %d users, existing: %v", got, len(request.Users), response.Existing)
+		}
+	}
+}
+
+// SignIn signs a device in without a password.
+func (s *Server) SignIn(user, device string) *tegamiv1.IssueTokenResponse {
+	s.t.Helper()
+	admin := s.AdminClient()
+	defer admin.HTTP.CloseIdleConnections()
+	response := new(tegamiv1.IssueTokenResponse)
+	request := &tegamiv1.IssueTokenRequest{UserId: user, DeviceId: device}
+	if err := admin.Call(s.t.Context(), "AdminService/IssueToken", request, response); err != nil {
+		s.t.Fatal(fmt.Errorf("sign in %s/%s: %w", user, device, err))
+	}
+	return response
+}
+
+// Device signs a device in and returns its client, with a connection of its
+// own.
+func (s *Server) Device(user, device string) *Client {
+	s.t.Helper()
+	client := &Client{HTTP: HTTP2(), URL: s.URL(), Token: s.SignIn(user, device).GetAccessToken()}
+	s.t.Cleanup(client.HTTP.CloseIdleConnections)
+	return client
+}

@@ -1,0 +1,90 @@
+package workload
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	tegamiv1 "github.com/tegami-im/tegami/api/gen/tegami/v1"
+	"github.com/tegami-im/tegami/test/checker"
+)
+
+// settleLimit is how long the copies of the last messages may take.
+const settleLimit = 60 * time.Second
+
+// Finish ends the run: senders finish, devices read what is left, then all of
+// it again from the start, and the checker judges. The server must run.
+func (w *Workload) Finish() *checker.Report {
+	w.t.Helper()
+	w.StopSending()
+	w.StopReceiving()
+	ctx, cancel := context.WithTimeout(w.t.Context(), settleLimit)
+	defer cancel()
+	w.settle(ctx)
+	for _, d := range w.devices {
+		if err := w.readAgain(ctx, d); err != nil {
+			w.t.Errorf("read %s/%s again: %v", d.user, d.name, err)
+		}
+	}
+	return w.History.Check()
+}
+
+// settle reads with every device until each message is in both its mailboxes.
+// When that does not come to pass the checker says which are missing.
+func (w *Workload) settle(ctx context.Context) {
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for {
+		for _, d := range w.devices {
+			if err := d.catchUp(ctx, 1000); err != nil {
+				w.t.Errorf("read %s/%s to the end: %v", d.user, d.name, err)
+				return
+			}
+		}
+		if w.History.Unsettled() == 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		}
+	}
+}
+
+// readAgain reads a mailbox from the start and compares its end with GetHead.
+func (w *Workload) readAgain(ctx context.Context, d *device) error {
+	before := d.seen.Cursor()
+	d.seen.Rewind(0)
+	if err := d.catchUp(ctx, 1+d.rand.Int32N(1000)); err != nil {
+		return err
+	}
+	head := new(tegamiv1.GetHeadResponse)
+	if err := d.client.Call(ctx, "TalkService/GetHead", &tegamiv1.GetHeadRequest{}, head); err != nil {
+		return err
+	}
+	if end := d.seen.Cursor(); end != before || head.GetRevision() != end || head.GetFirstRevision() != 1 {
+		return fmt.Errorf("it ended at %d, before at %d; GetHead says %d to %d",
+			end, before, head.GetFirstRevision(), head.GetRevision())
+	}
+	return nil
+}
+
+// Judge finishes the run and fails the test unless every guarantee was kept.
+func (w *Workload) Judge() {
+	w.t.Helper()
+	report := w.Finish()
+	w.t.Logf("progress: %v, seed %d", report, w.options.Seed)
+	if !report.OK() {
+		w.t.Errorf("guarantees were broken:\n%s", report.Explain())
+	}
+	if count, first := w.Unexpected(); count > 0 {
+		w.t.Errorf("%d unexpected answers, among them:", count)
+		for _, finding := range first {
+			w.t.Error(finding)
+		}
+	}
+	for _, line := range w.server.Complaints() {
+		w.t.Errorf("the server complained: %s", line)
+	}
+}

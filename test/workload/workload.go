@@ -1,0 +1,204 @@
+// Package workload puts real users on a server and reports what they do and
+// see to a checker: devices that poll, senders that retry under the same client
+// message id until they know what became of a message, or give up. It goes on
+// through every restart of the server, as real clients do.
+package workload
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tegami-im/tegami/test/checker"
+	"github.com/tegami-im/tegami/test/process"
+)
+
+// Options say how many do what.
+type Options struct {
+	// Users, each with Devices devices; each user sends from the first, from
+	// Senders goroutines.
+	Users, Devices, Senders int
+	// Seed of everything random; from Seed.
+	Seed uint64
+}
+
+// Workload is a population of users.
+type Workload struct {
+	History *checker.History
+
+	t       testing.TB
+	server  *process.Server
+	options Options
+	users   []string
+	devices []*device
+
+	// ctx ends with the test, or when the workload is abandoned.
+	ctx     context.Context
+	abandon context.CancelFunc
+
+	acked      atomic.Int64
+	unexpected findings
+	receiving  running
+	sending    running
+}
+
+// Abandon ends every sender and poll where it is, and starts a new history in
+// which all that was sent before may be lost. The server may be down.
+func (w *Workload) Abandon() {
+	w.abandon()
+	w.StopSending()
+	w.StopReceiving()
+	w.ctx, w.abandon = context.WithCancel(w.t.Context())
+	w.History.LoseAll()
+}
+
+// running is a group of goroutines and the way to end it.
+type running struct {
+	sync.WaitGroup
+
+	stop func()
+}
+
+// Seed returns the seed of this run: TEGAMI_TEST_SEED when set, else a new one.
+// It is logged, so that a run can be made again.
+func Seed(t testing.TB) uint64 {
+	t.Helper()
+	seed := rand.Uint64()
+	if text := os.Getenv("TEGAMI_TEST_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatalf("TEGAMI_TEST_SEED: %v", err)
+		}
+	}
+	t.Logf("progress: seed %d (TEGAMI_TEST_SEED repeats it)", seed)
+	return seed
+}
+
+// New makes the users and signs their devices in. Nothing moves yet.
+func New(t testing.TB, server *process.Server, options Options) *Workload {
+	t.Helper()
+	w := &Workload{History: checker.New(), t: t, server: server, options: options}
+	w.ctx, w.abandon = context.WithCancel(t.Context())
+	for i := range options.Users {
+		w.users = append(w.users, fmt.Sprintf("user%03d", i))
+	}
+	server.CreateUsers(w.users...)
+	for _, user := range w.users {
+		for n := range options.Devices {
+			name := fmt.Sprintf("device%d", n)
+			w.devices = append(w.devices, &device{
+				workload: w, user: user, name: name,
+				client: server.Device(user, name), seen: w.History.Device(user, name, 0),
+				rand: w.newRand(len(w.devices)),
+			})
+		}
+	}
+	t.Cleanup(func() {
+		w.abandon()
+		w.StopSending()
+		w.StopReceiving()
+	})
+	return w
+}
+
+// newRand returns the random numbers of one goroutine.
+func (w *Workload) newRand(stream int) *rand.Rand {
+	return rand.New(rand.NewPCG(w.options.Seed, uint64(stream)))
+}
+
+// StartReceiving has every device poll.
+func (w *Workload) StartReceiving() {
+	ctx, stop := context.WithCancel(w.ctx)
+	w.receiving.stop = stop
+	for _, d := range w.devices {
+		w.receiving.Go(func() { d.poll(ctx) })
+	}
+}
+
+// StartSending has every user send.
+func (w *Workload) StartSending() {
+	ctx, stop := w.ctx, make(chan struct{})
+	w.sending.stop = sync.OnceFunc(func() { close(stop) })
+	for i, user := range w.users {
+		for n := range w.options.Senders {
+			s := &sender{
+				workload: w, user: user, name: fmt.Sprintf("%s.%d", user, n),
+				client: w.devices[i*w.options.Devices].client,
+				rand:   w.newRand(1_000_000 + i*w.options.Senders + n),
+			}
+			w.sending.Go(func() { s.run(ctx, stop) })
+		}
+	}
+}
+
+// StopSending returns when every sender knows what became of its last message
+// or gave it up. The server must run.
+func (w *Workload) StopSending() { w.sending.end() }
+
+// StopReceiving ends every poll.
+func (w *Workload) StopReceiving() { w.receiving.end() }
+
+func (r *running) end() {
+	if r.stop != nil {
+		r.stop()
+	}
+	r.Wait()
+}
+
+// Acked counts acknowledgements, those of retries not included.
+func (w *Workload) Acked() int64 { return w.acked.Load() }
+
+// AwaitAcked waits until so many messages were acknowledged, and reports
+// whether they were before the limit.
+func (w *Workload) AwaitAcked(count int64, limit time.Duration) bool {
+	return w.await(limit, func() bool { return w.Acked() >= count })
+}
+
+// await looks at a condition until it holds.
+func (w *Workload) await(limit time.Duration, condition func() bool) bool {
+	ctx, cancel := context.WithTimeout(w.t.Context(), limit)
+	defer cancel()
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for !condition() {
+		select {
+		case <-ctx.Done():
+			return condition()
+		case <-look.C:
+		}
+	}
+	return true
+}
+
+// findings are answers that no client may ever get.
+type findings struct {
+	mu    sync.Mutex
+	count int
+	first []string
+}
+
+// maxFindings are kept: more of the same tells nothing.
+const maxFindings = 10
+
+func (f *findings) add(format string, arguments ...any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.count++
+	if len(f.first) < maxFindings {
+		f.first = append(f.first, fmt.Sprintf(format, arguments...))
+	}
+}
+
+// Unexpected returns the answers that no client may ever get: how many, and
+// the first of them.
+func (w *Workload) Unexpected() (int, []string) {
+	w.unexpected.mu.Lock()
+	defer w.unexpected.mu.Unlock()
+	return w.unexpected.count, w.unexpected.first
+}
