@@ -1,0 +1,165 @@
+// Package telemetry turns what the parts of a server report into Prometheus
+// metrics. The parts know nothing of it: they call hooks.
+//
+// No label ever holds a user, device or message: label values are methods,
+// codes, stages, pools and actor kinds, all of them few.
+package telemetry
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/tegami-im/tegami/actors/node"
+	"github.com/tegami-im/tegami/actors/shard"
+	"github.com/tegami-im/tegami/actors/talk"
+	"github.com/tegami-im/tegami/api/server"
+)
+
+// Metrics is one server's registry.
+type Metrics struct {
+	registry *prometheus.Registry
+
+	stage         [4]prometheus.Observer
+	edge          *prometheus.HistogramVec
+	polls         *prometheus.CounterVec
+	batch         prometheus.Histogram
+	batchRecords  prometheus.Counter
+	requests      *prometheus.CounterVec
+	requestLength *prometheus.HistogramVec
+	held          prometheus.Gauge
+}
+
+// latencies spans 50 µs to 6.5 s, each bucket 1.6 times the one before.
+var latencies = prometheus.ExponentialBuckets(50e-6, 1.6, 26)
+
+// stages has the label values of shard.Stage, in order.
+var stages = [...]string{"appended", "applied", "woken", "answered"}
+
+// New returns an empty registry with Go's and the process's own metrics.
+func New() *Metrics {
+	m := &Metrics{registry: prometheus.NewRegistry()}
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
+	stage := m.histograms("tegami_send_stage_seconds", "Time from the arrival of a command to each stage of it.", "stage")
+	for i, name := range stages {
+		m.stage[i] = stage.WithLabelValues(name)
+	}
+	m.edge = m.histograms("tegami_edge_stage_seconds", "Time that the calls of SendMessage and FetchOps spend in each stage at the edge.", "method", "stage")
+	m.polls = m.counters("tegami_polls_total", "Polls answered with a page, by reason.", "reason")
+	m.requests = m.counters("tegami_requests_total", "Requests, by method and code.", "method", "code")
+	m.requestLength = m.histograms("tegami_request_seconds", "Time that requests take, held polls included.", "method")
+	m.batch = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "tegami_writebehind_batch_seconds", Help: "Time to write a batch to the store.", Buckets: latencies,
+	})
+	m.batchRecords = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "tegami_writebehind_records_total", Help: "Records written to the store.",
+	})
+	m.held = prometheus.NewGauge(prometheus.GaugeOpts{Name: "tegami_polls_held", Help: "Polls held open."})
+	m.registry.MustRegister(m.batch, m.batchRecords, m.held)
+	return m
+}
+
+func (m *Metrics) histograms(name, help string, labels ...string) *prometheus.HistogramVec {
+	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: latencies}, labels)
+	m.registry.MustRegister(v)
+	return v
+}
+
+func (m *Metrics) counters(name, help string, labels ...string) *prometheus.CounterVec {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	m.registry.MustRegister(v)
+	return v
+}
+
+// Handler serves the metrics.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
+}
+
+// Gauge adds a metric that is read when it is asked for.
+func (m *Metrics) Gauge(name, help string, read func() float64) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read))
+}
+
+// Counter adds a metric that only rises and is read when it is asked for.
+func (m *Metrics) Counter(name, help string, read func() float64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, read))
+}
+
+// Node returns the hooks of the talk tier.
+func (m *Metrics) Node() node.Observer {
+	return node.Observer{
+		Stage: func(stage shard.Stage, took time.Duration) { m.stage[stage].Observe(took.Seconds()) },
+		Written: func(records int, took time.Duration) {
+			m.batch.Observe(took.Seconds())
+			m.batchRecords.Add(float64(records))
+		},
+		Poll: func(reason talk.Reason) { m.polls.WithLabelValues(pollReasons[reason]).Inc() },
+	}
+}
+
+var pollReasons = map[talk.Reason]string{
+	talk.Operations: "operations",
+	talk.Timeout:    "timeout",
+	talk.Superseded: "superseded",
+	talk.Draining:   "draining",
+}
+
+// Server returns the hooks of the API.
+func (m *Metrics) Server() server.Hooks {
+	return server.Hooks{
+		Request: func(method, code string, took time.Duration) {
+			m.requests.WithLabelValues(method, code).Inc()
+			m.requestLength.WithLabelValues(method).Observe(took.Seconds())
+		},
+		Held: func(delta int) { m.held.Add(float64(delta)) },
+		Stage: func(method string, stage server.Stage, took time.Duration) {
+			m.edge.WithLabelValues(method, stage.String()).Observe(took.Seconds())
+		},
+	}
+}
+
+// WatchNode adds the depths of a node's queues, and what its watchdog counts.
+func (m *Metrics) WatchNode(n *node.Node) { m.registry.MustRegister(nodeCollector{n}) }
+
+type nodeCollector struct{ node *node.Node }
+
+var (
+	commandsInFlight = prometheus.NewDesc("tegami_commands_in_flight", "Commands not yet answered.", nil, nil)
+	recordsUnstored  = prometheus.NewDesc("tegami_records_unstored", "Records dispatched and not yet in the store: the lag of the write-behind.", nil, nil)
+	mailboxesLoaded  = prometheus.NewDesc("tegami_mailboxes_loaded", "Mailboxes in memory.", nil, nil)
+	workersQueued    = prometheus.NewDesc("tegami_workers_queued", "Jobs that wait for a worker, by pool.", []string{"pool"}, nil)
+	shardsInState    = prometheus.NewDesc("tegami_shards", "Shards, by state: open, opening, or halted until an operator acts.", []string{"state"}, nil)
+	watchdogStalls   = prometheus.NewDesc("tegami_watchdog_stalls_total", "Messages that an actor took longer for than its budget of 10 ms.", []string{"actor", "message"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (nodeCollector) Describe(descriptions chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{commandsInFlight, recordsUnstored, mailboxesLoaded, workersQueued, shardsInState, watchdogStalls} {
+		descriptions <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c nodeCollector) Collect(metrics chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, value int64, labels ...string) {
+		metrics <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(value), labels...)
+	}
+	depths := c.node.Depths()
+	gauge(commandsInFlight, depths.Commands)
+	gauge(recordsUnstored, depths.Unstored)
+	gauge(mailboxesLoaded, depths.Mailboxes)
+	for pool, queued := range depths.Workers {
+		gauge(workersQueued, int64(queued), pool)
+	}
+	for state, shards := range depths.Shards {
+		gauge(shardsInState, int64(shards), state)
+	}
+	for stall, n := range c.node.Stalls() {
+		metrics <- prometheus.MustNewConstMetric(watchdogStalls, prometheus.CounterValue, float64(n), stall.Kind, stall.Message)
+	}
+}
