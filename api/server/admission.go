@@ -1,0 +1,155 @@
+package server
+
+import (
+	"context"
+	"net/netip"
+	"sync/atomic"
+
+	"connectrpc.com/connect/v2"
+
+	"github.com/tegami-im/tegami/actors/refusal"
+	"github.com/tegami-im/tegami/actors/talk"
+	"github.com/tegami-im/tegami/api/auth"
+	"github.com/tegami-im/tegami/api/fault"
+	"github.com/tegami-im/tegami/api/gen/tegami/v1/tegamiv1connect"
+	"github.com/tegami-im/tegami/api/limit"
+)
+
+// access says who may call a method.
+type access uint8
+
+const (
+	// nobody is the zero value: a method without a rule is closed.
+	nobody access = iota
+	// anybody may call, as often as the caller's address allows.
+	anybody
+	// device means the bearer of a live session's access token.
+	device
+	// operator means the bearer of the admin token.
+	operator
+)
+
+// rules has who may call each method. A method that is added to the schema
+// stays closed until it is given a rule here.
+var rules = map[string]access{
+	tegamiv1connect.AuthServiceRegisterProcedure:     anybody,
+	tegamiv1connect.AuthServiceLoginProcedure:        anybody,
+	tegamiv1connect.AuthServiceRefreshProcedure:      anybody,
+	tegamiv1connect.AuthServiceLogoutProcedure:       device,
+	tegamiv1connect.AuthServiceListDevicesProcedure:  device,
+	tegamiv1connect.AuthServiceRevokeDeviceProcedure: device,
+	tegamiv1connect.TalkServiceSendMessageProcedure:  device,
+	tegamiv1connect.TalkServiceFetchOpsProcedure:     device,
+	tegamiv1connect.TalkServiceGetHeadProcedure:      device,
+	tegamiv1connect.TalkServiceListMessagesProcedure: device,
+	tegamiv1connect.AdminServiceCreateUsersProcedure: operator,
+	tegamiv1connect.AdminServiceIssueTokenProcedure:  operator,
+}
+
+// deviceKey names one device for its limits.
+type deviceKey struct{ user, device string }
+
+// admission decides who is let in before a request's body is read.
+type admission struct {
+	stopping   atomic.Bool
+	tokens     *auth.Tokens
+	sessions   *auth.Sessions
+	adminToken string
+
+	sends   *limit.Table[string]
+	polls   *limit.Table[deviceKey]
+	signIns *limit.Table[netip.Prefix]
+}
+
+var (
+	errNotAllowed = fault.New(connect.CodePermissionDenied, "not_allowed", "the method is closed")
+	errBadAdmin   = fault.Unauthenticated("bad_token", "the admin token is needed")
+)
+
+// admit returns in whose name a request is made, or why it is refused.
+// authorization is the header of that name, peer the client's address with its
+// port. It blocks only while the talk tier is asked about a session that it has
+// not been asked about for a while.
+func (a *admission) admit(ctx context.Context, procedure, authorization, peer string) (talk.Session, error) {
+	if a.stopping.Load() {
+		return talk.Session{}, refusal.Of(refusal.Stopping)
+	}
+	switch rules[procedure] {
+	case anybody:
+		return talk.Session{}, a.limitAddress(peer)
+	case device:
+		caller, err := a.tokens.VerifyAccess(auth.Bearer(authorization))
+		if err != nil {
+			return talk.Session{}, err
+		}
+		if err := a.sessions.Check(ctx, caller); err != nil {
+			return talk.Session{}, err
+		}
+		return caller, a.limitCaller(procedure, caller)
+	case operator:
+		if !auth.EqualTokens(auth.Bearer(authorization), a.adminToken) {
+			return talk.Session{}, errBadAdmin
+		}
+		return talk.Session{}, nil
+	case nobody:
+	}
+	return talk.Session{}, errNotAllowed
+}
+
+func (a *admission) limitCaller(procedure string, caller talk.Session) error {
+	switch procedure {
+	case tegamiv1connect.TalkServiceSendMessageProcedure:
+		if wait, ok := a.sends.Allow(caller.User); !ok {
+			return refusal.After(refusal.RateLimited, wait)
+		}
+	case tegamiv1connect.TalkServiceFetchOpsProcedure:
+		if wait, ok := a.polls.Allow(deviceKey{caller.User, caller.Device}); !ok {
+			return refusal.After(refusal.RateLimited, wait)
+		}
+	}
+	return nil
+}
+
+func (a *admission) limitAddress(peer string) error {
+	network, ok := networkOf(peer)
+	if !ok {
+		return nil
+	}
+	if wait, ok := a.signIns.Allow(network); !ok {
+		return refusal.After(refusal.RateLimited, wait)
+	}
+	return nil
+}
+
+// networkOf returns the network that a client comes from: its IPv4 address, or
+// the /64 that one customer of a provider commonly has. A client on this
+// machine comes from none.
+func networkOf(peer string) (network netip.Prefix, ok bool) {
+	address, err := netip.ParseAddrPort(peer)
+	if err != nil {
+		return netip.Prefix{}, false
+	}
+	ip := address.Addr().Unmap().WithZone("")
+	if ip.IsLoopback() {
+		return netip.Prefix{}, false
+	}
+	bits := 64
+	if ip.Is4() {
+		bits = 32
+	}
+	network, err = ip.Prefix(bits)
+	return network, err == nil
+}
+
+// callerKey is the key of the caller in the context of Connect's handlers.
+type callerKey struct{}
+
+func withCaller(ctx context.Context, caller talk.Session) context.Context {
+	return context.WithValue(ctx, callerKey{}, caller)
+}
+
+// callerOf returns in whose name a request is made that was admitted.
+func callerOf(ctx context.Context) talk.Session {
+	caller, _ := ctx.Value(callerKey{}).(talk.Session)
+	return caller
+}

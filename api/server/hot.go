@@ -1,0 +1,226 @@
+package server
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/tegami-im/tegami/actors/refusal"
+	"github.com/tegami-im/tegami/actors/talk"
+	tegamiv1 "github.com/tegami-im/tegami/api/gen/tegami/v1"
+	"github.com/tegami-im/tegami/api/validate"
+)
+
+const (
+	// deadlineMargin is how long before the client's deadline a hold ends, so
+	// that the answer is there in time.
+	deadlineMargin = 100 * time.Millisecond
+	// lostPollMargin is how long after its end a poll that the talk tier has
+	// forgotten is answered all the same.
+	lostPollMargin = 5 * time.Second
+)
+
+func noCancel() {}
+
+// sendMessage hands a message to the talk tier and answers when it is durable,
+// or with outcome_unknown when that takes too long.
+func (s *Server) sendMessage(ctx context.Context, caller talk.Session, deadline time.Time, request *tegamiv1.SendMessageRequest, reply func(Reply)) (cancel func()) {
+	if err := validate.SendMessage(request); err != nil {
+		reply(failure{err})
+		return noCancel
+	}
+	id := request.GetClientMessageId()
+	if id == "" {
+		made, err := uuid.NewV7()
+		if err != nil {
+			reply(failure{err})
+			return noCancel
+		}
+		id = made.String()
+	}
+	send := &pendingSend{reply: reply}
+	send.timer = time.AfterFunc(s.sendWait(deadline), send.expire)
+	s.talk.Send(ctx, talk.Send{
+		From:            caller.User,
+		FromDevice:      caller.Device,
+		To:              request.GetTo(),
+		ClientMessageID: id,
+		Body:            bodyOf(request),
+		Answer:          send.answer,
+	})
+	// A send cannot be taken back.
+	return noCancel
+}
+
+// sendWait returns how long a send may take.
+func (s *Server) sendWait(deadline time.Time) time.Duration {
+	if deadline.IsZero() {
+		return s.opts.Deadlines.Send
+	}
+	return min(time.Until(deadline), s.opts.Deadlines.Max)
+}
+
+func bodyOf(request *tegamiv1.SendMessageRequest) talk.Body {
+	if content := request.GetContent(); content != nil {
+		return talk.Body{MimeType: content.GetMimeType(), Data: content.GetData()}
+	}
+	return talk.Body{Text: request.GetText()}
+}
+
+// pendingSend is a send whose answer has not come.
+type pendingSend struct {
+	answered atomic.Bool
+	timer    *time.Timer
+	reply    func(Reply)
+}
+
+func (p *pendingSend) answer(sent talk.Sent, err error) {
+	if !p.answered.CompareAndSwap(false, true) {
+		return
+	}
+	p.timer.Stop()
+	if err != nil {
+		p.reply(failure{err})
+		return
+	}
+	p.reply(sentReply(sent))
+}
+
+func (p *pendingSend) expire() {
+	if p.answered.CompareAndSwap(false, true) {
+		p.reply(failure{refusal.Of(refusal.OutcomeUnknown)})
+	}
+}
+
+type sentReply talk.Sent
+
+func (r sentReply) Message(context.Context) (proto.Message, error) {
+	created := new(timestamppb.Timestamp)
+	setTime(created, r.Time)
+	return &tegamiv1.SendMessageResponse{
+		MessageId:  uuid.UUID(r.MessageID).String(),
+		CreateTime: created,
+	}, nil
+}
+
+// fetchOps hands a poll to the talk tier.
+func (s *Server) fetchOps(_ context.Context, caller talk.Session, deadline time.Time, request *tegamiv1.FetchOpsRequest, reply func(Reply)) (cancel func()) {
+	if err := validate.FetchOps(request, s.opts.Deadlines.Hold); err != nil {
+		reply(failure{err})
+		return noCancel
+	}
+	hold := request.GetTimeout().AsDuration()
+	if !deadline.IsZero() {
+		hold = max(0, min(hold, time.Until(deadline)-deadlineMargin))
+	}
+	poll := &pendingPoll{server: s, caller: caller, after: request.GetAfterRevision(), reply: reply, held: hold > 0}
+	if poll.held {
+		s.admission.sessions.Hold(caller)
+		s.opts.Hooks.held(+1)
+	}
+	cancelPoll := s.talk.Poll(talk.Poll{
+		Session: caller,
+		After:   poll.after,
+		Limit:   validate.PageSize(request.GetLimit()),
+		Timeout: hold,
+		Answer:  poll.answer,
+	})
+	poll.guard(hold, cancelPoll)
+	return poll.cancel
+}
+
+// pendingPoll is a poll whose answer has not come.
+type pendingPoll struct {
+	server *Server
+	caller talk.Session
+	after  int64
+	held   bool
+	reply  func(Reply)
+
+	ended      atomic.Bool
+	cancelPoll func() // set before guard returns
+	timer      atomic.Pointer[time.Timer]
+}
+
+// guard makes sure that the poll is answered even if the talk tier has
+// forgotten it.
+func (p *pendingPoll) guard(hold time.Duration, cancelPoll func()) {
+	p.cancelPoll = cancelPoll
+	if p.ended.Load() {
+		return
+	}
+	timer := time.AfterFunc(hold+lostPollMargin, p.expire)
+	p.timer.Store(timer)
+	if p.ended.Load() { // it ended before end could see the timer
+		timer.Stop()
+	}
+}
+
+// end reports whether the caller is the one that ends the poll.
+func (p *pendingPoll) end() bool {
+	if !p.ended.CompareAndSwap(false, true) {
+		return false
+	}
+	if timer := p.timer.Load(); timer != nil {
+		timer.Stop()
+	}
+	if p.held {
+		p.server.admission.sessions.Release(p.caller)
+		p.server.opts.Hooks.held(-1)
+	}
+	return true
+}
+
+func (p *pendingPoll) answer(page talk.Page, refused *refusal.Refusal) {
+	switch {
+	case !p.end():
+	case refused != nil:
+		p.reply(failure{refused})
+	default:
+		p.reply(&pageReply{server: p.server, user: p.caller.User, page: page})
+	}
+}
+
+func (p *pendingPoll) cancel() {
+	if p.end() {
+		p.cancelPoll()
+	}
+}
+
+func (p *pendingPoll) expire() {
+	if p.end() {
+		p.cancelPoll()
+		p.reply(&pageReply{page: talk.Page{Revision: p.after, Reason: talk.Timeout}})
+	}
+}
+
+// pageReply is a page whose bodies are still sealed.
+type pageReply struct {
+	server *Server
+	user   string
+	page   talk.Page
+}
+
+func (r *pageReply) Message(ctx context.Context) (proto.Message, error) {
+	response := &tegamiv1.FetchOpsResponse{
+		Revision: r.page.Revision,
+		HasMore:  r.page.HasMore,
+		Reason:   tegamiv1.FetchOpsResponse_Reason(r.page.Reason),
+	}
+	if len(r.page.Operations) == 0 {
+		return response, nil
+	}
+	operations, err := r.server.open(ctx, r.user, r.page.Operations)
+	if err != nil {
+		return nil, err
+	}
+	response.Ops = make([]*tegamiv1.Operation, len(operations))
+	for i := range operations {
+		response.Ops[i] = &operations[i].operation
+	}
+	return response, nil
+}

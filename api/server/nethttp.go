@@ -1,0 +1,207 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/tegami-im/tegami/api/codec"
+	"github.com/tegami-im/tegami/api/fault"
+)
+
+// hotHandler serves a hot method on net/http: in net/http's own goroutine it
+// reads the body, waits for the reply, and encodes it. What is not plainly
+// Connect's unary protocol it leaves to rest.
+type hotHandler struct {
+	server *Server
+	method *hotMethod
+	rest   http.Handler
+}
+
+func (h *hotHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var encoding codec.Codec
+	switch header(r, "Content-Type") {
+	case "application/proto":
+		encoding = codec.Binary
+	case "application/json":
+		encoding = codec.JSON
+	}
+	if encoding == nil || r.Method != http.MethodPost {
+		h.rest.ServeHTTP(w, r)
+		return
+	}
+	started := time.Now()
+	defer h.server.recoverHot(w, h.method.procedure, started)
+	if err := h.serve(w, r, encoding, started); err != nil {
+		h.server.refuse(w, r, h.method.procedure, err, started)
+		return
+	}
+	h.server.opts.Hooks.request(h.method.procedure, codeOK, time.Since(started))
+}
+
+func (h *hotHandler) serve(w http.ResponseWriter, r *http.Request, encoding codec.Codec, started time.Time) error {
+	ctx := r.Context()
+	call, replies, cancel, err := h.start(ctx, w, r, encoding)
+	if err != nil {
+		return err
+	}
+	hooks := &h.server.opts.Hooks
+	accepted := time.Now()
+	hooks.stage(h.method.procedure, Accepted, accepted.Sub(started))
+
+	// Here a held poll spends its time. Nothing that is not needed afterwards
+	// is alive, and the stack is as shallow as can be.
+	var reply Reply
+	select {
+	case reply = <-replies:
+	case <-ctx.Done():
+		cancel()
+		return ctx.Err()
+	}
+	replied := time.Now()
+	hooks.stage(h.method.procedure, Waited, replied.Sub(accepted))
+	if err := writeReply(ctx, w, &call, reply); err != nil {
+		return err
+	}
+	hooks.stage(h.method.procedure, Answered, time.Since(replied))
+	return nil
+}
+
+// start lets a call in, reads its body and hands it on. The body's buffer is
+// free again when it returns.
+func (h *hotHandler) start(ctx context.Context, w http.ResponseWriter, r *http.Request, encoding codec.Codec) (call Call, replies <-chan Reply, cancel func(), err error) {
+	call, err = h.method.open(ctx, &Head{
+		Codec:           encoding,
+		ContentLength:   r.ContentLength,
+		ContentEncoding: header(r, "Content-Encoding"),
+		ProtocolVersion: header(r, "Connect-Protocol-Version"),
+		Timeout:         header(r, "Connect-Timeout-Ms"),
+		Authorization:   header(r, "Authorization"),
+		Peer:            r.RemoteAddr,
+	})
+	if err != nil {
+		return call, nil, nil, err
+	}
+	buffer := buffers.Get().(*[]byte) // the pool holds nothing else
+	defer putBuffer(buffer)
+	if *buffer, err = readBody(r, (*buffer)[:0], h.method.maxBytes); err != nil {
+		return call, nil, nil, err
+	}
+	if r.ProtoMajor == 1 {
+		// The body is here, so its deadline is off: while a poll is held,
+		// net/http reads on to notice that the client goes away, and would
+		// take the deadline for that. HTTP/2 has a deadline for each body.
+		if err := http.NewResponseController(w).SetReadDeadline(time.Time{}); err != nil {
+			return call, nil, nil, err
+		}
+	}
+	slot := make(chan Reply, 1)
+	cancel = call.serve(ctx, *buffer, func(reply Reply) { slot <- reply })
+	return call, slot, cancel, nil
+}
+
+// writeReply encodes a reply and hands it to the connection. Once something was
+// written there is nothing to tell a client that does not read it.
+func writeReply(ctx context.Context, w http.ResponseWriter, call *Call, reply Reply) error {
+	buffer := buffers.Get().(*[]byte) // the pool holds nothing else
+	defer putBuffer(buffer)
+	body, err := call.encode(ctx, (*buffer)[:0], reply)
+	if err != nil {
+		return err
+	}
+	*buffer = body
+	writeBody(w, contentTypes[call.codec], http.StatusOK, body)
+	return nil
+}
+
+// contentTypes has the header values of the encodings, shared by all answers.
+var contentTypes = map[codec.Codec][]string{
+	codec.JSON:   {"application/json"},
+	codec.Binary: {"application/proto"},
+}
+
+func writeBody(w http.ResponseWriter, contentType []string, status int, body []byte) {
+	h := w.Header()
+	h["Content-Type"] = contentType
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	w.WriteHeader(status)
+	_, _ = w.Write(body) //nolint:gosec // G705: not HTML; a failure means that the client has gone away
+}
+
+// header returns a request's header whose name is in canonical form.
+func header(r *http.Request, name string) string {
+	if values := r.Header[name]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
+
+// readBody appends the body to buf. It stops reading above the limit.
+func readBody(r *http.Request, buf []byte, limit int64) ([]byte, error) {
+	if r.ContentLength > int64(cap(buf)) {
+		buf = make([]byte, 0, r.ContentLength+1) // +1: io.EOF comes without growing
+	}
+	for {
+		if len(buf) == cap(buf) {
+			buf = append(buf, 0)[:len(buf)]
+		}
+		n, err := r.Body.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		switch {
+		case int64(len(buf)) > limit:
+			return buf, fault.TooLarge()
+		case errors.Is(err, io.EOF):
+			return buf, nil
+		case err != nil:
+			return buf, brokenBody(r, err)
+		}
+	}
+}
+
+// brokenBody tells a client that is gone or slow from one that breaks off.
+func brokenBody(r *http.Request, err error) error {
+	if ctxErr := r.Context().Err(); ctxErr != nil {
+		return ctxErr
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return fault.Invalid("", "malformed", "the request's body breaks off")
+	}
+	return err
+}
+
+// maxPooledBuffer keeps a few large messages from staying in memory for ever.
+const maxPooledBuffer = 32 << 10
+
+var buffers = sync.Pool{New: func() any {
+	b := make([]byte, 0, 1024)
+	return &b
+}}
+
+func putBuffer(b *[]byte) {
+	if cap(*b) <= maxPooledBuffer {
+		buffers.Put(b)
+	}
+}
+
+// recoverHot turns a panic into an answer.
+func (s *Server) recoverHot(w http.ResponseWriter, procedure string, started time.Time) {
+	cause := recover()
+	if cause == nil {
+		return
+	}
+	s.logPanic(procedure, cause)
+	f := fault.From(errPanic)
+	writeFault(w, f, f.HTTPStatus())
+	s.opts.Hooks.request(procedure, f.Code.String(), time.Since(started))
+}
+
+var errPanic = errors.New("panic in a handler")
+
+func (s *Server) logPanic(procedure string, cause any) {
+	s.log.Error("panic in a handler", "procedure", procedure, "panic", cause, "stack", string(debug.Stack()))
+}

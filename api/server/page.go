@@ -1,0 +1,101 @@
+package server
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/tegami-im/tegami/actors/record"
+	"github.com/tegami-im/tegami/actors/talk"
+	tegamiv1 "github.com/tegami-im/tegami/api/gen/tegami/v1"
+)
+
+// opened is an operation in the form that clients get, in one allocation: a
+// page has up to a thousand.
+type opened struct {
+	operation tegamiv1.Operation
+	received  tegamiv1.Operation_ReceiveMessage
+	sent      tegamiv1.Operation_SendMessage
+	message   tegamiv1.Message
+	text      tegamiv1.Message_Text
+	content   tegamiv1.Message_Content
+	data      tegamiv1.Content
+	time      timestamppb.Timestamp // of the operation
+	logTime   timestamppb.Timestamp // of the message
+}
+
+// open opens the bodies of a user's operations.
+func (s *Server) open(ctx context.Context, user string, operations []*record.Operation) ([]opened, error) {
+	if len(operations) == 0 {
+		return nil, nil
+	}
+	bodies, err := s.talk.Open(ctx, user, operations)
+	if err != nil {
+		return nil, err
+	}
+	if len(bodies) != len(operations) {
+		return nil, fmt.Errorf("open %d operations: got %d bodies", len(operations), len(bodies))
+	}
+	result := make([]opened, len(operations))
+	for i, operation := range operations {
+		result[i].fill(operation, bodies[i])
+	}
+	return result, nil
+}
+
+func (o *opened) fill(from *record.Operation, body talk.Body) {
+	setTime(&o.time, from.GetTime())
+	o.operation.Revision = from.GetRevision()
+	o.operation.CreateTime = &o.time
+
+	var message *record.Message
+	switch kind := from.GetKind().(type) {
+	case *record.Operation_ReceiveMessage:
+		message = kind.ReceiveMessage
+		o.received.ReceiveMessage = &o.message
+		o.operation.Kind = &o.received
+	case *record.Operation_SendMessage:
+		message = kind.SendMessage
+		o.sent.SendMessage = &o.message
+		o.operation.Kind = &o.sent
+	default:
+		return // a kind of a later version: the client sees its revision
+	}
+	setTime(&o.logTime, message.GetTime())
+	m := &o.message
+	m.MessageId = messageID(message.GetMessageId())
+	m.From = message.GetFrom()
+	m.To = message.GetTo()
+	m.ClientMessageId = message.GetClientMessageId()
+	m.CreateTime = &o.logTime
+	m.Revision = from.GetRevision()
+	switch {
+	case body.MimeType != "":
+		o.data.MimeType, o.data.Data = body.MimeType, body.Data
+		o.content.Content = &o.data
+		m.Body = &o.content
+	case body.Text != "":
+		o.text.Text = body.Text
+		m.Body = &o.text
+	}
+}
+
+// messageID returns the text form of a stored id.
+func messageID(raw []byte) string {
+	id, err := uuid.FromBytes(raw)
+	if err != nil {
+		return "" // no record of ours has another length
+	}
+	return id.String()
+}
+
+// setTime sets t to an instant in milliseconds since 1970.
+func setTime(t *timestamppb.Timestamp, millis int64) {
+	seconds, rest := millis/1000, millis%1000
+	if rest < 0 {
+		seconds, rest = seconds-1, rest+1000
+	}
+	t.Seconds, t.Nanos = seconds, int32(rest)*1_000_000
+}
