@@ -182,7 +182,7 @@ func (c *Conn) handshake() error {
 	err := errors.Join(
 		w.framer.WriteSettings(
 			http2.Setting{ID: http2.SettingEnablePush, Val: 0},
-			http2.Setting{ID: http2.SettingInitialWindowSize, Val: uint32(min(c.maxResponse, maxStreamID))}, //nolint:gosec // at most 2³¹-1
+			http2.Setting{ID: http2.SettingInitialWindowSize, Val: uint32(min(c.maxResponse, maxStreamID))},
 		),
 		w.framer.WriteWindowUpdate(0, connectionWindow-defaultWindow),
 		c.flushLocked(),

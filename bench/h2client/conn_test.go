@@ -62,8 +62,8 @@ func within(t testing.TB) context.Context {
 
 // echo answers with what it saw of the request, then the body.
 func echo(w http.ResponseWriter, r *http.Request) {
-	fmt.Fprintf(w, "%s %s %s %s %d|", r.Proto, r.Method, r.URL.Path, r.Header.Get("Authorization"), r.ContentLength)
-	_, _ = io.Copy(w, r.Body)
+	head := fmt.Sprintf("%s %s %s %s %d|", r.Proto, r.Method, r.URL.Path, r.Header.Get("Authorization"), r.ContentLength)
+	_, _ = io.Copy(w, io.MultiReader(strings.NewReader(head), r.Body))
 }
 
 func TestRequestAndAnswer(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"testing"
 
 	"golang.org/x/net/http2"
@@ -83,8 +84,8 @@ func (s *script) headers(id uint32, end bool, fields ...string) {
 
 func (s *script) encode(fields ...string) []byte {
 	s.block.Reset()
-	for i := 0; i < len(fields); i += 2 {
-		_ = s.encoder.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]})
+	for pair := range slices.Chunk(fields, 2) {
+		_ = s.encoder.WriteField(hpack.HeaderField{Name: pair[0], Value: pair[1]})
 	}
 	return s.block.Bytes()
 }

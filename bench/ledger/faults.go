@@ -46,7 +46,7 @@ func (l *Ledger) Faults() Faults {
 		}
 	}
 	for user := range l.mu.mailboxes {
-		found.Reordered += l.reordered(int32(user)) //nolint:gosec // index of a slice of users
+		found.Reordered += l.reordered(int32(user))
 	}
 	return found
 }

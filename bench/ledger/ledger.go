@@ -64,7 +64,7 @@ func (l *Ledger) Send(from, to int, intended time.Time) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.mu.messages = append(l.mu.messages, message{
-		from: int32(from), to: int32(to), //nolint:gosec // indexes of a slice of users
+		from: int32(from), to: int32(to),
 		intended: intended.Sub(l.began), started: started,
 	})
 	return len(l.mu.messages) - 1
@@ -87,7 +87,7 @@ func (l *Ledger) text(number int, m message) string {
 	b.Grow(l.size)
 	fmt.Fprintf(&b, "%s-%d from %s at %d ", l.run, number, l.names[m.from], m.started.Microseconds())
 	for b.Len() < l.size {
-		b.WriteByte('a' + byte((number+b.Len())%26)) //nolint:gosec // below 26
+		b.WriteByte('a' + byte((number+b.Len())%26))
 	}
 	return b.String()
 }
@@ -138,7 +138,7 @@ func (l *Ledger) Read(user int, op Operation) {
 		l.mu.faults.Foreign++
 		return
 	}
-	box.numbers = append(box.numbers, int32(number)) //nolint:gosec // a run is shorter
+	box.numbers = append(box.numbers, int32(number))
 	if *seen++; *seen > 1 {
 		*seen = 2
 		l.mu.faults.Duplicated++

@@ -19,7 +19,12 @@ const (
 // millisecond.
 type play struct {
 	*Ledger
-	next [3]int64
+	next [3]int64 // revisions handed out
+}
+
+// pass lets fake time go by: the tests run in a synctest bubble.
+func pass(d time.Duration) {
+	time.Sleep(d) //nolint:forbidigo // fake time
 }
 
 func newPlay() *play {
@@ -27,13 +32,13 @@ func newPlay() *play {
 }
 
 func (p *play) send(from, to int) int {
-	time.Sleep(time.Millisecond)
+	pass(time.Millisecond)
 	return p.Send(from, to, time.Now())
 }
 
 func (p *play) ack(numbers ...int) {
 	for _, n := range numbers {
-		time.Sleep(time.Millisecond)
+		pass(time.Millisecond)
 		p.Ack(n)
 	}
 }
@@ -49,7 +54,7 @@ func (p *play) op(user, number int) Operation {
 
 // deliver hands a user an operation at the next revision.
 func (p *play) deliver(user int, op Operation) {
-	time.Sleep(time.Millisecond)
+	pass(time.Millisecond)
 	p.next[user]++
 	op.Revision = p.next[user]
 	p.Read(user, op)
@@ -210,7 +215,7 @@ func TestReorderedProperty(t *testing.T) {
 			rt.Fatalf("%d reordered in the order of answers", got)
 		}
 		for i := 1; i < len(answered); i++ {
-			first, second := answered[i-1], answered[i]
+			first, second := int32(answered[i-1]), int32(answered[i])
 			box.numbers[i-1], box.numbers[i] = second, first
 			sequential := l.mu.messages[first].acked < l.mu.messages[second].started
 			if got := l.reordered(bob) > 0; got != sequential {
@@ -225,17 +230,17 @@ func TestSummaryCountsFromTheIntendedTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPlay()
 		before := p.Send(alice, bob, time.Now())
-		time.Sleep(time.Second)
+		pass(time.Second)
 		from := time.Now()
 		// The generator is 5 ms late, the answer takes 20 ms, the delivery 30.
-		time.Sleep(5 * time.Millisecond)
+		pass(5 * time.Millisecond)
 		n := p.Send(alice, bob, from)
-		time.Sleep(20 * time.Millisecond)
+		pass(20 * time.Millisecond)
 		p.Ack(n)
 		p.Ack(before) // answered in the window, intended before it
-		time.Sleep(10 * time.Millisecond)
+		pass(10 * time.Millisecond)
 		p.reads(bob, n)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		to := time.Now()
 		p.reads(bob, before) // after the window
 

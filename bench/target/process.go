@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // Options say how to run a server of our own.
@@ -38,7 +37,7 @@ type process struct {
 	err           error         // how it ended; read after exited
 }
 
-func newProcess(options Options) (*process, error) {
+func newProcess(ctx context.Context, options Options) (*process, error) {
 	if options.Binary == "" {
 		self, err := os.Executable()
 		if err != nil {
@@ -48,10 +47,10 @@ func newProcess(options Options) (*process, error) {
 	}
 	p := &process{options: options}
 	var err error
-	if p.listen, err = freeAddress(); err != nil {
+	if p.listen, err = freeAddress(ctx); err != nil {
 		return nil, err
 	}
-	if p.admin, err = freeAddress(); err != nil {
+	if p.admin, err = freeAddress(ctx); err != nil {
 		return nil, err
 	}
 	if p.folder, err = os.MkdirTemp(options.Parent, "tegami-bench-"); err != nil {
@@ -63,15 +62,15 @@ func newProcess(options Options) (*process, error) {
 
 func (p *process) logPath() string { return filepath.Join(p.folder, "server.log") }
 
-func (p *process) start() error {
+func (p *process) start(ctx context.Context) error {
 	log, err := os.OpenFile(p.logPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
 	arguments := append([]string{"serve", "--data", p.data, "--listen", p.listen, "--admin", p.admin}, p.options.Flags...)
-	// Not bound to a context: stop, kill and close end it.
-	command := exec.CommandContext(context.Background(), p.options.Binary, arguments...) //nolint:gosec // The program is ours or the operator's choice.
+	// The context does not end it: stop, kill and close do.
+	command := exec.CommandContext(context.WithoutCancel(ctx), p.options.Binary, arguments...) //nolint:gosec // The program is ours or the operator's choice.
 	command.Env = append(os.Environ(), p.options.Env...)
 	command.Stdout, command.Stderr = log, log
 	if err := command.Start(); err != nil {
@@ -127,9 +126,7 @@ func (p *process) logTail() string {
 // freeAddress returns a loopback address that nobody listens on, outside the
 // range that the system takes the ports of outgoing connections from: a
 // benchmark's thousands of connections must not get it.
-func freeAddress() (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
+func freeAddress(ctx context.Context) (string, error) {
 	for range 100 {
 		address := fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000)) //nolint:gosec // no secret
 		if listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address); err == nil {

@@ -56,7 +56,7 @@ func Attach(clients, admin, token string) (*Target, error) {
 
 // Start starts a server of our own and waits until it is ready. Close ends it.
 func Start(ctx context.Context, options Options) (*Target, error) {
-	p, err := newProcess(options)
+	p, err := newProcess(ctx, options)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +83,7 @@ func (t *Target) Own() bool { return t.process != nil }
 // answers 200 and returns how long that took, from before the exec.
 func (t *Target) Launch(ctx context.Context) (time.Duration, error) {
 	began := time.Now()
-	if err := t.process.start(); err != nil {
+	if err := t.process.start(ctx); err != nil {
 		return 0, err
 	}
 	tick := time.NewTicker(2 * time.Millisecond)
