@@ -7,6 +7,7 @@ import (
 
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/shard"
+	"github.com/tegami-im/tegami/actors/supervision"
 	"github.com/tegami-im/tegami/actors/talk"
 )
 
@@ -16,7 +17,7 @@ const supersedeInterval = time.Second
 // minRefetch bounds how often a poll asks a shard that is not ready.
 const minRefetch = 100 * time.Millisecond
 
-const kind = "connection"
+var kind = &supervision.Kind{Name: "connection"}
 
 // connection is the actor of one device.
 type connection struct {
@@ -44,7 +45,7 @@ type (
 func props(environment *Environment, parent *actor.PID, key string) *actor.Props {
 	return actor.PropsFromProducer(func() actor.Actor {
 		return &connection{Environment: environment, parent: parent, key: key}
-	})
+	}, actor.WithDispatcher(environment.Dispatcher))
 }
 
 // Receive implements actor.Actor.

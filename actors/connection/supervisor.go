@@ -19,9 +19,10 @@ type Environment struct {
 	Idle time.Duration
 	// Answered is told of each poll that was answered with a page. It must be
 	// quick and safe for concurrent use.
-	Answered func(talk.Reason)
-	Watchdog *supervision.Watchdog
-	Logger   *slog.Logger
+	Answered   func(talk.Reason)
+	Dispatcher actor.Dispatcher
+	Watchdog   *supervision.Watchdog
+	Logger     *slog.Logger
 }
 
 // Messages to a Supervisor.
@@ -51,7 +52,7 @@ type (
 	}
 )
 
-const supervisorKind = "connection.supervisor"
+var supervisorKind = &supervision.Kind{Name: "connection.supervisor"}
 
 // supervisor owns a part of the node's connection actors. It is the only one
 // that sends them polls, so that none is lost when one is stopped.
@@ -78,7 +79,7 @@ func SupervisorProps(environment *Environment) *actor.Props {
 	return actor.PropsFromProducer(func() actor.Actor {
 		incarnation++
 		return &supervisor{Environment: environment, incarnation: incarnation, children: make(map[string]*child)}
-	}, actor.WithSupervisor(actor.NewRestartingStrategy()))
+	}, actor.WithSupervisor(actor.NewRestartingStrategy()), actor.WithDispatcher(environment.Dispatcher))
 }
 
 // Receive implements actor.Actor.

@@ -43,6 +43,9 @@ type Options struct {
 	Shards int
 	// Limits bound each shard; the zero value means shard.DefaultLimits.
 	Limits shard.Limits
+	// Retention says how long operations are kept; the zero value means for
+	// ever.
+	Retention shard.Retention
 	// Commands bounds the commands in flight in the whole node. 0 means
 	// 65,536.
 	Commands int
@@ -94,12 +97,13 @@ func (o *Options) setDefaults() {
 // Node is the talk tier of one process. Its methods are safe for concurrent
 // use.
 type Node struct {
-	options  Options
-	system   *actor.ActorSystem
-	places   *cluster.Map
-	workers  shard.Workers
-	watchdog *supervision.Watchdog
-	keeper   *keeper
+	options    Options
+	system     *actor.ActorSystem
+	places     *cluster.Map
+	workers    shard.Workers
+	watchdog   *supervision.Watchdog
+	dispatcher *supervision.Dispatcher
+	keeper     *keeper
 
 	talk, connections *actor.PID
 	shards            []*actor.PID
@@ -124,6 +128,9 @@ type Node struct {
 // starting and stopping them has no single queue.
 const supervisorCount = 64
 
+// idleGoroutines wait for actors that are woken.
+const idleGoroutines = 64
+
 // Start starts a node. Its shards open in the background: Ready tells when
 // they have.
 func Start(options Options) (*Node, error) {
@@ -147,7 +154,8 @@ func Start(options Options) (*Node, error) {
 			Page:    supervision.NewWorkers(8, 1024),
 			Write:   supervision.NewWorkers(4, 4096),
 		},
-		watchdog: supervision.NewWatchdog(options.Logger),
+		watchdog:   supervision.NewWatchdog(options.Logger),
+		dispatcher: supervision.NewDispatcher(idleGoroutines),
 	}
 	if err := errors.Join(n.startTalk(), n.startConnections()); err != nil {
 		return nil, err
@@ -171,7 +179,9 @@ func (n *Node) startTalk() error {
 		ShardOf:      n.places.Shard,
 		SessionEnded: n.sessionEnded,
 		Limits:       n.options.Limits,
+		Retention:    n.options.Retention,
 		Workers:      n.workers,
+		Dispatcher:   n.dispatcher,
 		Loaded:       &n.loaded,
 		Unstored:     &n.unstored,
 		Watchdog:     n.watchdog,
@@ -198,11 +208,12 @@ func shardName(i int) string { return fmt.Sprintf("shard-%04d", i) }
 
 func (n *Node) startConnections() error {
 	environment := &connection.Environment{
-		Route:    func(mailbox string) *actor.PID { return n.shards[n.places.Shard(mailbox)] },
-		Idle:     n.options.ConnectionIdle,
-		Answered: n.options.Observe.Poll,
-		Watchdog: n.watchdog,
-		Logger:   n.options.Logger,
+		Route:      func(mailbox string) *actor.PID { return n.shards[n.places.Shard(mailbox)] },
+		Idle:       n.options.ConnectionIdle,
+		Answered:   n.options.Observe.Poll,
+		Dispatcher: n.dispatcher,
+		Watchdog:   n.watchdog,
+		Logger:     n.options.Logger,
 	}
 	n.supervisors = make([]*actor.PID, supervisorCount)
 	for i := range n.supervisors {
@@ -326,6 +337,7 @@ func (n *Node) Close() error {
 		n.workers.Write.Close()
 		n.watchdog.Close()
 		n.system.Shutdown()
+		n.dispatcher.Stop()
 	})
 	return n.closed
 }

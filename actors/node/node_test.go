@@ -380,3 +380,32 @@ func TestShardDoesNotOpenOnAJournalThatWentBack(t *testing.T) {
 		t.Error("ready with a shard that waits for an operator")
 	}
 }
+
+func TestRetentionLetsGoOfTheOldest(t *testing.T) {
+	var options Options
+	options.setDefaults()
+	options.Limits.WriteAge = time.Millisecond
+	options.Retention.Operations = 10
+	c := start(t, options)
+	users := c.join("alice", "bob")
+	for i := range 40 {
+		if _, err := c.send(users["alice"], "bob", fmt.Sprint(i), fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var head talk.Head
+	c.until("trimmed", func() bool {
+		var err error
+		head, err = c.Head(c.context(), "bob")
+		return err == nil && head.Revision-head.First < 11
+	})
+	answers, _ := c.poll(users["bob"], 5, 0)
+	got := c.await(answers)
+	if got.refused == nil || got.refused.Reason != refusal.CursorTooOld || got.refused.ResumeRevision != head.First-1 {
+		t.Fatalf("a cursor before what is kept got %+v", got)
+	}
+	answers, _ = c.poll(users["bob"], got.refused.ResumeRevision, 0)
+	if got := c.await(answers); got.refused != nil || got.page.Operations[0].GetRevision() != head.First {
+		t.Errorf("the cursor to resume from got %+v", got)
+	}
+}

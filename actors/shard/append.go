@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"bytes"
 	"errors"
 	"time"
 
@@ -62,14 +63,26 @@ func (a *appender) settleLater(c *Command) {
 	a.unsettled[string(c.Record.GetId())] = c
 }
 
-// take returns the command that waits for a record, if one does.
+// take returns the command that waits for a record which was read from the
+// log, if one does. The record may be read before its append is reported.
 func (a *appender) take(id []byte) *Command {
-	if len(a.unsettled) == 0 {
-		return nil
+	if c := a.unsettled[string(id)]; c != nil {
+		delete(a.unsettled, string(id))
+		return c
 	}
-	c := a.unsettled[string(id)]
-	delete(a.unsettled, string(id))
-	return c
+	for i := range a.flight {
+		if c := a.flight[i].command; c != nil && bytes.Equal(c.Record.GetId(), id) {
+			a.flight[i].command = nil
+			return c
+		}
+	}
+	return nil
+}
+
+// mine reports whether all that the log has beyond next may be the append in
+// flight, which is dispatched from memory when it lands.
+func (a *appender) mine(next int64) bool {
+	return len(a.unsettled) == 0 && len(a.flight) > 0 && a.end <= next+int64(len(a.flight))
 }
 
 // command admits a command and queues it for the journal, behind the loading
@@ -243,6 +256,8 @@ func (s *shardActor) failed(ctx actor.Context, flight []appendable, err error) {
 	switch {
 	case errors.Is(err, persistence.ErrFull):
 		reason = refusal.After(refusal.DiskFull, time.Second)
+	case errors.Is(err, persistence.ErrBusy):
+		reason = refusal.After(refusal.Busy, 100*time.Millisecond)
 	case errors.Is(err, persistence.ErrClosed):
 		reason = refusal.After(refusal.Stopping, time.Second)
 	default:

@@ -8,10 +8,11 @@ import (
 
 	"github.com/tegami-im/tegami/actors/mailbox"
 	"github.com/tegami-im/tegami/actors/refusal"
+	"github.com/tegami-im/tegami/actors/supervision"
 	"github.com/tegami-im/tegami/persistence"
 )
 
-const mailboxKind = "shard.mailbox"
+var mailboxKind = &supervision.Kind{Name: "shard.mailbox"}
 
 // mailboxActor owns one mailbox. Until its state is loaded, what it is sent
 // waits; while a dedup entry is looked up, its records wait.
@@ -29,6 +30,8 @@ type mailboxActor struct {
 	storedRevision int64
 	unstored       []revisionAt
 	subscribers    map[string]*subscriber // by device
+	trimming       bool                   // a Trim is under way
+	aged           time.Time              // when operations too old were last looked for
 }
 
 // revisionAt is the head after the record at a position.
@@ -42,7 +45,7 @@ func mailboxProps(environment *Environment, shardID uint32, name string, shard *
 	return actor.PropsFromProducer(func() actor.Actor {
 		incarnation++
 		return &mailboxActor{Environment: environment, shard: shard, shardID: shardID, name: name, incarnation: incarnation}
-	})
+	}, actor.WithDispatcher(environment.Dispatcher))
 }
 
 // Receive implements actor.Actor.
@@ -58,6 +61,16 @@ func (b *mailboxActor) Receive(ctx actor.Context) {
 	case *dedupAgain:
 		if m.incarnation == b.incarnation {
 			b.lookUp(ctx)
+		}
+	case *trimDue:
+		if m.incarnation == b.incarnation && b.state != nil && !b.trimming {
+			b.trim(ctx, m.first)
+		}
+	case *trimmed:
+		if m.incarnation == b.incarnation {
+			b.trimming = false
+			b.aged = time.Time{} // there may be more
+			b.retain(ctx)
 		}
 	case *actor.Restarting, *actor.Stopping:
 		b.stop(ctx)
@@ -80,7 +93,7 @@ func (b *mailboxActor) receive(ctx actor.Context, message any) {
 		}
 		b.apply(ctx, m)
 	case *storedThrough:
-		b.stored(m.position)
+		b.stored(ctx, m.position)
 	case *Fetch:
 		b.fetch(ctx, m)
 	case *Unsubscribe:
@@ -119,6 +132,7 @@ func (b *mailboxActor) load(ctx actor.Context, m *loaded) {
 	for _, message := range waiting {
 		b.receive(ctx, message)
 	}
+	b.retain(ctx)
 }
 
 // refuseWaiting answers those who can be told to come again; records wait on.
@@ -218,7 +232,7 @@ func (b *mailboxActor) applyWith(ctx actor.Context, m *applyRecord, entry *persi
 }
 
 // stored lets operations go from memory that the store has.
-func (b *mailboxActor) stored(position persistence.Position) {
+func (b *mailboxActor) stored(ctx actor.Context, position persistence.Position) {
 	n := 0
 	for n < len(b.unstored) && !position.Less(b.unstored[n].position) {
 		b.storedRevision = b.unstored[n].revision
@@ -228,12 +242,13 @@ func (b *mailboxActor) stored(position persistence.Position) {
 		b.unstored = nil
 	}
 	b.tail.shrink(b.storedRevision, b.Limits.TailOperations, b.Limits.TailBytes)
+	b.retain(ctx)
 }
 
 // passivate agrees to be stopped unless something waits here.
 func (b *mailboxActor) passivate(ctx actor.Context) {
 	b.dropSilent(time.Now())
-	agreed := b.state != nil && len(b.records) == 0 && len(b.subscribers) == 0
+	agreed := b.state != nil && len(b.records) == 0 && len(b.subscribers) == 0 && !b.trimming
 	ctx.Send(b.shard, &passivated{mailbox: b.name, agreed: agreed})
 }
 

@@ -98,7 +98,7 @@ func (s *shardActor) halt(reason string) {
 // catchUp reads the log when it goes beyond what was dispatched.
 func (s *shardActor) catchUp(ctx actor.Context) {
 	s.log.end = max(s.log.end, s.status.ended.Load())
-	if s.phase != replaying && s.phase != open || s.log.reading || s.log.inFlight() || s.next >= s.log.end {
+	if s.phase != replaying && s.phase != open || s.log.reading || s.next >= s.log.end || s.log.mine(s.next) {
 		return
 	}
 	if s.unstored.len() >= s.Limits.Unstored {

@@ -26,16 +26,18 @@ type Environment struct {
 	// SessionEnded is called for each session that ends. It must not block.
 	SessionEnded func(talk.Session)
 
-	Limits  Limits
-	Workers Workers
+	Limits    Limits
+	Retention Retention
+	Workers   Workers
 	// Loaded counts the mailboxes in memory.
 	Loaded *atomic.Int64
 	// Unstored counts the records that are applied and not yet in the store.
 	Unstored *atomic.Int64
 
-	Watchdog *supervision.Watchdog
-	Observe  Observer
-	Logger   *slog.Logger
+	Dispatcher actor.Dispatcher
+	Watchdog   *supervision.Watchdog
+	Observe    Observer
+	Logger     *slog.Logger
 }
 
 // Workers run what blocks. Old pages have workers of their own: a reader that
@@ -116,7 +118,7 @@ const (
 	halted // waits for an operator
 )
 
-const shardKind = "shard"
+var shardKind = &supervision.Kind{Name: "shard"}
 
 type shardActor struct {
 	*Environment
@@ -194,7 +196,7 @@ func Props(id uint32, environment *Environment) (*actor.Props, *Status) {
 			outboxes:    make(map[uint32]*outbox),
 			copies:      make(map[[16]byte]*unstoredRecord),
 		}
-	}), status
+	}, actor.WithDispatcher(environment.Dispatcher)), status
 }
 
 // Receive implements actor.Actor.
@@ -289,6 +291,7 @@ func (s *shardActor) start(ctx actor.Context) {
 		Workers:    s.Workers.Write,
 		MaxAge:     s.Limits.WriteAge,
 		MaxRecords: s.Limits.WriteRecords,
+		Dispatcher: s.Dispatcher,
 		Watchdog:   s.Watchdog,
 		Logger:     s.Logger,
 		Written:    s.Observe.Written,

@@ -34,8 +34,7 @@ type Watchdog struct {
 	logged map[string]time.Time // when a stack of this kind was last logged
 }
 
-// Stall names what ran too long: the actor's package below actors/ with, after
-// a dot, the actor where the package has several; and the type of the message.
+// Stall names what ran too long: a kind of actor, and the type of the message.
 type Stall struct {
 	Kind, Message string
 }
@@ -52,28 +51,17 @@ const (
 // since start otherwise.
 type slot struct {
 	since atomic.Int64
-	what  atomic.Pointer[Stall]
+	kind  atomic.Pointer[Kind]
 	_     [48]byte // keeps two slots off one cache line
 }
 
 var start = time.Now()
 
-// stalls has one Stall for each kind and message type, so that entering takes
-// no memory.
-var stalls sync.Map // of stallKey to *Stall
-
-type stallKey struct {
-	kind    string
-	message reflect.Type
-}
-
-func stallOf(kind string, message any) *Stall {
-	key := stallKey{kind, reflect.TypeOf(message)}
-	if known, ok := stalls.Load(key); ok {
-		return known.(*Stall)
-	}
-	known, _ := stalls.LoadOrStore(key, &Stall{Kind: kind, Message: key.message.String()})
-	return known.(*Stall)
+// Kind is a kind of actor: the name of its package below actors/ and, after a
+// dot, the actor where the package has several. Make one for each, as a
+// variable.
+type Kind struct {
+	Name string
 }
 
 // NewWatchdog starts watching. Close stops it.
@@ -93,22 +81,22 @@ func NewWatchdog(logger *slog.Logger) *Watchdog {
 type Running struct {
 	watchdog *Watchdog
 	slot     *slot
-	what     *Stall
+	kind     *Kind
+	message  any
 	began    int64
 }
 
-// Enter marks the beginning of a Receive. kind is a constant, as in Stall. A
-// nil Watchdog watches nothing.
-func (w *Watchdog) Enter(kind string, message any) Running {
+// Enter marks the beginning of a Receive. A nil Watchdog watches nothing.
+func (w *Watchdog) Enter(kind *Kind, message any) Running {
 	if w == nil {
 		return Running{}
 	}
-	r := Running{watchdog: w, what: stallOf(kind, message), began: int64(time.Since(start)) | 1}
+	r := Running{watchdog: w, kind: kind, message: message, began: int64(time.Since(start)) | 1}
 	first := rand.IntN(slotCount) //nolint:gosec // spreads load, guards nothing
 	for i := range probes {
 		s := &w.slots[(first+i)%slotCount]
 		if s.since.Load() == 0 && s.since.CompareAndSwap(0, r.began) {
-			s.what.Store(r.what)
+			s.kind.Store(kind)
 			r.slot = s
 			break
 		}
@@ -125,7 +113,7 @@ func (r Running) Leave() {
 		r.slot.since.Store(0)
 	}
 	if time.Duration(int64(time.Since(start))-r.began) > Budget {
-		r.watchdog.count(*r.what)
+		r.watchdog.count(Stall{Kind: r.kind.Name, Message: reflect.TypeOf(r.message).String()})
 	}
 }
 
@@ -162,7 +150,7 @@ func (w *Watchdog) watch() {
 		for i := range w.slots {
 			s := &w.slots[i]
 			if since := s.since.Load(); since != 0 && time.Duration(now-since) > Budget {
-				w.report(s.what.Load(), time.Duration(now-since))
+				w.report(s.kind.Load(), time.Duration(now-since))
 			}
 		}
 	}
@@ -171,23 +159,22 @@ func (w *Watchdog) watch() {
 // report logs the stack of a Receive that is over its budget. Its slot may have
 // been freed and taken again meanwhile: then the log names the newer Receive,
 // which does no harm.
-func (w *Watchdog) report(what *Stall, running time.Duration) {
-	if what == nil { // taken a moment ago
+func (w *Watchdog) report(kind *Kind, running time.Duration) {
+	if kind == nil { // taken a moment ago
 		return
 	}
 	w.mu.Lock()
-	last, seen := w.logged[what.Kind]
+	last, seen := w.logged[kind.Name]
 	due := !seen || time.Since(last) >= time.Minute
 	if due {
-		w.logged[what.Kind] = time.Now()
+		w.logged[kind.Name] = time.Now()
 	}
 	w.mu.Unlock()
 	if !due {
 		return
 	}
-	pkg, _, _ := strings.Cut(what.Kind, ".")
-	w.logger.Warn("actor runs over its budget",
-		"actor", what.Kind, "message", what.Message, "running", running, "stack", stackOf("/"+pkg+"."))
+	pkg, _, _ := strings.Cut(kind.Name, ".")
+	w.logger.Warn("actor runs over its budget", "actor", kind.Name, "running", running, "stack", stackOf("/"+pkg+"."))
 }
 
 // stackOf returns the stack of a goroutine that is inside a Receive of a

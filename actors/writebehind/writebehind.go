@@ -32,6 +32,7 @@ type Options struct {
 	MaxAge time.Duration
 	// MaxRecords ends the wait early.
 	MaxRecords int
+	Dispatcher actor.Dispatcher
 	Watchdog   *supervision.Watchdog
 	Logger     *slog.Logger
 	// Written is called, if set, after each batch with its size and duration.
@@ -79,7 +80,7 @@ const (
 	checkpointAge = 500 * time.Millisecond
 )
 
-const kind = "writebehind"
+var kind = &supervision.Kind{Name: "writebehind"}
 
 type writer struct {
 	Options
@@ -108,7 +109,7 @@ func Props(options Options) *actor.Props {
 			incarnation: incarnation,
 			pending:     make(map[string]*persistence.MailboxWrite),
 		}
-	})
+	}, actor.WithDispatcher(options.Dispatcher))
 }
 
 // Receive implements actor.Actor.
