@@ -253,9 +253,9 @@ type Store interface {
 	// durable after Sync. Error: ErrFull.
 	Write(ctx context.Context, shard uint32, batch Batch) error
 	// Dedup looks one entry up: the oldest of those not older than notBefore
-	// (milliseconds since 1970), whatever its position. An owner that is behind
-	// the store may be shown an entry from its own future: it compares
-	// Position.
+	// (milliseconds since 1970), whatever its position; it need not look
+	// further than the 24 hours from there. An owner that is behind the store
+	// may be shown an entry from its own future: it compares Position.
 	Dedup(ctx context.Context, shard uint32, mailbox string, key [DedupKeySize]byte, notBefore int64) (DedupEntry, bool, error)
 	// Operations returns the rows with after < revision <= upTo in order, at
 	// most limit and, beyond the first, about maxBytes.

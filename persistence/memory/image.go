@@ -133,8 +133,9 @@ func (m *mailbox) load(maxDedup int) *persistence.Mailbox {
 }
 
 func (m *mailbox) lookUp(key [persistence.DedupKeySize]byte, notBefore int64) (oldest persistence.DedupEntry, found bool) {
+	lastDay := day(persistence.DedupEntry{Time: notBefore}) + 1
 	for _, entry := range m.dedup {
-		if entry.Key == key && entry.Time >= notBefore && (!found || entry.Time < oldest.Time) {
+		if entry.Key == key && entry.Time >= notBefore && day(entry) <= lastDay && (!found || entry.Time < oldest.Time) {
 			oldest, found = entry, true
 		}
 	}

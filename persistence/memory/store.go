@@ -114,7 +114,7 @@ func (s *Store) Operations(ctx context.Context, shard uint32, name string, after
 	}
 	defer s.mu.Unlock()
 	m := s.written.shard(shard).mailboxes[name]
-	if m == nil {
+	if m == nil || after >= upTo {
 		return nil, nil
 	}
 	page := page{limit: limit, maxBytes: maxBytes}
