@@ -53,8 +53,10 @@ type TLS struct {
 
 // Data is the section of the data folder.
 type Data struct {
-	Dir    string `yaml:"dir" default:"./data" doc:"The data folder; one process at a time. Made when missing."`
-	Shards int    `yaml:"shards" default:"256" doc:"How many journals users are spread over, 1 to 4,096. Fixed when the data folder is made."`
+	Dir       string `yaml:"dir" default:"./data" doc:"The data folder; one process at a time. Made when missing."`
+	Shards    int    `yaml:"shards" default:"256" doc:"How many journals users are spread over, 1 to 4,096. Fixed when the data folder is made."`
+	CacheSize Bytes  `yaml:"cache_size" default:"64MiB" doc:"Memory for blocks of the store that were read, 1MiB to 64GiB."`
+	Reserve   Bytes  `yaml:"reserve" default:"64MiB" doc:"Free disk space below which sends are refused, though never more than 5 % of the disk."`
 }
 
 // The durabilities of a journal.
@@ -76,8 +78,10 @@ type Retention struct {
 
 // Mailbox is the section of mailbox actors.
 type Mailbox struct {
-	PassivateAfter time.Duration `yaml:"passivate_after" default:"2m" doc:"A mailbox that nobody used for this long leaves memory. At least 1s."`
+	PassivateAfter time.Duration `yaml:"passivate_after" default:"1m" doc:"A mailbox that nobody used for this long leaves memory. At least 1s."`
+	IdlePerShard   int           `yaml:"idle_per_shard" default:"256" doc:"How many idle mailboxes of a shard may stay in memory until then."`
 	TailOperations int           `yaml:"tail_operations" default:"64" doc:"How many of its newest operations an active mailbox holds in memory, 1 to 10,000."`
+	TailSize       Bytes         `yaml:"tail_size" default:"64KiB" doc:"How many bytes of them, at least 1KiB."`
 }
 
 // The registrations.
@@ -92,18 +96,26 @@ type Auth struct {
 	Registration string        `yaml:"registration" default:"loopback" oneof:"loopback open closed" doc:"Who may call Register: clients on this machine, everybody, or nobody (accounts then come from the admin calls)."`
 	AccessToken  time.Duration `yaml:"access_token" default:"15m" doc:"How long an access token is good for, 10s to 24h."`
 	RefreshToken time.Duration `yaml:"refresh_token" default:"720h" doc:"How long a device stays signed in without being used. Longer than access_token."`
+	Hashes       int           `yaml:"hashes" default:"2" doc:"How many passwords are hashed at once, 19 MiB of memory each, 1 to 64."`
+	HashWait     time.Duration `yaml:"hash_wait" default:"1s" doc:"How long a further one waits before it is refused."`
 }
 
 // Limits is the section of limits.
 type Limits struct {
-	SendRate     int           `yaml:"send_rate" default:"200" doc:"Sends a second for each user."`
-	SendBurst    int           `yaml:"send_burst" default:"1000" doc:"Sends that a user who was quiet may make at once."`
-	PollRate     int           `yaml:"poll_rate" default:"100" doc:"Polls a second for each device."`
-	PollTimeout  time.Duration `yaml:"poll_timeout" default:"2m" doc:"The longest time that a client may ask to have a poll held, at most 2m."`
-	AddressRate  int           `yaml:"address_rate" default:"10" doc:"Register, Login and Refresh calls a second for each client address. Loopback is never limited."`
-	AddressBurst int           `yaml:"address_burst" default:"50" doc:"Such calls that an address may make at once."`
-	RequestSize  Bytes         `yaml:"request_size" default:"192KiB" doc:"The largest request of a client, at least 128KiB."`
-	AdminSize    Bytes         `yaml:"admin_size" default:"4MiB" doc:"The largest request on the admin listener."`
+	SendRate        int           `yaml:"send_rate" default:"200" doc:"Sends a second for each user."`
+	SendBurst       int           `yaml:"send_burst" default:"1000" doc:"Sends that a user who was quiet may make at once."`
+	PollRate        int           `yaml:"poll_rate" default:"100" doc:"Polls a second for each device."`
+	PollBurst       int           `yaml:"poll_burst" default:"200" doc:"Polls that a device may make at once."`
+	PollTimeout     time.Duration `yaml:"poll_timeout" default:"2m" doc:"The longest time that a client may ask to have a poll held, at most 2m."`
+	AddressRate     int           `yaml:"address_rate" default:"10" doc:"Register, Login and Refresh calls a second for each client address. Loopback is never limited."`
+	AddressBurst    int           `yaml:"address_burst" default:"50" doc:"Such calls that an address may make at once."`
+	RequestSize     Bytes         `yaml:"request_size" default:"192KiB" doc:"The largest request of a client, at least 128KiB."`
+	AdminSize       Bytes         `yaml:"admin_size" default:"4MiB" doc:"The largest request on the admin listener."`
+	Connections     int           `yaml:"connections" default:"65536" doc:"Connections to each listener. A further one is closed."`
+	Streams         int           `yaml:"streams" default:"250" doc:"Requests in flight on one HTTP/2 connection, held polls included."`
+	Commands        int           `yaml:"commands" default:"65536" doc:"Commands in flight in the whole server."`
+	ShardCommands   int           `yaml:"shard_commands" default:"4096" doc:"Commands in flight in one shard."`
+	MailboxCommands int           `yaml:"mailbox_commands" default:"1024" doc:"Commands in flight in one mailbox."`
 }
 
 // Log is the section of logs.

@@ -36,26 +36,40 @@ func (c *Config) problems() []problem {
 		"set admin.allow_plaintext: true if the network is private")
 	v.check(c.Data.Dir != "", "data.dir", "must name a folder")
 	within(&v, "data.shards", c.Data.Shards, 1, 4096)
+	within(&v, "data.cache_size", c.Data.CacheSize, 1<<20, 64<<30)
+	within(&v, "data.reserve", c.Data.Reserve, 1, 1<<40)
 	v.check(c.Retention.Age >= 0, "retention.age", "must not be negative")
 	v.check(c.Retention.Operations >= 0, "retention.operations", "must not be negative")
 	v.check(c.Mailbox.PassivateAfter >= time.Second, "mailbox.passivate_after", "must be at least 1s")
+	within(&v, "mailbox.idle_per_shard", c.Mailbox.IdlePerShard, 0, most)
 	within(&v, "mailbox.tail_operations", c.Mailbox.TailOperations, 1, 10_000)
+	within(&v, "mailbox.tail_size", c.Mailbox.TailSize, 1<<10, 1<<30)
 	v.within("auth.access_token", c.Auth.AccessToken, 10*time.Second, 24*time.Hour, "10s to 24h")
+	within(&v, "auth.hashes", c.Auth.Hashes, 1, 64)
+	v.within("auth.hash_wait", c.Auth.HashWait, time.Millisecond, time.Minute, "1ms to 1m")
 	v.check(c.Auth.RefreshToken > c.Auth.AccessToken, "auth.refresh_token", "must be longer than auth.access_token")
 	c.Limits.check(&v)
 	return v.problems
 }
 
+// most is above every sensible rate or number.
+const most = 1_000_000
+
 func (l *Limits) check(v *validation) {
-	const most = 1_000_000
 	within(v, "limits.send_rate", l.SendRate, 1, most)
 	within(v, "limits.send_burst", l.SendBurst, 1, most)
 	within(v, "limits.poll_rate", l.PollRate, 1, most)
+	within(v, "limits.poll_burst", l.PollBurst, 1, most)
 	v.within("limits.poll_timeout", l.PollTimeout, time.Second, 2*time.Minute, "1s to 2m")
 	within(v, "limits.address_rate", l.AddressRate, 1, most)
 	within(v, "limits.address_burst", l.AddressBurst, 1, most)
 	within(v, "limits.request_size", l.RequestSize, 128<<10, 16<<20)
 	within(v, "limits.admin_size", l.AdminSize, 128<<10, 64<<20)
+	within(v, "limits.connections", l.Connections, 1, 10*most)
+	within(v, "limits.streams", l.Streams, 1, most)
+	within(v, "limits.commands", l.Commands, 1, most)
+	within(v, "limits.shard_commands", l.ShardCommands, 1, most)
+	within(v, "limits.mailbox_commands", l.MailboxCommands, 1, most)
 }
 
 type validation struct{ problems []problem }

@@ -56,6 +56,8 @@ func (s streams) notef(format string, args ...any) { _, _ = fmt.Fprintf(s.err, f
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A second interruption ends the program at once.
+	context.AfterFunc(ctx, stop)
 	code := run(ctx, os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr})
 	stop()
 	os.Exit(code)
@@ -111,9 +113,21 @@ func (e usageError) Unwrap() error { return e.error }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
+// unreachableError is a call to the admin listener that was not answered.
+type unreachableError struct{ error }
+
+func (e unreachableError) Unwrap() error { return e.error }
+
+func (e unreachableError) Error() string {
+	return "the server cannot be reached: " + e.error.Error()
+}
+
 func exitCode(err error) int {
 	if _, ok := errors.AsType[usageError](err); ok {
 		return codeUsage
+	}
+	if _, ok := errors.AsType[unreachableError](err); ok {
+		return codeUnreachable
 	}
 	switch client.CodeOf(err) {
 	case client.CodeUnavailable:

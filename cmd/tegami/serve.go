@@ -3,8 +3,19 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
 
+	"github.com/tegami-im/tegami/actors/node"
+	"github.com/tegami-im/tegami/api/auth"
+	"github.com/tegami-im/tegami/api/server"
 	"github.com/tegami-im/tegami/config"
+	"github.com/tegami-im/tegami/persistence/embedded"
+	"github.com/tegami-im/tegami/telemetry"
 )
 
 type serveCommand struct {
@@ -25,9 +36,166 @@ func (c *serveCommand) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	return serve(ctx, loaded, std)
+	s, err := assemble(&loaded.Config, newLogger(loaded.Log, std))
+	if err != nil {
+		return err
+	}
+	s.greet(std)
+	return s.serve(ctx, std)
 }
 
-func serve(context.Context, *config.Loaded, streams) error {
-	return errors.New("not built yet")
+func newLogger(settings config.Log, std streams) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(settings.Level)) // validated
+	options := &slog.HandlerOptions{Level: level}
+	if settings.Format == "json" {
+		return slog.New(slog.NewJSONHandler(std.err, options))
+	}
+	return slog.New(slog.NewTextHandler(std.err, options))
+}
+
+// service is a whole server in one process.
+type service struct {
+	config  *config.Config
+	log     *slog.Logger
+	storage *embedded.Storage
+	node    *node.Node
+	api     *server.Server
+}
+
+// assemble opens the data, starts the actors and binds the listeners, in this
+// order; close undoes it in reverse.
+func assemble(c *config.Config, log *slog.Logger) (_ *service, err error) {
+	s := &service{config: c, log: log}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	metrics := telemetry.New()
+	if s.storage, err = embedded.Open(storageOptions(c, log)); err != nil {
+		return nil, err
+	}
+	watchStorage(metrics, s.storage)
+	options := nodeOptions(c, s.storage)
+	options.Logger, options.Observe = log, metrics.Node()
+	if s.node, err = node.Start(options); err != nil {
+		return nil, err
+	}
+	metrics.WatchNode(s.node)
+	apiOptions, err := s.apiOptions(metrics)
+	if err != nil {
+		return nil, err
+	}
+	s.api, err = server.New(apiOptions, s.node)
+	return s, err
+}
+
+func (s *service) apiOptions(metrics *telemetry.Metrics) (server.Options, error) {
+	options := serverOptions(s.config)
+	options.Logger, options.Hooks = s.log, metrics.Server()
+	var err error
+	if options.SigningKey, err = auth.LoadOrCreateKey(filepath.Join(s.config.Data.Dir, signingKeyFile)); err != nil {
+		return options, err
+	}
+	if options.AdminToken, err = auth.LoadOrCreateAdminToken(filepath.Join(s.config.Data.Dir, adminTokenFile)); err != nil {
+		return options, err
+	}
+	options.AdminHandlers = s.adminHandlers(metrics, options.AdminToken)
+	return options, nil
+}
+
+// The secrets in the data folder, beside what the storage keeps there.
+const (
+	signingKeyFile = "signing.key"
+	adminTokenFile = "admin.token"
+)
+
+// greet says where the server listens and what to type next.
+func (s *service) greet(std streams) {
+	scheme := "http"
+	if s.config.TLS.Cert != "" {
+		scheme = "https"
+	}
+	url := scheme + "://" + s.api.PublicAddr().String()
+	std.printf("Tegami listens on %s, for operators on http://%s, with its data in %s.\n",
+		url, s.api.AdminAddr(), s.config.Data.Dir)
+	where := ""
+	if url != defaultServer {
+		where = " --server " + url
+	}
+	if s.config.Auth.Registration != config.RegistrationClosed {
+		std.printf("\nNext, in two other terminals:\n  %[1]s register alice%[2]s\n  %[1]s chat --as alice\n\n  %[1]s register bob%[2]s\n  %[1]s chat --as bob --with alice\n\n", os.Args[0], where)
+	}
+}
+
+// serve serves until the context ends, then stops in good order, or until a
+// listener fails.
+func (s *service) serve(ctx context.Context, std streams) error {
+	served := make(chan error, 1)
+	go func() { served <- s.api.Serve() }()
+	watching, stopWatching := context.WithCancel(ctx)
+	defer stopWatching()
+	go s.awaitReady(watching, std)
+	select {
+	case err := <-served:
+		return errors.Join(err, s.close())
+	case <-ctx.Done():
+		s.log.Info("stopping")
+		s.drain()
+		err := errors.Join(s.close(), <-served)
+		s.log.Info("stopped")
+		return err
+	}
+}
+
+// awaitReady says when all shards are open, or why some are not.
+func (s *service) awaitReady(ctx context.Context, std streams) {
+	began := time.Now()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !s.api.Ready() {
+		if halted := s.node.Halted(); len(halted) > 0 {
+			s.log.Error("shards wait for an operator", "shards", halted)
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+	s.log.Info("ready", "took", time.Since(began).Round(time.Millisecond))
+	std.printf("Ready.\n")
+}
+
+// drain stops in good order: no new requests; the held polls are answered;
+// what is under way is answered, stored and synced. What it does not manage in
+// time is replayed from the journal at the next start.
+func (s *service) drain() {
+	ctx, cancel := context.WithTimeout(context.Background(), s.config.Server.DrainTimeout)
+	defer cancel()
+	s.api.Refuse()
+	s.node.DrainPolls()
+	if err := errors.Join(s.api.Drain(ctx), s.node.Drain(ctx)); err != nil {
+		s.log.Warn("not everything was drained in time", "error", err)
+	}
+}
+
+// close ends what runs, whether it was drained or not.
+func (s *service) close() error {
+	var errs []error
+	if s.api != nil {
+		errs = append(errs, s.api.Close())
+	}
+	if s.node != nil {
+		errs = append(errs, s.node.Close())
+	}
+	if s.storage != nil {
+		errs = append(errs, s.storage.Close())
+	}
+	if err := errors.Join(errs...); err != nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("stop: %w", err)
+	}
+	return nil
 }

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"log/slog"
+
+	"github.com/tegami-im/tegami/actors/node"
+	"github.com/tegami-im/tegami/actors/shard"
+	"github.com/tegami-im/tegami/api/limit"
+	"github.com/tegami-im/tegami/api/server"
+	"github.com/tegami-im/tegami/config"
+	"github.com/tegami-im/tegami/persistence"
+	"github.com/tegami-im/tegami/persistence/embedded"
+	"github.com/tegami-im/tegami/telemetry"
+)
+
+func storageOptions(c *config.Config, log *slog.Logger) embedded.Options {
+	durability := persistence.DurabilityFsync
+	if c.Journal.Durability == config.DurabilityOS {
+		durability = persistence.DurabilityOS
+	}
+	return embedded.Options{
+		Dir:          c.Data.Dir,
+		Durability:   durability,
+		Shards:       c.Data.Shards,
+		CacheBytes:   int64(c.Data.CacheSize),
+		ReserveBytes: uint64(c.Data.Reserve), //nolint:gosec // validated as positive
+		Logger:       log,
+	}
+}
+
+// watchStorage adds the counters and states of the storage to the metrics.
+func watchStorage(metrics *telemetry.Metrics, storage *embedded.Storage) {
+	stat := func(read func(embedded.Stats) float64) func() float64 {
+		return func() float64 { return read(storage.Stats()) }
+	}
+	metrics.Counter("tegami_fsyncs_total", "Fsyncs of journal, store and keys.", stat(func(s embedded.Stats) float64 {
+		return float64(s.Journal.Fsyncs + s.Store.Fsyncs + s.Keys.Fsyncs)
+	}))
+	metrics.Counter("tegami_journal_fsyncs_total", "Fsyncs of the journal.", stat(func(s embedded.Stats) float64 {
+		return float64(s.Journal.Fsyncs)
+	}))
+	metrics.Counter("tegami_journal_fsync_seconds_total", "Time spent in fsyncs of the journal.", stat(func(s embedded.Stats) float64 {
+		return s.Journal.FsyncTime.Seconds()
+	}))
+	metrics.Counter("tegami_journal_commits_total", "Group commits of the journal.", stat(func(s embedded.Stats) float64 {
+		return float64(s.Commits)
+	}))
+	metrics.Counter("tegami_journal_records_total", "Records appended to the journal.", stat(func(s embedded.Stats) float64 {
+		return float64(s.Records)
+	}))
+	metrics.Gauge("tegami_journal_queued_appends", "Appends that wait for the commit in flight.", stat(func(s embedded.Stats) float64 {
+		return float64(s.QueuedAppends)
+	}))
+	metrics.Gauge("tegami_disk_free_bytes", "Free space on the disk of the data folder.", stat(func(s embedded.Stats) float64 {
+		return float64(s.FreeBytes)
+	}))
+}
+
+func nodeOptions(c *config.Config, storage *embedded.Storage) node.Options {
+	limits := shard.DefaultLimits()
+	limits.CommandsPerShard = c.Limits.ShardCommands
+	limits.CommandsPerMailbox = c.Limits.MailboxCommands
+	limits.MailboxesPerShard = c.Mailbox.IdlePerShard
+	limits.Idle = c.Mailbox.PassivateAfter
+	limits.TailOperations = c.Mailbox.TailOperations
+	limits.TailBytes = int(c.Mailbox.TailSize)
+	return node.Options{
+		Journal:  storage.Journal,
+		Store:    storage.Store,
+		Keys:     storage.Keys,
+		Shards:   storage.Shards,
+		Limits:   limits,
+		Commands: c.Limits.Commands,
+	}
+}
+
+func serverOptions(c *config.Config) server.Options {
+	registrations := map[string]server.Registration{
+		config.RegistrationLoopback: server.RegistrationLoopback,
+		config.RegistrationOpen:     server.RegistrationOpen,
+		config.RegistrationClosed:   server.RegistrationClosed,
+	}
+	options := server.Options{
+		Listen:              c.Server.Listen,
+		AdminListen:         c.Admin.Listen,
+		TLS:                 server.TLSFiles{Cert: c.TLS.Cert, Key: c.TLS.Key},
+		AllowCleartext:      c.Server.AllowPlaintext,
+		AllowAdminCleartext: c.Admin.AllowPlaintext,
+		Registration:        registrations[c.Auth.Registration],
+		Passwords:           server.PasswordOptions{Concurrent: c.Auth.Hashes, Wait: c.Auth.HashWait},
+		Limits: server.Limits{
+			Sends:   limit.Rate{PerSecond: float64(c.Limits.SendRate), Burst: c.Limits.SendBurst},
+			Polls:   limit.Rate{PerSecond: float64(c.Limits.PollRate), Burst: c.Limits.PollBurst},
+			SignIns: limit.Rate{PerSecond: float64(c.Limits.AddressRate), Burst: c.Limits.AddressBurst},
+		},
+		HTTP: server.HTTPOptions{
+			MaxConnections:       c.Limits.Connections,
+			MaxStreams:           c.Limits.Streams,
+			MaxRequestBytes:      int64(c.Limits.RequestSize),
+			MaxAdminRequestBytes: int64(c.Limits.AdminSize),
+		},
+		Deadlines: server.Deadlines{Hold: c.Limits.PollTimeout},
+	}
+	options.Tokens.AccessTTL = c.Auth.AccessToken
+	options.Tokens.RefreshTTL = c.Auth.RefreshToken
+	return options
+}
