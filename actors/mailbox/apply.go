@@ -193,36 +193,37 @@ func (d *decision) entry() persistence.DedupEntry {
 
 // answered returns the answer to an earlier command with the record's key.
 func (s *State) answered(in Input, key dedupKey, now int64) (Answer, bool) {
-	if entry, known := s.dedup.find(key); known {
-		return s.answerOf(&entry, in.Record), true
+	entry, known := s.dedup.find(key)
+	if e := in.Dedup; !known && e != nil && e.Key == key && e.Time >= windowStart(now) && e.Position.Less(in.Position) {
+		entry, known = pack(e), true
 	}
-	if e := in.Dedup; e != nil && e.Key == key && e.Time >= windowStart(now) && e.Position.Less(in.Position) {
-		entry := pack(e)
-		return s.answerOf(&entry, in.Record), true
+	if !known {
+		return Answer{}, false
 	}
-	return Answer{}, false
+	return s.answerOf(entry, in.Record), true
 }
 
 // recall returns the answer to a record that the state is past already: that
-// to an earlier command with its key, or its own.
+// to an earlier command with its key, or its own. A younger entry, which the
+// key got when the first had expired, says nothing about the record.
 func (s *State) recall(in Input) Answer {
 	key, isCommand := commandKey(in.Record)
 	if !isCommand {
 		return Answer{}
 	}
-	if entry, known := s.dedup.find(key); known {
-		return s.answerOf(&entry, in.Record)
+	entry, known := s.dedup.find(key)
+	if !known && in.Dedup != nil && in.Dedup.Key == key {
+		entry, known = pack(in.Dedup), true
 	}
-	if in.Dedup != nil && in.Dedup.Key == key {
-		entry := pack(in.Dedup)
-		return s.answerOf(&entry, in.Record)
+	if !known || entry.time() > in.Time {
+		return Answer{Reason: refusal.OutcomeUnknown}
 	}
-	return Answer{Reason: refusal.OutcomeUnknown}
+	return s.answerOf(entry, in.Record)
 }
 
 // answerOf returns the answer that an entry remembers, to a record with its
 // key.
-func (s *State) answerOf(entry *packed, r *record.Record) Answer {
+func (s *State) answerOf(entry packed, r *record.Record) Answer {
 	if !bytes.Equal(entry.bodyHash(), r.GetBodyHash()) {
 		return Answer{Reason: refusal.DifferentBody}
 	}

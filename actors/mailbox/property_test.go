@@ -1,0 +1,163 @@
+package mailbox
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
+	"pgregory.net/rapid"
+
+	"github.com/tegami-im/tegami/actors/record"
+	"github.com/tegami-im/tegami/actors/refusal"
+)
+
+// drawLog returns a journal of one mailbox: few users, devices, tokens and ids,
+// so that they meet again, and leaps of time that make answers expire.
+func drawLog(t *rapid.T) []Input {
+	var (
+		log   []Input
+		now   = int64(start)
+		names = rapid.SampledFrom([]string{"alice", "bob", "carol"})
+		small = rapid.IntRange(0, 4)
+		leaps = rapid.SampledFrom([]time.Duration{0, 0, 0, 1, 1, time.Minute, MaxCommandAge, 6 * time.Hour, DedupWindow - 1, DedupWindow + time.Millisecond})
+		ages  = rapid.SampledFrom([]time.Duration{0, 0, 0, 0, time.Minute, MaxCommandAge, MaxCommandAge + time.Millisecond, -time.Hour})
+	)
+	tokens := func(label string) string { return fmt.Sprint("t", small.Draw(t, label)) }
+	device := func() string { return fmt.Sprint("d", rapid.IntRange(0, 12).Draw(t, "device")) }
+	for range rapid.IntRange(1, 60).Draw(t, "records") {
+		var r *record.Record
+		switch rapid.SampledFrom([]string{
+			"send", "send", "send", "send", "copy", "copy", "create", "sign in", "sign in", "refresh", "refresh", "sign out", "trim",
+		}).Draw(t, "kind") {
+		case "send":
+			from, id := names.Draw(t, "from"), fmt.Sprint(small.Draw(t, "id"))
+			r = send(from, id, rapid.SampledFrom([]int{3, 3, 3, 4}).Draw(t, "size"))
+			if rapid.Bool().Draw(t, "again") {
+				r.GetSend().MessageId = hash(16, "again", len(log))
+			}
+		case "copy":
+			r = sentCopy(rapid.SampledFrom([]string{"alice", "carol"}).Draw(t, "source"), at(int64(rapid.IntRange(len(log), len(log)+10).Draw(t, "offset"))))
+		case "create":
+			r = createAccount(names.Draw(t, "name"))
+		case "sign in":
+			r = signIn(device(), tokens("token"))
+		case "refresh":
+			r = refresh(device(), uint64(rapid.IntRange(1, 12).Draw(t, "epoch")), tokens("presented"), tokens("next"))
+		case "sign out":
+			r = signOut(device(), uint64(rapid.IntRange(0, 5).Draw(t, "epoch")))
+		case "trim":
+			r = trim(int64(rapid.IntRange(-1, 30).Draw(t, "first")))
+		}
+		now += leaps.Draw(t, "leap").Milliseconds()
+		if r.DedupKey != nil {
+			r.MintTime = now - ages.Draw(t, "age").Milliseconds()
+		}
+		log = append(log, Input{Position: at(int64(len(log))), Time: now, Record: r})
+	}
+	return log
+}
+
+// plantAnywhere makes Apply panic on a sixteenth of all records, by their id.
+func plantAnywhere(t *testing.T) {
+	panicOn = func(r *record.Record) {
+		if planted(r) {
+			panic("planted")
+		}
+	}
+	t.Cleanup(func() { panicOn = nil })
+}
+
+func planted(r *record.Record) bool { return len(r.Id) > 0 && r.Id[0]&15 == 0 }
+
+func TestApplyAgreesWithTheNaiveMailbox(t *testing.T) {
+	plantAnywhere(t)
+	rapid.Check(t, func(t *rapid.T) {
+		s := New("bob")
+		var want naive
+		for i, in := range drawLog(t) {
+			before := len(want.messages)
+			result := want.apply(in, planted(in.Record))
+			out := s.Apply(in)
+			if got := inWords(in.Record, out.Answer); got != result {
+				t.Fatalf("record %d: %T: %q, want %q", i, in.Record.Kind, got, result)
+			}
+			var made []string
+			for _, op := range out.Operations {
+				made = append(made, messageInWords(op))
+			}
+			if diff := cmp.Diff(want.messages[before:], made, cmpEmpty); diff != "" {
+				t.Fatalf("record %d: operations (-want +got)\n%s", i, diff)
+			}
+			follows := len(made) == 1 && in.Record.GetSend() != nil && in.Record.GetSend().From != "bob"
+			if follows != (out.FollowUp != nil) {
+				t.Fatalf("record %d: follow-up %v, want %v", i, out.FollowUp, follows)
+			}
+			if difference := want.agrees(s); difference != "" {
+				t.Fatalf("record %d: %s", i, difference)
+			}
+		}
+	})
+}
+
+var cmpEmpty = cmp.Transformer("empty", func(s []string) string { return fmt.Sprint(s) })
+
+// However often an owner stores, loads, dies, and reads its journal again, and
+// however far the store is ahead of it, it comes to what a straight run comes
+// to, record by record.
+func TestApplyIsAFunctionOfTheLog(t *testing.T) {
+	plantAnywhere(t)
+	rapid.Check(t, func(t *rapid.T) {
+		log := drawLog(t)
+		var store history
+		var want []Outcome
+		straight := New("bob")
+		for _, in := range log {
+			out := straight.Apply(in)
+			store.keep(out)
+			want = append(want, out)
+		}
+		maxDedup := rapid.SampledFrom([]int{0, 3, 100})
+		loadAt := func(i int) *State {
+			return store.upTo(at(int64(i))).load(&testing.T{}, "bob", maxDedup.Draw(t, "at most"))
+		}
+		// The store's newest write, of this owner or another one, is always at
+		// or above what this owner loaded.
+		stored := rapid.IntRange(-1, len(log)-1).Draw(t, "stored")
+		s := loadAt(stored)
+		for i := rapid.IntRange(0, stored+1).Draw(t, "from"); i < len(log); i++ {
+			if rapid.IntRange(0, 9).Draw(t, "dies") == 0 {
+				stored = rapid.IntRange(stored, max(stored, i-1)).Draw(t, "stored")
+				s = loadAt(stored)
+				i = rapid.IntRange(0, min(stored+1, i)).Draw(t, "from")
+			}
+			ahead := rapid.IntRange(max(stored, -1), len(log)-1).Draw(t, "store")
+			got := s.Apply(store.upTo(at(int64(ahead))).lookUp(s, log[i]))
+			compareOutcome(t, i, log[i], got, want[i])
+		}
+		if s.Exists() && (!bytes.Equal(s.encode(), straight.encode()) || s.Position() != straight.Position()) {
+			t.Fatalf("state %+v, want %+v", s.core, straight.core)
+		}
+	})
+}
+
+func compareOutcome(t *rapid.T, i int, in Input, got, want Outcome) {
+	t.Helper()
+	got.Fault, want.Fault = "", "" // stacks differ
+	if !got.Skipped {
+		if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
+			t.Fatalf("record %d: (-want +got)\n%s", i, diff)
+		}
+		return
+	}
+	if diff := cmp.Diff(Outcome{Skipped: true, Answer: got.Answer}, got); diff != "" {
+		t.Fatalf("record %d was skipped, with effects: %s", i, diff)
+	}
+	// What left no trace may be answered as a retry would be.
+	traced := in.Record.DedupKey != nil && want.Answer.Reason != refusal.Stale && want.Write.State != nil
+	if traced && got.Answer != want.Answer && got.Answer.Reason != refusal.OutcomeUnknown {
+		t.Fatalf("record %d was skipped: answer %+v, want %+v", i, got.Answer, want.Answer)
+	}
+}
