@@ -17,7 +17,7 @@ func (s *Server) AdminClient() *Client {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return &Client{HTTP: HTTP2(), URL: "http://" + s.Admin, Token: strings.TrimSpace(string(token)), JSON: true}
+	return &Client{HTTP: HTTP1(), URL: "http://" + s.Admin, Token: strings.TrimSpace(string(token)), JSON: true}
 }
 
 // CreateUsers makes users that do not exist yet.

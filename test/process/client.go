@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -36,6 +37,7 @@ type Error struct {
 	Message string
 	// Detail is never nil: it is empty when the server sent none.
 	Detail *tegamiv1.ErrorDetail
+	// Header of the answer, where the caller had it.
 	Header http.Header
 }
 
@@ -77,20 +79,10 @@ func (c *Client) Call(ctx context.Context, procedure string, request, response p
 		return err
 	}
 	defer answer.Body.Close()
-	data, err := io.ReadAll(answer.Body)
-	if err != nil {
-		return err
-	}
-	if answer.StatusCode != http.StatusOK {
-		return decodeError(answer, data)
-	}
-	if got := answer.Header.Get("Content-Type"); got != contentType {
+	if got := answer.Header.Get("Content-Type"); answer.StatusCode == http.StatusOK && got != contentType {
 		return fmt.Errorf("%s answered with content type %q, asked was %q", procedure, got, contentType)
 	}
-	if c.JSON {
-		return protojson.Unmarshal(data, response)
-	}
-	return proto.Unmarshal(data, response)
+	return ReadAnswer(answer, response)
 }
 
 // Post makes one request with a body as it is.
@@ -115,8 +107,33 @@ func (c *Client) encode(message proto.Message) ([]byte, string, error) {
 	return data, "application/proto", err
 }
 
+// ReadAnswer reads the answer to a Post into a message, or returns the error
+// that it carries.
+func ReadAnswer(response *http.Response, into proto.Message) error {
+	data, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err
+	}
+	if response.StatusCode == http.StatusOK && response.Header.Get("Content-Type") == "application/proto" {
+		return proto.Unmarshal(data, into)
+	}
+	err = ReadBody(response.StatusCode, data, into)
+	if refused, ok := errors.AsType[*Error](err); ok {
+		refused.Header = response.Header
+	}
+	return err
+}
+
+// ReadBody reads an answer in JSON.
+func ReadBody(status int, data []byte, into proto.Message) error {
+	if status == http.StatusOK {
+		return protojson.Unmarshal(data, into)
+	}
+	return decodeError(status, data)
+}
+
 // decodeError reads an error as Connect writes it.
-func decodeError(response *http.Response, data []byte) error {
+func decodeError(status int, data []byte) error {
 	var wire struct {
 		Code    string `json:"code"`
 		Message string `json:"message"`
@@ -126,11 +143,11 @@ func decodeError(response *http.Response, data []byte) error {
 		} `json:"details"`
 	}
 	if err := json.Unmarshal(data, &wire); err != nil || wire.Code == "" {
-		return fmt.Errorf("status %d with a body that is no Connect error: %.200q", response.StatusCode, data)
+		return fmt.Errorf("status %d with a body that is no Connect error: %.200q", status, data)
 	}
 	refused := &Error{
-		Status: response.StatusCode, Code: wire.Code, Message: wire.Message,
-		Detail: new(tegamiv1.ErrorDetail), Header: response.Header,
+		Status: status, Code: wire.Code, Message: wire.Message,
+		Detail: new(tegamiv1.ErrorDetail),
 	}
 	for _, detail := range wire.Details {
 		if detail.Type != "tegami.v1.ErrorDetail" {
@@ -145,14 +162,4 @@ func decodeError(response *http.Response, data []byte) error {
 		}
 	}
 	return refused
-}
-
-// ReadError turns the answer to a Post into the error that it carries, nil
-// when it is no error.
-func ReadError(response *http.Response) error {
-	data, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode == http.StatusOK {
-		return err
-	}
-	return decodeError(response, data)
 }

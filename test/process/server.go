@@ -203,6 +203,10 @@ func (s *Server) Stop() {
 	}
 }
 
+// Running reports whether a process was started and neither killed nor stopped
+// nor waited for.
+func (s *Server) Running() bool { return s.command != nil }
+
 // Pid of the running process.
 func (s *Server) Pid() int { return s.command.Process.Pid }
 

@@ -1,0 +1,90 @@
+package e2e
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	tegamiv1 "github.com/tegami-im/tegami/api/gen/tegami/v1"
+)
+
+// Who may call a method.
+const (
+	anybody = "anybody"
+	devices = "signed-in devices"
+	admins  = "the admin"
+)
+
+// routes has a row for every method. A method without a row fails the test:
+// whoever adds one decides here who may call it.
+var routes = map[protoreflect.FullName]string{
+	"tegami.v1.AuthService.Register":     anybody,
+	"tegami.v1.AuthService.Login":        anybody,
+	"tegami.v1.AuthService.Refresh":      anybody,
+	"tegami.v1.AuthService.Logout":       devices,
+	"tegami.v1.AuthService.ListDevices":  devices,
+	"tegami.v1.AuthService.RevokeDevice": devices,
+	"tegami.v1.TalkService.SendMessage":  devices,
+	"tegami.v1.TalkService.FetchOps":     devices,
+	"tegami.v1.TalkService.GetHead":      devices,
+	"tegami.v1.TalkService.ListMessages": devices,
+	"tegami.v1.AdminService.CreateUsers": admins,
+	"tegami.v1.AdminService.IssueToken":  admins,
+}
+
+// TestRoutes calls every method at both doors as nobody, as a user, and as the
+// admin, with an empty request. Only those who may get as far as being told
+// what is wrong with it.
+func TestRoutes(t *testing.T) {
+	server := start(t)
+	alice := signIn(t, server, "alice")[0]
+	alice.JSON = true
+	admin := adminUser(t, server)
+	callers := map[string]string{"nobody": "", "alice": alice.Token, "the admin": admin.Token}
+
+	for _, file := range []protoreflect.FileDescriptor{
+		tegamiv1.File_tegami_v1_auth_proto, tegamiv1.File_tegami_v1_talk_proto, tegamiv1.File_tegami_v1_admin_proto,
+	} {
+		for i := range file.Services().Len() {
+			service := file.Services().Get(i)
+			for j := range service.Methods().Len() {
+				method := service.Methods().Get(j)
+				who, ok := routes[method.FullName()]
+				if !ok {
+					t.Errorf("%s has no row: who may call it?", method.FullName())
+					continue
+				}
+				procedure := string(service.Name()) + "/" + string(method.Name())
+				for name, token := range callers {
+					if procedure == "AuthService/Logout" && name == "alice" {
+						continue // She may, and the test would end for her.
+					}
+					public := statusOf(t, alice.with(token), procedure)
+					private := statusOf(t, admin.with(token), procedure)
+					check := func(door string, status int, allowed bool) {
+						t.Helper()
+						turnedAway := status == http.StatusUnauthorized || status == http.StatusNotFound
+						if status >= 500 || turnedAway == allowed {
+							t.Errorf("%s by %s at %s: status %d, allowed %v", procedure, name, door, status, allowed)
+						}
+					}
+					check("the public door", public, who == anybody || who == devices && name == "alice")
+					check("the admin door", private, who == admins && name == "the admin")
+				}
+			}
+		}
+	}
+}
+
+// statusOf calls a method with an empty request.
+func statusOf(t *testing.T, u user, procedure string) int {
+	t.Helper()
+	response, err := u.Post(t.Context(), procedure, "application/json", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	return response.StatusCode
+}
