@@ -17,7 +17,7 @@ const supersedeInterval = time.Second
 // minRefetch bounds how often a poll asks a shard that is not ready.
 const minRefetch = 100 * time.Millisecond
 
-var kind = &supervision.Kind{Name: "connection"}
+var kind = &supervision.Kind{Name: "connection", Receive: "connection.(*connection).Receive"}
 
 // connection is the actor of one device.
 type connection struct {

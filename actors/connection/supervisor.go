@@ -52,7 +52,7 @@ type (
 	}
 )
 
-var supervisorKind = &supervision.Kind{Name: "connection.supervisor"}
+var supervisorKind = &supervision.Kind{Name: "connection.supervisor", Receive: "connection.(*supervisor).Receive"}
 
 // supervisor owns a part of the node's connection actors. It is the only one
 // that sends them polls, so that none is lost when one is stopped.

@@ -12,7 +12,7 @@ import (
 	"github.com/tegami-im/tegami/persistence"
 )
 
-var mailboxKind = &supervision.Kind{Name: "shard.mailbox"}
+var mailboxKind = &supervision.Kind{Name: "shard.mailbox", Receive: "shard.(*mailboxActor).Receive"}
 
 // mailboxActor owns one mailbox. Until its state is loaded, what it is sent
 // waits; while a dedup entry is looked up, its records wait.

@@ -118,7 +118,7 @@ const (
 	halted // waits for an operator
 )
 
-var shardKind = &supervision.Kind{Name: "shard"}
+var shardKind = &supervision.Kind{Name: "shard", Receive: "shard.(*shardActor).Receive"}
 
 type shardActor struct {
 	*Environment

@@ -37,9 +37,9 @@ func TestWatchdogNamesTheActorThatBlocks(t *testing.T) {
 		w := NewWatchdog(slog.New(slog.NewTextHandler(&log, nil)))
 		defer w.Close()
 
-		quick := w.Enter(&Kind{"quick"}, &actor.Started{})
+		quick := w.Enter(&Kind{Name: "quick"}, &actor.Started{})
 		quick.Leave()
-		slow := w.Enter(&Kind{"slow"}, &actor.Started{})
+		slow := w.Enter(&Kind{Name: "slow"}, &actor.Started{})
 		<-time.After(3 * Budget) // a message that takes too long
 		slow.Leave()
 

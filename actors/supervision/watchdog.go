@@ -62,6 +62,9 @@ var start = time.Now()
 // variable.
 type Kind struct {
 	Name string
+	// Receive is how the actor's Receive appears in a stack, such as
+	// "connection.(*connection).Receive".
+	Receive string
 }
 
 // NewWatchdog starts watching. Close stops it.
@@ -173,18 +176,16 @@ func (w *Watchdog) report(kind *Kind, running time.Duration) {
 	if !due {
 		return
 	}
-	pkg, _, _ := strings.Cut(kind.Name, ".")
-	w.logger.Warn("actor runs over its budget", "actor", kind.Name, "running", running, "stack", stackOf("/"+pkg+"."))
+	w.logger.Warn("actor runs over its budget", "actor", kind.Name, "running", running, "stack", stackOf("/"+kind.Receive+"("))
 }
 
-// stackOf returns the stack of a goroutine that is inside a Receive of a
-// package whose path ends in the given text. Which one, if several are, does
-// not matter.
+// stackOf returns the stack of a goroutine that is inside a function. Which
+// one, if several are, does not matter: it is the kind of actor that blocks.
 func stackOf(frame string) string {
 	buffer := make([]byte, 1<<20)
 	buffer = buffer[:runtime.Stack(buffer, true)]
 	for stack := range bytes.SplitSeq(buffer, []byte("\n\n")) {
-		if text := string(stack); strings.Contains(text, frame) && strings.Contains(text, ".Receive(") {
+		if text := string(stack); strings.Contains(text, frame) {
 			return text
 		}
 	}

@@ -80,7 +80,7 @@ const (
 	checkpointAge = 500 * time.Millisecond
 )
 
-var kind = &supervision.Kind{Name: "writebehind"}
+var kind = &supervision.Kind{Name: "writebehind", Receive: "writebehind.(*writer).Receive"}
 
 type writer struct {
 	Options
