@@ -33,11 +33,11 @@ func (c *backupCommand) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	token, err := os.ReadFile(filepath.Join(loaded.Config.Data.Dir, adminTokenFile))
+	token, err := os.ReadFile(filepath.Join(loaded.Data.Dir, adminTokenFile))
 	if err != nil {
 		return fmt.Errorf("read the admin token: %w; is --data the folder of a running server?", err)
 	}
-	endpoint := "http://" + loaded.Config.Admin.Listen + "/admin/backup?dir=" + url.QueryEscape(c.To)
+	endpoint := "http://" + loaded.Admin.Listen + "/admin/backup?dir=" + url.QueryEscape(c.To)
 	if err := post(ctx, endpoint, strings.TrimSpace(string(token))); err != nil {
 		return err
 	}

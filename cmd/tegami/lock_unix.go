@@ -14,7 +14,7 @@ import (
 // until unlock or the end of the process. It waits as long as the context
 // allows.
 func lockFile(ctx context.Context, name string) (unlock func(), err error) {
-	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // beside the file that the user named
 	if err != nil {
 		return nil, err
 	}

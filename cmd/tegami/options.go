@@ -23,7 +23,7 @@ func storageOptions(c *config.Config, log *slog.Logger) embedded.Options {
 		Durability:   durability,
 		Shards:       c.Data.Shards,
 		CacheBytes:   int64(c.Data.CacheSize),
-		ReserveBytes: uint64(c.Data.Reserve), //nolint:gosec // validated as positive
+		ReserveBytes: uint64(c.Data.Reserve),
 		Logger:       log,
 	}
 }

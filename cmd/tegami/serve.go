@@ -36,7 +36,7 @@ func (c *serveCommand) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	s, err := assemble(&loaded.Config, newLogger(loaded.Log, std))
+	s, err := assemble(&loaded.Config, newLogger(loaded.Log, std)) //nolint:contextcheck // what it starts outlives ctx, to be drained
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func (s *service) serve(ctx context.Context, std streams) error {
 		return errors.Join(err, s.close())
 	case <-ctx.Done():
 		s.log.Info("stopping")
-		s.drain()
+		s.drain(context.WithoutCancel(ctx))
 		err := errors.Join(s.close(), <-served)
 		s.log.Info("stopped")
 		return err
@@ -172,8 +172,8 @@ func (s *service) awaitReady(ctx context.Context, std streams) {
 // drain stops in good order: no new requests; the held polls are answered;
 // what is under way is answered, stored and synced. What it does not manage in
 // time is replayed from the journal at the next start.
-func (s *service) drain() {
-	ctx, cancel := context.WithTimeout(context.Background(), s.config.Server.DrainTimeout)
+func (s *service) drain(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, s.config.Server.DrainTimeout)
 	defer cancel()
 	s.api.Refuse()
 	s.node.DrainPolls()
