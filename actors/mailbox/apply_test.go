@@ -360,6 +360,7 @@ func TestMalformedRecords(t *testing.T) {
 		{"text", broken(send("alice", "m", 1), func(r *record.Record) { r.GetSend().ClientMessageId = "\xff" }), true},
 		{"token", broken(signIn("phone", "t"), func(r *record.Record) { r.GetSignIn().RefreshHash = nil }), true},
 		{"device", signIn("", "t"), true},
+		{"device text", signIn("\xff", "t"), true},
 		{"presented", broken(refresh("p", 1, "t", "u"), func(r *record.Record) { r.GetRefresh().PresentedHash = nil }), true},
 		{"source", sentCopy("", at(1)), false},
 	} {

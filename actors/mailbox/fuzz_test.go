@@ -1,0 +1,116 @@
+package mailbox
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/tegami-im/tegami/actors/record"
+	"github.com/tegami-im/tegami/actors/refusal"
+	"github.com/tegami-im/tegami/persistence"
+)
+
+// FuzzApply applies any record, told to come from any place and time, to a
+// mailbox with some of everything in it.
+func FuzzApply(f *testing.F) {
+	for _, r := range []*record.Record{
+		send("alice", "m1", 3), retry("alice", "m1", 3), send("alice", "m1", 4), send("bob", "note", 3),
+		sentCopy("alice", at(3)), sentCopy("alice", at(99)), createAccount("again"), signIn("d3", "t"), signIn("d99", "t"),
+		refresh("d3", 4, "t3", "t"), refresh("d3", 4, "t4", "t"), signOut("d3", 0), trim(3), trim(1 << 62),
+	} {
+		f.Add(encode(r), int64(100), int64(start), uint8(10), false)
+		f.Add(encode(r), int64(5), int64(-1), uint8(0), true)
+	}
+	f.Fuzz(func(t *testing.T, data []byte, offset, time int64, devices uint8, withDedup bool) {
+		r := &record.Record{}
+		if proto.Unmarshal(data, r) != nil {
+			return
+		}
+		b := furnished(t, int(devices%(MaxDevices+1)))
+		twin := furnished(t, int(devices%(MaxDevices+1)))
+		in := Input{Position: at(offset), Time: time, Record: r}
+		if withDedup {
+			in.Dedup = &persistence.DedupEntry{Time: time, Revision: offset, Position: at(offset - 1)}
+			copy(in.Dedup.Key[:], r.DedupKey)
+			copy(in.Dedup.BodyHash[:], data)
+		}
+		position, head, first, logTime := b.Position(), b.Head(), b.First(), b.State.time
+		out := b.Apply(in)
+		if again := twin.Apply(in); !same(out, again) {
+			t.Fatalf("two owners come to different outcomes: %+v, %+v", out, again)
+		}
+		if out.Skipped {
+			if position.Less(in.Position) || b.Position() != position || out.Write.State != nil {
+				t.Fatalf("skipped %v at %v", in.Position, position)
+			}
+			return
+		}
+		if made := b.Head() - head; made != int64(len(out.Operations)) || made != int64(len(out.Write.Rows)) || made > 1 {
+			t.Fatalf("head %d after %d, with %d operations", b.Head(), head, len(out.Operations))
+		}
+		if b.First() < first || b.First() > b.Head()+1 || b.State.time < logTime || b.Position() != in.Position {
+			t.Fatalf("state %+v", b.core)
+		}
+		if out.Answer.Reason != refusal.None && (len(out.Operations) > 0 || out.FollowUp != nil) {
+			t.Fatalf("refused: %v, with effects", out.Answer.Reason)
+		}
+		if (out.Answer.Reason == refusal.Internal) != (out.Fault != "") && len(out.Write.Dedup) == 1 {
+			t.Fatalf("refused: %v, fault %q", out.Answer.Reason, out.Fault)
+		}
+		// Whatever came of it can be stored and loaded.
+		loaded := &persistence.Mailbox{Position: b.Position(), State: out.Write.State, Dedup: out.Write.Dedup, DedupComplete: true}
+		if s, err := Decode("bob", loaded); err != nil || !bytes.Equal(s.encode(), b.encode()) {
+			t.Fatalf("what was stored does not load: %v", err)
+		}
+	})
+}
+
+// furnished is a mailbox with messages and devices.
+func furnished(t testing.TB, devices int) *box {
+	b := newAccount(t)
+	b.accept(send("alice", "m1", 3))
+	b.accept(sentCopy("alice", at(3)))
+	for i := range devices {
+		b.accept(signIn(fmt.Sprint("d", i), fmt.Sprint("t", i)))
+	}
+	return b
+}
+
+// FuzzDecode decodes any bytes. A state that decodes works, and comes out as
+// it went in.
+func FuzzDecode(f *testing.F) {
+	f.Add(furnished(f, 10).encode(), int64(start), int64(1))
+	f.Add(New("bob").encode(), int64(0), int64(0))
+	f.Add([]byte{0xff}, int64(-1), int64(-1))
+	f.Fuzz(func(t *testing.T, state []byte, time, revision int64) {
+		loaded := &persistence.Mailbox{
+			Position:      at(7),
+			State:         state,
+			Dedup:         []persistence.DedupEntry{{Time: time, Revision: revision}},
+			Sources:       []persistence.Source{{Mailbox: "alice", Position: at(revision)}},
+			DedupComplete: true,
+		}
+		s, err := Decode("bob", loaded)
+		if err != nil {
+			return
+		}
+		if s.First() < 1 || s.First() > s.Head()+1 || !s.Exists() || s.Position() != at(7) {
+			t.Fatalf("state %+v", s.core)
+		}
+		again, err := Decode("bob", &persistence.Mailbox{State: s.encode()})
+		if err != nil || !bytes.Equal(again.encode(), s.encode()) {
+			t.Fatalf("encoded and decoded: %v", err)
+		}
+		for _, d := range s.Devices() {
+			if epoch, ok := s.Epoch(d.ID); !ok || epoch != d.Epoch {
+				t.Fatalf("device %+v has epoch %d", d, epoch)
+			}
+		}
+		in := Input{Position: at(8), Time: s.time, Record: mintedAt(send("alice", "new", 3), s.time)}
+		if out := s.Apply(in); s.head < maxRevision && out.Answer.Reason != refusal.None {
+			t.Fatalf("refused: %v %s", out.Answer.Reason, out.Fault)
+		}
+	})
+}
