@@ -20,6 +20,9 @@ type Usage struct {
 	// They are -1 when the server does not count them.
 	Fsyncs, JournalFsyncs int64
 	Goroutines            int64
+	// Unstored counts the journalled records that the store does not have yet;
+	// -1 when that is not known.
+	Unstored int64
 }
 
 // Usage reads the server's figures: CPU time and memory of our own process
@@ -33,8 +36,9 @@ func (t *Target) Usage(ctx context.Context) (Usage, error) {
 	u := Usage{
 		CPU:           time.Duration(metrics["process_cpu_seconds_total"] * float64(time.Second)),
 		RSS:           int64(metrics["process_resident_memory_bytes"]),
-		Fsyncs:        counter(metrics, "tegami_fsyncs_total"),
-		JournalFsyncs: counter(metrics, "tegami_journal_fsyncs_total"),
+		Fsyncs:        known(metrics, "tegami_fsyncs_total"),
+		JournalFsyncs: known(metrics, "tegami_journal_fsyncs_total"),
+		Unstored:      known(metrics, "tegami_records_unstored"),
 		Goroutines:    int64(metrics["go_goroutines"]),
 	}
 	if t.Own() {
@@ -55,7 +59,8 @@ func (t *Target) CPU(ctx context.Context) (time.Duration, error) {
 	return u.CPU, err
 }
 
-func counter(metrics map[string]float64, name string) int64 {
+// known is a metric, or -1 when the server has none of that name.
+func known(metrics map[string]float64, name string) int64 {
 	value, ok := metrics[name]
 	if !ok {
 		return -1
