@@ -34,7 +34,7 @@ func (s *shardActor) follow(ctx actor.Context, u *unstoredRecord, f *mailbox.Fol
 	target := s.ShardOf(f.Mailbox)
 	box := s.outboxes[target]
 	if box == nil {
-		box = &outbox{sequence: s.incarnation << 32}
+		box = new(outbox)
 		s.outboxes[target] = box
 	}
 	box.queue = append(box.queue, outgoing{from: u, record: f.Record})
@@ -47,12 +47,13 @@ func (s *shardActor) follow(ctx actor.Context, u *unstoredRecord, f *mailbox.Fol
 // send puts the next batch of an outbox in flight.
 func (s *shardActor) send(ctx actor.Context, target uint32, box *outbox) {
 	box.sent = min(len(box.queue), followUpBatch)
-	box.sequence++
+	s.sequence++
+	box.sequence = s.sequence
 	s.transmit(ctx, target, box)
 }
 
 func (s *shardActor) transmit(ctx actor.Context, target uint32, box *outbox) {
-	batch := &FollowUps{From: ctx.Self(), FromShard: s.id, Sequence: box.sequence, Records: make([]*record.Record, box.sent)}
+	batch := &FollowUps{From: ctx.Self(), Sequence: box.sequence, Records: make([]*record.Record, box.sent)}
 	for i := range batch.Records {
 		batch.Records[i] = box.queue[i].record
 	}
@@ -95,11 +96,17 @@ func (s *shardActor) followUpsAppended(ctx actor.Context, m *FollowUpsAppended) 
 }
 
 // takeFollowUps queues another shard's follow-ups for the journal. Admission
-// never refuses them: they are the rest of something that was accepted. What
-// is not ready for them says nothing, and gets them again.
+// never refuses them: they are the rest of something that was accepted. While
+// the shard opens they wait, the newest batch of each source: it holds what an
+// older one did.
 func (s *shardActor) takeFollowUps(ctx actor.Context, m *FollowUps) {
-	if s.phase != open {
+	switch s.phase {
+	case halted:
+		return // they are sent again
+	case opening, replaying:
+		s.early[m.From.String()] = m
 		return
+	case open:
 	}
 	for i, r := range m.Records {
 		item := appendable{record: r}

@@ -31,10 +31,9 @@ type (
 	// appends them in order and confirms with FollowUpsAppended; a batch that
 	// is not confirmed is sent again.
 	FollowUps struct {
-		From      *actor.PID
-		FromShard uint32
-		Sequence  uint64
-		Records   []*record.Record
+		From     *actor.PID
+		Sequence uint64
+		Records  []*record.Record
 	}
 
 	// FollowUpsAppended confirms a FollowUps: its records are durable.

@@ -80,6 +80,10 @@ func (s *shardActor) replayed(ctx actor.Context) {
 	}
 	s.phase = open
 	s.status.open.Store(true)
+	for source, batch := range s.early {
+		delete(s.early, source)
+		s.takeFollowUps(ctx, batch)
+	}
 	s.append(ctx)
 	s.drained(ctx)
 }

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"log/slog"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -139,7 +140,11 @@ type shardActor struct {
 	unstored  window
 	mailboxes map[string]*entry
 	outboxes  map[uint32]*outbox
-	followUps int // in all outboxes
+	followUps int                   // in all outboxes
+	early     map[string]*FollowUps // by source: those that came before the shard was open
+	// sequence numbers the batches of follow-ups. It starts anywhere, so that
+	// no incarnation takes a confirmation of another's batch for its own.
+	sequence uint64
 	// copies finds, by message id, records whose follow-up is not confirmed:
 	// the answer to a retry waits for it too.
 	copies   map[[16]byte]*unstoredRecord
@@ -194,7 +199,9 @@ func Props(id uint32, environment *Environment) (*actor.Props, *Status) {
 			incarnation: incarnation,
 			mailboxes:   make(map[string]*entry),
 			outboxes:    make(map[uint32]*outbox),
+			early:       make(map[string]*FollowUps),
 			copies:      make(map[[16]byte]*unstoredRecord),
+			sequence:    rand.Uint64() >> 1, //nolint:gosec // tells apart, guards nothing
 		}
 	}, actor.WithDispatcher(environment.Dispatcher)), status
 }
