@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"math"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/batchrepr"
 	"github.com/cockroachdb/pebble/v2/record"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -175,13 +174,15 @@ func readFrom(fs vfs.FS, name string, offset int64) ([]byte, error) {
 }
 
 // Chunks are what Pebble's logs consist of. A record is one chunk, or several
-// where it crosses the end of a block.
+// where it crosses the end of a block. There are two formats: the first log of
+// a new database is of the older one, without synced offsets.
 const (
 	blockSize       = 32 << 10
-	chunkHeaderSize = 4 + 2 + 1 + 4 + 8 // checksum, length, kind, log number, synced offset
-	fullChunk       = 9
-	firstChunk      = 10
-	lastChunk       = 12
+	chunkHeaderSize = 4 + 2 + 1 + 4 // checksum, length, kind, log number
+	syncedSize      = 8
+
+	fullChunk, firstChunk, lastChunk                   = 5, 6, 8
+	syncedFullChunk, syncedFirstChunk, syncedLastChunk = 9, 10, 12
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -217,30 +218,47 @@ func (f tailFindings) damage(scan logScan) bool {
 // of a damaged record cannot be trusted.
 func searchTail(tail []byte, scan logScan) tailFindings {
 	found := tailFindings{first: math.MaxUint64}
-	for i := 0; i+chunkHeaderSize <= len(tail); i++ {
-		header := tail[i:]
-		kind := header[6]
-		if kind < fullChunk || kind > lastChunk || binary.LittleEndian.Uint32(header[7:]) != scan.number {
-			continue
-		}
-		length := int(binary.LittleEndian.Uint16(header[4:]))
+	for i := 0; i < len(tail); i++ {
 		blockLeft := blockSize - int((scan.end+int64(i))%blockSize)
-		end := chunkHeaderSize + length
-		if end > blockLeft || end > len(header) || binary.LittleEndian.Uint32(header) != checksumOf(header[6:end]) {
+		data, begins, size := readChunk(tail[i:min(i+blockLeft, len(tail))], scan.number)
+		if size == 0 {
 			continue
 		}
 		found.chunks++
-		if kind == fullChunk || kind == firstChunk {
-			batch := header[chunkHeaderSize:end]
-			if note, ok := decodeNote(batch); ok {
-				found.first = min(found.first, uint64(batchrepr.ReadSeqNum(batch)))
+		if begins {
+			if note, ok := decodeNote(data); ok {
+				found.first = min(found.first, uint64(batchrepr.ReadSeqNum(data)))
 				found.synced = max(found.synced, note.synced)
 				found.deferred = found.deferred || note.deferred
 			}
 		}
-		i += end - 1
+		i += size - 1
 	}
 	return found
+}
+
+// readChunk reads a chunk of a log at the start of b, which ends with the
+// block. It returns the chunk's data, whether a record begins in it, and its
+// size; 0 where there is none.
+func readChunk(b []byte, number uint32) (data []byte, begins bool, size int) {
+	if len(b) < chunkHeaderSize || binary.LittleEndian.Uint32(b[7:]) != number {
+		return nil, false, 0
+	}
+	header := chunkHeaderSize
+	switch kind := b[6]; {
+	case kind >= fullChunk && kind <= lastChunk:
+		begins = kind == fullChunk || kind == firstChunk
+	case kind >= syncedFullChunk && kind <= syncedLastChunk:
+		begins = kind == syncedFullChunk || kind == syncedFirstChunk
+		header += syncedSize
+	default:
+		return nil, false, 0
+	}
+	size = header + int(binary.LittleEndian.Uint16(b[4:]))
+	if size > len(b) || binary.LittleEndian.Uint32(b) != checksumOf(b[6:size]) {
+		return nil, false, 0
+	}
+	return b[header:size], begins, size
 }
 
 // cutTail ends a log where it stopped reading.
@@ -271,61 +289,4 @@ func eraseTail(fs vfs.FS, scan logScan, tail []byte) error {
 		return fmt.Errorf("cut %s: %w", scan.file, err)
 	}
 	return nil
-}
-
-// checkManifest refuses a manifest with damage before its end. Each of its
-// records is synced before the next is written, so one that reads behind one
-// that does not is proof.
-func checkManifest(fs vfs.FS, dir string) error {
-	database, err := pebble.Peek(dir, fs)
-	if err != nil || !database.Exists {
-		return err
-	}
-	name := database.ManifestFilename
-	file, err := fs.Open(name)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	reader := record.NewReader(file, 0)
-	for {
-		end := reader.Offset()
-		r, err := reader.Next()
-		if err == nil {
-			_, err = io.Copy(io.Discard, r)
-		}
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case record.IsInvalidRecord(err):
-			tail, err := readFrom(fs, name, end)
-			if err != nil {
-				return err
-			}
-			if hasManifestRecord(tail, end) {
-				return damaged(name, end)
-			}
-			return nil
-		case err != nil:
-			return fmt.Errorf("read %s: %w", name, err)
-		}
-	}
-}
-
-// hasManifestRecord reports whether a record begins behind the start of tail.
-func hasManifestRecord(tail []byte, offset int64) bool {
-	const headerSize, full, first = 4 + 2 + 1, 1, 2
-	for i := 1; i+headerSize < len(tail); i++ {
-		header := tail[i:]
-		length := int(binary.LittleEndian.Uint16(header[4:]))
-		end := headerSize + length
-		blockLeft := blockSize - int((offset+int64(i))%blockSize)
-		if header[6] != full && header[6] != first || length == 0 || end > blockLeft || end > len(header) {
-			continue
-		}
-		if binary.LittleEndian.Uint32(header) == checksumOf(header[6:end]) {
-			return true
-		}
-	}
-	return false
 }
