@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/tegami-im/tegami/client"
 	"github.com/tegami-im/tegami/internal/replay"
@@ -18,6 +19,9 @@ func (c *replayCommand) accounts(ctx context.Context, std streams, run string) (
 	if err != nil {
 		return nil, err
 	}
+	// A device's own copies do not end its poll; short polls bring the last of
+	// them soon.
+	options = append(options, client.WithPollTimeout(2*time.Second))
 	names := make([]string, c.Accounts)
 	for i := range names {
 		names[i] = fmt.Sprintf("replay-%s-%d", run, i)
