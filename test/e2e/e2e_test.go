@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -45,10 +46,13 @@ func conclude(t *testing.T, server *process.Server) {
 	t.Helper()
 	t.Cleanup(func() {
 		if server.Running() {
-			server.Stop()
+			server.Signal(syscall.SIGTERM)
+			if code := server.Exit(); code != 0 {
+				t.Errorf("exit code %d after SIGTERM", code)
+			}
 		}
-		for _, line := range server.Complaints() {
-			t.Errorf("the server complained: %s", line)
+		for _, complaint := range server.Complaints() {
+			t.Errorf("the server complained: %s", complaint)
 		}
 		if log := server.Log(); strings.Contains(log, secret) {
 			t.Errorf("the log holds a body or a password:\n%s", log)

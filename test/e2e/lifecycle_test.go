@@ -90,24 +90,32 @@ func TestDataFolderIsLocked(t *testing.T) {
 	alice.send(text("alice", "still here"))
 }
 
+// The folder that the server makes is its owner's alone; inside, so is every
+// key, for the case that the folder was there before and is open to others.
 func TestKeysAreForTheOwnerOnly(t *testing.T) {
-	server := start(t)
+	server := process.Start(t, process.Options{Binary: process.Build(t, "-race"), Data: filepath.Join(t.TempDir(), "made", "data")})
+	conclude(t, server)
 	signIn(t, server, "alice")[0].send(text("alice", "note"))
-	err := filepath.WalkDir(server.Data(), func(path string, entry os.DirEntry, err error) error {
+	closed := func(path string) {
+		t.Helper()
+		info, err := os.Stat(path)
 		if err != nil {
-			return err
+			t.Fatal(err)
 		}
-		info, err := entry.Info()
-		if os.IsNotExist(err) {
-			return nil // A file of the store that was just replaced.
+		if mode := info.Mode().Perm(); mode&0o077 != 0 {
+			t.Errorf("%s has mode %o: others may use it", path, mode)
 		}
-		if err == nil && info.Mode().Perm()&0o007 != 0 {
-			t.Errorf("%s has mode %o: others may use it", path, info.Mode().Perm())
-		}
-		return err
-	})
+	}
+	closed(server.Data())
+	closed(filepath.Join(server.Data(), "keys"))
+	files, err := os.ReadDir(server.Data())
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, file := range files {
+		if name := file.Name(); strings.Contains(name, "key") || strings.Contains(name, "token") {
+			closed(filepath.Join(server.Data(), name))
+		}
 	}
 }
 

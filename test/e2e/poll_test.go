@@ -52,16 +52,18 @@ func TestHeldPollIsWoken(t *testing.T) {
 // Nobody who polls misses a message, whatever moment it comes in: the next
 // poll may be under way, or held, or not made yet.
 func TestNoWakeUpIsLost(t *testing.T) {
-	server := start(t)
+	server := start(t, "limits: {poll_rate: 10000}")
 	users := signIn(t, server, "alice", "bob")
 	const messages = 300
-	go func() {
+	var sender sync.WaitGroup
+	sender.Go(func() {
 		for range messages {
 			if err := users[0].Call(t.Context(), "TalkService/SendMessage", text("bob", "x"), new(tegamiv1.SendMessageResponse)); err != nil {
 				t.Errorf("send: %v", err)
 			}
 		}
-	}()
+	})
+	defer sender.Wait()
 	for cursor := int64(0); cursor < messages; {
 		cursor = users[1].poll(cursor, long).page(operations).GetRevision()
 	}

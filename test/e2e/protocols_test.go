@@ -276,9 +276,11 @@ func byCurl(version, url string, flags ...string) caller {
 		}
 		command := exec.CommandContext(ctx, "curl", append(arguments, url+"/tegami.v1."+procedure)...)
 		command.Stdin = bytes.NewReader(body)
+		var complaint strings.Builder
+		command.Stderr = &complaint
 		output, err := command.Output()
 		if err != nil {
-			return fmt.Errorf("curl: %w", err)
+			return fmt.Errorf("curl: %w: %s (%q)", err, complaint.String(), output)
 		}
 		end := bytes.LastIndexByte(output, '\n')
 		var code int
@@ -297,7 +299,7 @@ func byCurl(version, url string, flags ...string) caller {
 func startTLS(t *testing.T, c *certificate) *process.Server {
 	t.Helper()
 	server := process.Start(t, process.Options{
-		Binary: process.Build(t, "-race"), TLS: true,
+		Binary: process.Build(t, "-race"), TLS: c.client(),
 		Config: fmt.Sprintf("tls: {cert: %q, key: %q}\n", c.certFile, c.keyFile),
 	})
 	conclude(t, server)

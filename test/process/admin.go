@@ -60,6 +60,9 @@ func (s *Server) SignIn(user, device string) *tegamiv1.IssueTokenResponse {
 func (s *Server) Device(user, device string) *Client {
 	s.t.Helper()
 	client := &Client{HTTP: HTTP2(), URL: s.URL(), Token: s.SignIn(user, device).GetAccessToken()}
+	if s.options.TLS != nil {
+		client.HTTP = HTTPS(s.options.TLS)
+	}
 	s.t.Cleanup(client.HTTP.CloseIdleConnections)
 	return client
 }

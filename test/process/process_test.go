@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"testing"
 
 	tegamiv1 "github.com/tegami-im/tegami/api/gen/tegami/v1"
@@ -73,6 +74,13 @@ func TestComplaints(t *testing.T) {
 		if got := complaint(line); got != want {
 			t.Errorf("complaint(%q) = %v", line, got)
 		}
+	}
+}
+
+func TestComplaintsKeepTheStack(t *testing.T) {
+	got := complaints("fine\nlevel=ERROR one\nfine\npanic: two\n\tstack\n")
+	if want := []string{"level=ERROR one\n", "panic: two\n\tstack\n"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

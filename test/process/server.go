@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -34,8 +35,8 @@ type Options struct {
 	Flags []string
 	// Wrapper is put before the binary: strace, prlimit.
 	Wrapper []string
-	// TLS: the configuration sets a certificate.
-	TLS bool
+	// TLS is what clients use; nil for cleartext. Config sets the certificate.
+	TLS *tls.Config
 }
 
 // Server is one server on one data folder, through all its restarts; its
@@ -106,6 +107,8 @@ func (s *Server) Launch() {
 	// read until then.
 	command := exec.CommandContext(context.WithoutCancel(s.t.Context()), arguments[0], arguments[1:]...)
 	command.Stdout, command.Stderr = s.log, s.log
+	// A server with the race detector would wait a second before it ends.
+	command.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
 	dieWithParent(command)
 	if err := command.Start(); err != nil {
 		s.t.Fatal(err)
@@ -175,11 +178,11 @@ func (s *Server) Signal(signal os.Signal) {
 // Exit waits until the process has ended by itself and returns its exit code.
 func (s *Server) Exit() int {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), stopLimit)
-	defer cancel()
+	hung := time.NewTimer(stopLimit) // The test's context may have ended.
+	defer hung.Stop()
 	select {
 	case <-s.exited:
-	case <-ctx.Done():
+	case <-hung.C:
 		s.t.Fatalf("the process has not ended after %v", stopLimit)
 	}
 	s.command = nil
@@ -215,7 +218,7 @@ func (s *Server) Data() string { return s.options.Data }
 
 // URL is where clients connect to.
 func (s *Server) URL() string {
-	if s.options.TLS {
+	if s.options.TLS != nil {
 		return "https://" + s.Address
 	}
 	return "http://" + s.Address
@@ -224,13 +227,28 @@ func (s *Server) URL() string {
 // Log is everything that all runs of the server wrote.
 func (s *Server) Log() string { return s.log.String() }
 
-// Complaints are the lines of the log that no healthy run has: errors, panics,
-// data races. A test that provokes an error looks for it itself.
-func (s *Server) Complaints() []string {
+// Complaints are what no healthy run has in its log: errors, panics, data
+// races, each with the lines that follow it. A test that provokes an error
+// looks for it itself.
+func (s *Server) Complaints() []string { return complaints(s.Log()) }
+
+// maxFollowing lines are kept of a stack or of a race.
+const maxFollowing = 40
+
+func complaints(log string) []string {
 	var found []string
-	for line := range strings.Lines(s.Log()) {
-		if complaint(line) {
-			found = append(found, strings.TrimSpace(line))
+	following := 0
+	for line := range strings.Lines(log) {
+		switch {
+		case complaint(line):
+			found = append(found, line)
+			following = 0
+			if !strings.Contains(line, "ERROR") {
+				following = maxFollowing
+			}
+		case following > 0:
+			found[len(found)-1] += line
+			following--
 		}
 	}
 	return found
