@@ -23,28 +23,25 @@ var kind = &supervision.Kind{Name: "connection", Receive: "connection.(*connecti
 type connection struct {
 	*Environment
 	parent *actor.PID
-	key    string
 
 	poll *Start // nil when none is held
 	// token names the newest fetch; answers to older ones are ignored.
 	token      uint64
 	subscribed *actor.PID // who was asked to hold
-	deadline   *time.Timer
-	renewal    *time.Timer
+	deadline   time.Time  // of the poll
+	timer      *time.Timer
 	superseded time.Time
 	draining   bool
 }
 
-type (
-	// due: the poll with this id has been held for as long as it asked.
-	due struct{ id uint64 }
-	// renew: the fetch with this token is to be made again.
-	renew struct{ token uint64 }
-)
+// due: the poll has been held for as long as it asked, or the fetch with this
+// token is to be made again.
+type due struct{ token uint64 }
 
-func props(environment *Environment, parent *actor.PID, key string) *actor.Props {
+// props are shared by the connection actors of a supervisor.
+func props(environment *Environment, parent *actor.PID) *actor.Props {
 	return actor.PropsFromProducer(func() actor.Actor {
-		return &connection{Environment: environment, parent: parent, key: key}
+		return &connection{Environment: environment, parent: parent}
 	}, actor.WithDispatcher(environment.Dispatcher))
 }
 
@@ -61,12 +58,12 @@ func (c *connection) Receive(ctx actor.Context) {
 	case *shard.Fetched:
 		c.fetched(ctx, m)
 	case *due:
-		if c.poll != nil && c.poll.ID == m.id {
-			c.answer(ctx, talk.Page{Revision: c.poll.Poll.After, Reason: talk.Timeout}, nil)
-		}
-	case *renew:
-		if c.poll != nil && c.token == m.token {
+		switch {
+		case c.poll == nil || c.token != m.token:
+		case time.Now().Before(c.deadline):
 			c.fetch(ctx)
+		default:
+			c.answer(ctx, talk.Page{Revision: c.poll.Poll.After, Reason: talk.Timeout}, nil)
 		}
 	case *Drain:
 		c.draining = true
@@ -74,7 +71,7 @@ func (c *connection) Receive(ctx actor.Context) {
 			c.answer(ctx, talk.Page{Revision: c.poll.Poll.After, Reason: talk.Draining}, nil)
 		}
 	case *retire:
-		ctx.Send(c.parent, &retired{key: c.key, agreed: c.poll == nil})
+		ctx.Send(c.parent, &retired{key: m.key, agreed: c.poll == nil})
 	case *actor.Restarting, *actor.Stopping:
 		if c.poll != nil {
 			c.answer(ctx, talk.Page{}, refusal.After(refusal.NotReady, time.Second))
@@ -98,10 +95,7 @@ func (c *connection) start(ctx actor.Context, m *Start) {
 		c.answer(ctx, talk.Page{Revision: c.poll.Poll.After, Reason: talk.Superseded}, nil)
 	}
 	c.poll = m
-	if m.Poll.Timeout > 0 {
-		root, self, end := ctx.ActorSystem().Root, ctx.Self(), &due{m.ID}
-		c.deadline = time.AfterFunc(m.Poll.Timeout, func() { root.Send(self, end) })
-	}
+	c.deadline = time.Now().Add(m.Poll.Timeout)
 	c.fetch(ctx)
 }
 
@@ -119,16 +113,19 @@ func (c *connection) fetch(ctx actor.Context) {
 		Subscriber: ctx.Self(),
 		Token:      c.token,
 	})
-	if poll.Timeout > shard.RenewSubscription {
-		c.fetchAfter(ctx, shard.RenewSubscription)
+	if poll.Timeout > 0 {
+		c.dueAfter(ctx, shard.RenewSubscription)
 	}
 }
 
-// fetchAfter has the poll fetched again after d.
-func (c *connection) fetchAfter(ctx actor.Context, d time.Duration) {
-	root, self, again := ctx.ActorSystem().Root, ctx.Self(), &renew{c.token}
-	c.stop(c.renewal)
-	c.renewal = time.AfterFunc(d, func() { root.Send(self, again) })
+// dueAfter has the poll fetched again after d, or answered if its time is up
+// before that.
+func (c *connection) dueAfter(ctx actor.Context, d time.Duration) {
+	root, self, again := ctx.ActorSystem().Root, ctx.Self(), &due{c.token}
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	c.timer = time.AfterFunc(max(min(d, time.Until(c.deadline)), 0), func() { root.Send(self, again) })
 }
 
 func (c *connection) fetched(ctx actor.Context, m *shard.Fetched) {
@@ -138,7 +135,7 @@ func (c *connection) fetched(ctx actor.Context, m *shard.Fetched) {
 		c.fetch(ctx)
 	case m.Refusal != nil && m.Refusal.Reason == refusal.NotReady && c.poll.Poll.Timeout > 0:
 		// The shard opens somewhere; the poll stays open meanwhile.
-		c.fetchAfter(ctx, max(m.Refusal.RetryAfter, minRefetch))
+		c.dueAfter(ctx, max(m.Refusal.RetryAfter, minRefetch))
 	case m.Refusal != nil:
 		c.subscribed = nil
 		c.answer(ctx, talk.Page{}, m.Refusal)
@@ -160,18 +157,13 @@ func (c *connection) answer(ctx actor.Context, page talk.Page, refused *refusal.
 
 // release lets the held poll go, and its subscription.
 func (c *connection) release(ctx actor.Context) {
-	c.stop(c.deadline)
-	c.stop(c.renewal)
-	c.deadline, c.renewal = nil, nil
+	if c.timer != nil {
+		c.timer.Stop()
+		c.timer = nil
+	}
 	if c.subscribed != nil && c.poll.Poll.Timeout > 0 {
 		ctx.Send(c.subscribed, &shard.Unsubscribe{Session: c.poll.Poll.Session, Token: c.token})
 	}
 	c.subscribed = nil
 	c.poll = nil
-}
-
-func (c *connection) stop(timer *time.Timer) {
-	if timer != nil {
-		timer.Stop()
-	}
 }

@@ -44,7 +44,7 @@ type (
 type (
 	sweep struct{ incarnation uint64 }
 	// retire asks a connection actor to agree to be stopped.
-	retire struct{}
+	retire struct{ key string }
 	// retired answers it.
 	retired struct {
 		key    string
@@ -59,6 +59,7 @@ var supervisorKind = &supervision.Kind{Name: "connection.supervisor", Receive: "
 type supervisor struct {
 	*Environment
 	incarnation uint64
+	props       *actor.Props
 	children    map[string]*child
 	draining    bool
 	sweeping    bool
@@ -86,6 +87,8 @@ func SupervisorProps(environment *Environment) *actor.Props {
 func (s *supervisor) Receive(ctx actor.Context) {
 	defer s.Watchdog.Enter(supervisorKind, ctx.Message()).Leave()
 	switch m := ctx.Message().(type) {
+	case *actor.Started:
+		s.props = props(s.Environment, ctx.Self())
 	case *Start:
 		s.start(ctx, m)
 	case *Cancel:
@@ -116,7 +119,7 @@ func (s *supervisor) start(ctx actor.Context, m *Start) {
 	name := key(m.Poll.Session.User, m.Poll.Session.Device)
 	c := s.children[name]
 	if c == nil {
-		c = &child{pid: ctx.Spawn(props(s.Environment, ctx.Self(), name))}
+		c = &child{pid: ctx.Spawn(s.props)}
 		s.children[name] = c
 	}
 	c.used = time.Now()
@@ -145,9 +148,9 @@ func (s *supervisor) arm(ctx actor.Context) {
 func (s *supervisor) sweep(ctx actor.Context) {
 	s.sweeping = false
 	now := time.Now()
-	for _, c := range s.children {
+	for key, c := range s.children {
 		if !c.retiring && now.Sub(c.used) >= s.Idle {
-			ctx.Send(c.pid, &retire{})
+			ctx.Send(c.pid, &retire{key})
 			c.retiring = true
 		}
 	}
@@ -170,7 +173,7 @@ func (s *supervisor) retired(ctx actor.Context, m *retired) {
 			delete(s.children, m.key)
 			return
 		}
-		c.pid = ctx.Spawn(props(s.Environment, ctx.Self(), m.key))
+		c.pid = ctx.Spawn(s.props)
 	} else {
 		c.used = time.Now()
 	}

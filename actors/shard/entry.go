@@ -3,6 +3,7 @@ package shard
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -17,7 +18,7 @@ import (
 type entry struct {
 	name string
 	pid  *actor.PID
-	// incarnation counts the instances of the actor, as the actor does itself.
+	// incarnation numbers the instances of the actor.
 	incarnation uint32
 	failures    int
 	failed      time.Time
@@ -65,9 +66,24 @@ func (s *shardActor) entry(ctx actor.Context, name string) *entry {
 }
 
 func (s *shardActor) spawn(ctx actor.Context, e *entry) {
-	e.pid = ctx.Spawn(mailboxProps(s.Environment, s.id, e.name, ctx.Self()))
-	e.incarnation = 1
+	pid, err := ctx.SpawnNamed(s.mailboxProps, e.name)
+	if err != nil {
+		// The name is still taken: the actor before it is on its way out.
+		pid, err = ctx.SpawnNamed(s.mailboxProps, ctx.ActorSystem().ProcessRegistry.NextID()+"/"+e.name)
+	}
+	if err != nil {
+		s.fail(ctx, fmt.Sprintf("mailbox does not start: %v", err))
+		return
+	}
+	e.pid = pid
+	s.begin(ctx, e)
+}
+
+// begin has a new instance of a mailbox actor loaded.
+func (s *shardActor) begin(ctx actor.Context, e *entry) {
+	e.incarnation++
 	e.loaded = false
+	ctx.Send(e.pid, &begin{e.incarnation})
 	s.load(ctx, e)
 }
 
@@ -300,8 +316,6 @@ func (s *shardActor) restartMailbox(ctx actor.Context, name string) {
 	}
 	if supervisor, ok := ctx.(actor.Supervisor); ok {
 		supervisor.RestartChildren(e.pid)
-		e.incarnation++
-		e.loaded = false
-		s.load(ctx, e)
+		s.begin(ctx, e)
 	}
 }

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"path"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -40,11 +41,12 @@ type revisionAt struct {
 	revision int64
 }
 
-func mailboxProps(environment *Environment, shardID uint32, name string, shard *actor.PID) *actor.Props {
-	var incarnation uint32
+// mailboxProps returns the props of all mailboxes of a shard. A mailbox takes
+// its name from its address: props of its own would be most of what an idle
+// one holds.
+func mailboxProps(environment *Environment, shardID uint32) *actor.Props {
 	return actor.PropsFromProducer(func() actor.Actor {
-		incarnation++
-		return &mailboxActor{Environment: environment, shard: shard, shardID: shardID, name: name, incarnation: incarnation}
+		return &mailboxActor{Environment: environment, shardID: shardID}
 	}, actor.WithDispatcher(environment.Dispatcher))
 }
 
@@ -52,6 +54,11 @@ func mailboxProps(environment *Environment, shardID uint32, name string, shard *
 func (b *mailboxActor) Receive(ctx actor.Context) {
 	defer b.Watchdog.Enter(mailboxKind, ctx.Message()).Leave()
 	switch m := ctx.Message().(type) {
+	case *actor.Started:
+		b.shard = ctx.Parent()
+		b.name = path.Base(ctx.Self().GetId())
+	case *begin:
+		b.incarnation = m.incarnation
 	case *loaded:
 		b.load(ctx, m)
 	case *passivate:

@@ -180,6 +180,9 @@ type (
 		record   *record.Record
 		accepted time.Time // when its command arrived; zero if not here
 	}
+	// begin tells an instance its number. What comes before it waits. Shard to
+	// mailbox.
+	begin struct{ incarnation uint32 }
 	// loaded brings a mailbox its state, and the records above it that were
 	// dispatched before. Worker to mailbox.
 	loaded struct {

@@ -133,8 +133,10 @@ type shardActor struct {
 	generation uint32
 	self       *actor.PID
 	writer     *actor.PID
-	stopTail   func()
-	ticking    bool
+	// mailboxProps are shared by all mailboxes.
+	mailboxProps *actor.Props
+	stopTail     func()
+	ticking      bool
 
 	log       appender
 	unstored  window
@@ -291,6 +293,7 @@ func (s *shardActor) receiveOwn(ctx actor.Context) {
 
 func (s *shardActor) start(ctx actor.Context) {
 	s.self = ctx.Self()
+	s.mailboxProps = mailboxProps(s.Environment, s.id)
 	s.writer = ctx.Spawn(writebehind.Props(writebehind.Options{
 		Shard:      s.id,
 		Journal:    s.Journal,
