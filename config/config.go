@@ -26,6 +26,7 @@ type Config struct {
 	Data      Data      `yaml:"data" doc:"Where everything is kept."`
 	Journal   Journal   `yaml:"journal" doc:"What an acknowledged message has survived."`
 	Retention Retention `yaml:"retention" doc:"How long operations are kept. What is removed is gone for every device."`
+	Store     Store     `yaml:"store" doc:"How the store follows the journal. What it has not yet is replayed at a start."`
 	Mailbox   Mailbox   `yaml:"mailbox" doc:"The actors that hold a user's state in memory."`
 	Auth      Auth      `yaml:"auth" doc:"Accounts, passwords and tokens."`
 	Limits    Limits    `yaml:"limits" doc:"What one user, device or request may take. Beyond it the answer is resource_exhausted."`
@@ -74,6 +75,13 @@ type Journal struct {
 type Retention struct {
 	Age        time.Duration `yaml:"age" default:"0s" doc:"Remove operations older than this. 0 keeps them for ever."`
 	Operations int64         `yaml:"operations" default:"0" doc:"Keep at most this many operations in each mailbox. 0 keeps all."`
+}
+
+// Store is the section of write-behind.
+type Store struct {
+	WriteAge           time.Duration `yaml:"write_age" default:"200ms" doc:"A batch is written to the store when its oldest record is this old, 1ms to 1m."`
+	WriteRecords       int           `yaml:"write_records" default:"512" doc:"A batch is written when it has this many records, at least 1."`
+	CheckpointInterval time.Duration `yaml:"checkpoint_interval" default:"1s" doc:"How often the store is synced, and the journal let go of below that, 10ms to 1h."`
 }
 
 // Mailbox is the section of mailbox actors.

@@ -118,7 +118,7 @@ func TestMistakesInEnvironmentAndFlagsNameTheirSource(t *testing.T) {
 // TEGAMI_ADMIN_PORT must not stop the server.
 func TestVariablesThatLookLikeKeysAreWarnedOf(t *testing.T) {
 	loaded, err := config.Load(config.Layers{Env: []string{
-		"TEGAMI_ADMIN_PORT=tcp://10.0.0.1:7401", "TEGAMI_PASSWORD=x", "TEGAMI_DATA_DIR=/data", "PATH=/bin",
+		"TEGAMI_ADMIN_PORT=tcp://10.0.0.1:7401", "TEGAMI_PASSWORD=x", "TEGAMI_ADMIN_TOKEN=x", "TEGAMI_DATA_DIR=/data", "PATH=/bin",
 	}})
 	if err != nil {
 		t.Fatal(err)

@@ -126,6 +126,7 @@ func (l *Loaded) setEnv(environ []string) []error {
 			}
 		}
 	}
+	known[adminTokenVariable] = true
 	for _, variable := range environ {
 		name, _, _ := strings.Cut(variable, "=")
 		if looksLikeKey(name) && !known[name] {
@@ -134,6 +135,9 @@ func (l *Loaded) setEnv(environ []string) []error {
 	}
 	return problems
 }
+
+// adminTokenVariable is for commands that make admin calls.
+const adminTokenVariable = "TEGAMI_ADMIN_TOKEN" //nolint:gosec // the name, not the token
 
 func looksLikeKey(variable string) bool {
 	for _, section := range sections {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/tegami-im/tegami/bench"
 	"github.com/tegami-im/tegami/client"
 )
 
@@ -33,6 +34,7 @@ type commands struct {
 	Send     sendCommand     `cmd:"" group:"user" help:"Send one message."`
 	Ops      opsCommand      `cmd:"" group:"user" help:"Print the operations of the mailbox."`
 	Replay   replayCommand   `cmd:"" group:"measure" help:"Play conversations from a file and check that every turn arrives once, in order, byte for byte."`
+	Bench    bench.Command   `cmd:"" group:"measure" help:"Measure a server."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
 }
 

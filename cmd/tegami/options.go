@@ -62,6 +62,8 @@ func nodeOptions(c *config.Config, storage *embedded.Storage) node.Options {
 	limits.CommandsPerMailbox = c.Limits.MailboxCommands
 	limits.MailboxesPerShard = c.Mailbox.IdlePerShard
 	limits.Idle = c.Mailbox.PassivateAfter
+	limits.WriteAge = c.Store.WriteAge
+	limits.WriteRecords = c.Store.WriteRecords
 	limits.TailOperations = c.Mailbox.TailOperations
 	limits.TailBytes = int(c.Mailbox.TailSize)
 	return node.Options{
@@ -71,6 +73,9 @@ func nodeOptions(c *config.Config, storage *embedded.Storage) node.Options {
 		Shards:   storage.Shards,
 		Limits:   limits,
 		Commands: c.Limits.Commands,
+
+		Retention:          shard.Retention{Age: c.Retention.Age, Operations: c.Retention.Operations},
+		CheckpointInterval: c.Store.CheckpointInterval,
 	}
 }
 

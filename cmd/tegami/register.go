@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 
 	"github.com/tegami-im/tegami/client"
 )
@@ -32,7 +33,7 @@ func (c *registerCommand) Run(ctx context.Context, std streams) error {
 	if _, err := c.login(ctx, std, c.User, password, ""); err != nil {
 		return err
 	}
-	std.printf("Registered %s and signed in. Next: tegami chat --as %s\n", c.User, c.User)
+	std.printf("Registered %s and signed in. Next: %s chat --as %s\n", c.User, os.Args[0], c.User)
 	return nil
 }
 

@@ -25,7 +25,7 @@ type replayCommand struct {
 	Limit      int           `placeholder:"N" default:"0" help:"Play only the first N conversations; 0 for all."`
 	Accounts   int           `placeholder:"N" default:"16" help:"How many accounts to make up, 2 to 1000."`
 	Admin      string        `placeholder:"URL" default:"http://127.0.0.1:7401" help:"The admin listener."`
-	AdminToken string        `placeholder:"TOKEN" help:"Make the accounts by the admin calls: the token, or @FILE. Missing: they register."`
+	AdminToken string        `placeholder:"TOKEN" env:"TEGAMI_ADMIN_TOKEN" help:"Make the accounts by the admin calls: the token, or @FILE. Missing: they register."`
 	Patience   time.Duration `default:"30s" help:"How long to wait for what is missing, with nothing arriving meanwhile."`
 	Output     string        `enum:"text,json" default:"text" help:"text or json."`
 }
