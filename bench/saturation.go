@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	firstWindow, lastWindow = 32, 4096
+	firstWindow, usualWindow, lastWindow = 32, 256, 4096
 	// searchStep is how long each window is tried.
 	searchStep = 2 * time.Second
 	// sendAgain is the wait behind a send that failed.
@@ -19,7 +19,7 @@ const (
 // loop keeps so many messages in flight that more would not be faster.
 type Saturation struct {
 	Load
-	Window int `help:"Messages in flight at once. 0: double from 32 until that brings less than 5 percent." default:"0"`
+	Window int `help:"Messages in flight at once. 0: double from 32 for as long as that brings 5 percent more." default:"0"`
 }
 
 func (s *Saturation) name() string { return "saturation" }
@@ -67,41 +67,55 @@ func newClosedLoop(r *run, c *crowd, load Load, window int) *closedLoop {
 	}
 }
 
+// warmUp warms the server up first, so that the windows which are tried after
+// that meet it as it stays.
 func (l *closedLoop) warmUp(ctx context.Context) error {
-	if l.steady == 0 {
-		if err := l.findWindow(ctx); err != nil {
-			return err
-		}
+	if l.steady > 0 {
+		l.resize(l.steady)
+		return sleep(ctx, l.warmup)
 	}
-	l.resize(l.steady)
-	return sleep(ctx, l.warmup)
+	l.resize(usualWindow)
+	if err := sleep(ctx, l.warmup); err != nil {
+		return err
+	}
+	return l.findWindow(ctx)
 }
 
 func (l *closedLoop) stop() { l.resize(0) }
 
-// findWindow doubles the window for as long as that brings more answers.
+// findWindow doubles the window for as long as that brings more answers; one
+// step that does not may be an accident.
 func (l *closedLoop) findWindow(ctx context.Context) error {
-	best, most := firstWindow, 0.0
-	for window := firstWindow; window <= lastWindow; window *= 2 {
-		l.resize(window)
-		if err := sleep(ctx, searchStep/4); err != nil {
+	most, accidents := 0.0, 0
+	for window := firstWindow; window <= lastWindow && accidents < 2; window *= 2 {
+		rate, err := l.try(ctx, window)
+		if err != nil {
 			return err
 		}
-		before, _ := l.crowd.ledger.Counts()
-		began := time.Now()
-		if err := sleep(ctx, searchStep*3/4); err != nil {
-			return err
-		}
-		after, _ := l.crowd.ledger.Counts()
-		rate := float64(after-before) / time.Since(began).Seconds()
 		l.run.say("%d in flight: %.0f acknowledged a second", window, rate)
 		if rate < most*1.05 {
-			break
+			accidents++
+			continue
 		}
-		best, most = window, rate
+		l.steady, most, accidents = window, rate, 0
 	}
-	l.steady = best
-	return nil
+	l.resize(l.steady)
+	return sleep(ctx, searchStep/4)
+}
+
+// try returns how many messages a second a window brings.
+func (l *closedLoop) try(ctx context.Context, window int) (float64, error) {
+	l.resize(window)
+	if err := sleep(ctx, searchStep/4); err != nil { // until the window before has come in
+		return 0, err
+	}
+	before, _ := l.crowd.ledger.Counts()
+	began := time.Now()
+	if err := sleep(ctx, searchStep*3/4); err != nil {
+		return 0, err
+	}
+	after, _ := l.crowd.ledger.Counts()
+	return float64(after-before) / time.Since(began).Seconds(), nil
 }
 
 // idle reports whether nothing is in flight or about to be sent.
