@@ -82,7 +82,7 @@ func DefaultLimits() Limits {
 		Unstored:           mailbox.MaxDedupInMemory - 96,
 		AppendRecords:      512,
 		AppendBytes:        1 << 20,
-		MailboxesPerShard:  256,
+		MailboxesPerShard:  64,
 		Idle:               time.Minute,
 		TailOperations:     64,
 		TailBytes:          64 << 10,
