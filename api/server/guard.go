@@ -68,6 +68,7 @@ const envelopeSize = 5
 func (s *Server) guard(procedure string, maxBytes int64, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		started := time.Now()
+		limit := maxBytes
 		if r.Method != http.MethodPost {
 			w.Header().Set("Allow", http.MethodPost)
 			s.refuseWith(w, procedure, errHTTPMethod, http.StatusMethodNotAllowed, started)
@@ -93,13 +94,16 @@ func (s *Server) guard(procedure string, maxBytes int64, next http.Handler) http
 				s.refuse(w, r, procedure, err, started)
 				return
 			}
-			maxBytes := maxBytes + envelopeSize
-			r.Body = http.MaxBytesReader(w, r.Body, maxBytes)
+			limit += envelopeSize
 		}
-		if r.ContentLength > maxBytes+envelopeSize {
+		if r.ContentLength > limit {
 			s.refuse(w, r, procedure, fault.TooLarge(), started)
 			return
 		}
+		// Connect measures messages and would read on to the end of one that
+		// is too large.
+		r.Body = http.MaxBytesReader(w, r.Body, limit)
+		r.Body = &liftingBody{ReadCloser: r.Body, lift: func() { liftDeadline(w, r) }}
 		r.Header["Content-Type"] = []string{kind}
 		next.ServeHTTP(w, r)
 	})
@@ -145,6 +149,10 @@ var grpcErrors = connecthttp.NewErrorWriter()
 // refuse answers a request with an error, in the protocol that it speaks.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, procedure string, err error, started time.Time) {
 	f := fault.From(err)
+	if f.Reason == fault.TooLarge().Reason && r.ProtoMajor == 1 {
+		// Else net/http reads on, in hope of another request behind this one.
+		w.Header()["Connection"] = []string{"close"}
+	}
 	if protocols[contentType(r)] != grpcProtocol {
 		s.refuseWith(w, procedure, f, f.HTTPStatus(), started)
 		return

@@ -276,9 +276,10 @@ func (e *env) jsonClient(t testing.TB) client {
 
 // answer is an HTTP response read to its end.
 type answer struct {
-	status int
-	header http.Header
-	body   []byte
+	status  int
+	header  http.Header
+	trailer http.Header
+	body    []byte
 }
 
 func post(ctx context.Context, c *http.Client, url, contentType, token string, body io.Reader, headers ...string) (*answer, error) {
@@ -303,7 +304,7 @@ func do(c *http.Client, request *http.Request) (*answer, error) {
 	}
 	defer response.Body.Close()
 	content, err := io.ReadAll(response.Body)
-	return &answer{status: response.StatusCode, header: response.Header, body: content}, err
+	return &answer{status: response.StatusCode, header: response.Header, trailer: response.Trailer, body: content}, err
 }
 
 // failure returns the error that the answer is in Connect's protocol, or nil

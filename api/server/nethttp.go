@@ -25,7 +25,7 @@ type hotHandler struct {
 
 func (h *hotHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var encoding codec.Codec
-	switch header(r, "Content-Type") {
+	switch contentType(r) {
 	case "application/proto":
 		encoding = codec.Binary
 	case "application/json":
@@ -92,14 +92,7 @@ func (h *hotHandler) start(ctx context.Context, w http.ResponseWriter, r *http.R
 	if *buffer, err = readBody(r, (*buffer)[:0], h.method.maxBytes); err != nil {
 		return call, nil, nil, err
 	}
-	if r.ProtoMajor == 1 {
-		// The body is here, so its deadline is off: while a poll is held,
-		// net/http reads on to notice that the client goes away, and would
-		// take the deadline for that. HTTP/2 has a deadline for each body.
-		if err := http.NewResponseController(w).SetReadDeadline(time.Time{}); err != nil {
-			return call, nil, nil, err
-		}
-	}
+	liftDeadline(w, r)
 	slot := make(chan Reply, 1)
 	cancel = call.serve(ctx, *buffer, func(reply Reply) { slot <- reply })
 	return call, slot, cancel, nil
@@ -161,6 +154,36 @@ func readBody(r *http.Request, buf []byte, limit int64) ([]byte, error) {
 			return buf, brokenBody(r, err)
 		}
 	}
+}
+
+// liftDeadline ends the deadline of a body that has come. On HTTP/1.1 it is one
+// of the connection: while a poll is held net/http reads on, to notice that the
+// client goes away, and would take the deadline for that. On HTTP/2 it concerns
+// the body alone.
+func liftDeadline(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 1 {
+		// An error means that the connection is gone, which shows by itself.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	}
+}
+
+// liftingBody is a body for handlers that read it themselves. It lifts the
+// deadline when it ends.
+type liftingBody struct {
+	io.ReadCloser
+	lift func()
+}
+
+// Close does nothing. The server closes the body after the answer; a handler
+// that does would wait for what the client has not sent, its answer unsent.
+func (b *liftingBody) Close() error { return nil }
+
+func (b *liftingBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		b.lift()
+	}
+	return n, err
 }
 
 // brokenBody tells a client that is gone or slow from one that breaks off.

@@ -1,0 +1,121 @@
+package server_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	tegamiv1 "github.com/tegami-im/tegami/api/gen/tegami/v1"
+	"github.com/tegami-im/tegami/api/gen/tegami/v1/tegamiv1connect"
+)
+
+// caller says whose token a method asks for.
+type caller int
+
+const (
+	noToken caller = iota
+	deviceToken
+	operatorToken
+)
+
+// route is a method of the API with what the matrices need to know of it.
+type route struct {
+	procedure string
+	caller    caller
+	// request makes one that succeeds for a device of its user, whose peer is
+	// the other. n is new each time.
+	request func(self, peer device, n string) proto.Message
+	// response makes an empty one.
+	response func() proto.Message
+}
+
+func (r route) name() string { return r.procedure[strings.LastIndexByte(r.procedure, '/')+1:] }
+
+// token returns the token that the route asks for.
+func (r route) token(self device) string {
+	switch r.caller {
+	case deviceToken:
+		return self.access
+	case operatorToken:
+		return adminToken
+	default:
+		return ""
+	}
+}
+
+// rows has what is known of each route. routes fails a test when one is
+// missing.
+var rows = map[string]route{
+	tegamiv1connect.AuthServiceRegisterProcedure: {caller: noToken, request: func(_, _ device, n string) proto.Message {
+		return &tegamiv1.RegisterRequest{UserId: "new-" + n, Password: "a password", DisplayName: "New"}
+	}},
+	tegamiv1connect.AuthServiceLoginProcedure: {caller: noToken, request: func(device, device, string) proto.Message {
+		return &tegamiv1.LoginRequest{UserId: "registered", Password: "correct horse"}
+	}},
+	tegamiv1connect.AuthServiceRefreshProcedure: {caller: noToken, request: func(self, _ device, _ string) proto.Message {
+		return &tegamiv1.RefreshRequest{RefreshToken: self.refresh}
+	}},
+	tegamiv1connect.AuthServiceLogoutProcedure: {caller: deviceToken, request: func(device, device, string) proto.Message {
+		return &tegamiv1.LogoutRequest{}
+	}},
+	tegamiv1connect.AuthServiceListDevicesProcedure: {caller: deviceToken, request: func(device, device, string) proto.Message {
+		return &tegamiv1.ListDevicesRequest{}
+	}},
+	tegamiv1connect.AuthServiceRevokeDeviceProcedure: {caller: deviceToken, request: func(self, _ device, _ string) proto.Message {
+		return &tegamiv1.RevokeDeviceRequest{DeviceId: self.id}
+	}},
+	tegamiv1connect.TalkServiceSendMessageProcedure: {caller: deviceToken, request: func(_, peer device, n string) proto.Message {
+		return &tegamiv1.SendMessageRequest{To: peer.user, Body: &tegamiv1.SendMessageRequest_Text{Text: "hello"}, ClientMessageId: n}
+	}},
+	tegamiv1connect.TalkServiceFetchOpsProcedure: {caller: deviceToken, request: func(device, device, string) proto.Message {
+		return &tegamiv1.FetchOpsRequest{Limit: 1000, Timeout: durationpb.New(time.Millisecond)}
+	}},
+	tegamiv1connect.TalkServiceGetHeadProcedure: {caller: deviceToken, request: func(device, device, string) proto.Message {
+		return &tegamiv1.GetHeadRequest{}
+	}},
+	tegamiv1connect.TalkServiceListMessagesProcedure: {caller: deviceToken, request: func(_, peer device, _ string) proto.Message {
+		return &tegamiv1.ListMessagesRequest{Peer: peer.user}
+	}},
+	tegamiv1connect.AdminServiceCreateUsersProcedure: {caller: operatorToken, request: func(_, _ device, n string) proto.Message {
+		return &tegamiv1.CreateUsersRequest{Users: []*tegamiv1.NewUser{{UserId: "made-" + n}}}
+	}},
+	tegamiv1connect.AdminServiceIssueTokenProcedure: {caller: operatorToken, request: func(_, _ device, n string) proto.Message {
+		return &tegamiv1.IssueTokenRequest{UserId: "registered", DeviceId: "device-" + n}
+	}},
+}
+
+// routes returns every method of the schema with its row.
+func routes(t testing.TB) []route {
+	t.Helper()
+	var all []route
+	protoregistry.GlobalFiles.RangeFilesByPackage("tegami.v1", func(file protoreflect.FileDescriptor) bool {
+		for i := range file.Services().Len() {
+			methods := file.Services().Get(i).Methods()
+			for j := range methods.Len() {
+				method := methods.Get(j)
+				procedure := "/" + string(method.Parent().FullName()) + "/" + string(method.Name())
+				row, ok := rows[procedure]
+				if !ok {
+					t.Fatalf("%s has no row in the matrix", procedure)
+				}
+				output, err := protoregistry.GlobalTypes.FindMessageByName(method.Output().FullName())
+				if err != nil {
+					t.Fatal(err)
+				}
+				row.procedure = procedure
+				row.response = func() proto.Message { return output.New().Interface() }
+				all = append(all, row)
+			}
+		}
+		return true
+	})
+	if len(all) != len(rows) {
+		t.Fatalf("the schema has %d methods, the matrix %d rows", len(all), len(rows))
+	}
+	return all
+}
