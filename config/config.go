@@ -73,8 +73,8 @@ type Journal struct {
 
 // Retention is the section of what is kept.
 type Retention struct {
-	Age        time.Duration `yaml:"age" default:"0s" doc:"Remove operations older than this. 0 keeps them for ever."`
-	Operations int64         `yaml:"operations" default:"0" doc:"Keep at most this many operations in each mailbox. 0 keeps all."`
+	Age        time.Duration `yaml:"age" default:"0s" doc:"Remove operations older than this from mailboxes that are in use. 0 keeps them for ever."`
+	Operations int64         `yaml:"operations" default:"0" doc:"Keep at most this many operations, and up to a tenth more, in each mailbox that is in use. 0 keeps all."`
 }
 
 // Store is the section of write-behind.

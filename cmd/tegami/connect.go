@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,6 +23,14 @@ type connectFlags struct {
 	Server      string `placeholder:"URL" env:"TEGAMI_URL" help:"The server; that of the session, else http://127.0.0.1:7400."`
 	CA          string `placeholder:"FILE" env:"TEGAMI_CA" type:"existingfile" help:"PEM file with the certificates to trust instead of the system's."`
 	Credentials string `placeholder:"FILE" env:"TEGAMI_CREDENTIALS" type:"path" help:"Where sessions are kept; by default in the user's configuration folder."`
+}
+
+// Validate is called by kong.
+func (f *connectFlags) Validate() error {
+	if server, err := url.Parse(f.server()); err != nil || server.Host == "" {
+		return fmt.Errorf("--server %s: not a URL such as %s", f.Server, defaultServer)
+	}
+	return nil
 }
 
 // server returns the URL to sign in at.

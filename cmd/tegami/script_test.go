@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// awaitLimit is how long a script waits for something before it fails.
+const awaitLimit = 60 * time.Second
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"tegami": main})
+}
+
+// The scripts in testdata use the program as people do. Each has addresses of
+// its own in ADDR and ADMIN, the server's URL in TEGAMI_URL, and these commands
+// beside testscript's:
+//
+//	exits CODE PROGRAM ARGS…   runs a program that must exit with the code
+//	ready                      waits until the server is ready
+//	await FILE REGEXP          waits until a file has matching text
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup:               setUp,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits,
+			"ready": ready,
+			"await": await,
+		},
+	})
+}
+
+func setUp(env *testscript.Env) error {
+	for _, name := range []string{"ADDR", "ADMIN"} {
+		var listen net.ListenConfig
+		listener, err := listen.Listen(context.Background(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		env.Setenv(name, listener.Addr().String())
+		if err := listener.Close(); err != nil {
+			return err
+		}
+	}
+	env.Setenv("TEGAMI_URL", "http://"+env.Getenv("ADDR"))
+	env.Setenv("TEGAMI_CREDENTIALS", env.WorkDir+"/credentials.json")
+	return nil
+}
+
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE PROGRAM ARGS…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	code := 0
+	if failed, ok := errors.AsType[*exec.ExitError](err); ok {
+		code = failed.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if code != want {
+		ts.Fatalf("exit code %d, want %d", code, want)
+	}
+}
+
+func ready(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: ready")
+	}
+	probe := func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+ts.Getenv("ADMIN")+"/readyz", http.NoBody)
+		ts.Check(err)
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return false
+		}
+		defer func() { _ = response.Body.Close() }()
+		return response.StatusCode == http.StatusOK
+	}
+	if !eventually(probe) {
+		ts.Fatalf("not ready after %v", awaitLimit)
+	}
+}
+
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: await FILE REGEXP")
+	}
+	pattern, err := regexp.Compile("(?m)" + args[1])
+	ts.Check(err)
+	if !eventually(func() bool { return pattern.MatchString(ts.ReadFile(args[0])) }) {
+		ts.Fatalf("%s has no %q after %v:\n%s", args[0], args[1], awaitLimit, ts.ReadFile(args[0]))
+	}
+}
+
+func eventually(holds func() bool) bool {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(awaitLimit); time.Now().Before(deadline); <-tick.C {
+		if holds() {
+			return true
+		}
+	}
+	return false
+}
