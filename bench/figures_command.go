@@ -17,7 +17,6 @@ type figuresCommand struct {
 	Dir         string   `help:"Folder for the data of the servers. Its disk decides what an fsync costs." type:"existingdir" placeholder:"DIR"`
 	Binary      string   `help:"Program of the servers. This one when left out." type:"existingfile" placeholder:"FILE"`
 	ServerFlag  []string `help:"Further flag for serve; repeatable." placeholder:"FLAG" sep:"none"`
-	RestartFlag []string `help:"Further flag for serve in the restart scenario: what keeps records out of the store, so that they have to be replayed." placeholder:"FLAG" sep:"none"`
 	Runs        int      `help:"Rounds. The median is held against the target." default:"3"`
 	Skip        []string `help:"What to leave out: ${enum}." enum:"saturation,rate,held,accounts,restart"`
 	Strict      bool     `help:"Fail when a target is missed."`
@@ -30,7 +29,6 @@ func (c *figuresCommand) Run(ctx context.Context) error {
 		return errors.New("runs: at least 1")
 	}
 	plan := DefaultPlan().without(c.Skip)
-	plan.RestartFlags = c.RestartFlag
 	server := Server{Options: target.Options{Binary: c.Binary, Parent: c.Dir, Flags: c.ServerFlag}}
 	say := progress(c.Quiet)
 	var rounds []round

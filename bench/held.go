@@ -55,6 +55,9 @@ func (s *Held) run(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
+	if usage.Held >= 0 && usage.Held != int64(len(c.users)) {
+		return fmt.Errorf("the server holds %d polls of %d", usage.Held, len(c.users))
+	}
 	if err := prove(ctx, r, c); err != nil {
 		return err
 	}

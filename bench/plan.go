@@ -32,7 +32,13 @@ func DefaultPlan() Plan {
 		Alone:      &Held{Connections: 8000, Streams: 1},
 		Shared:     &Held{Connections: 100, Streams: 100},
 		Accounts:   &Accounts{Accounts: 1_000_000, Active: 1000},
-		Restart:    &Restart{Records: 1_000_000, Users: 2000, Window: 512, Seed: 1},
+		Restart:    &Restart{Records: 1_000_000, Users: 10_000, Window: 512, Seed: 1},
+		// Nothing is stored for as long as may be, and there are shards enough
+		// that none reaches its limit of records which are not.
+		RestartFlags: []string{
+			"--set=store.write_age=1m", "--set=store.write_records=1000000",
+			"--set=store.checkpoint_interval=1h", "--set=data.shards=512",
+		},
 	}
 }
 

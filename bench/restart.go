@@ -16,7 +16,7 @@ const loadLimit = 12 * time.Minute
 // business.
 type Restart struct {
 	Records int    `help:"Journal records to write before the kill, two for each message." default:"1000000"`
-	Users   int    `help:"Users who send them." default:"2000"`
+	Users   int    `help:"Users who send them, on a connection for each ten." default:"10000"`
 	Window  int    `help:"Messages in flight at once." default:"512"`
 	Seed    uint64 `help:"Decides who writes to whom." default:"1"`
 }
@@ -30,11 +30,13 @@ func (s *Restart) validate() error {
 	return nil
 }
 
+func (s *Restart) connections() int { return (s.Users + 9) / 10 }
+
 func (s *Restart) run(ctx context.Context, r *run) error {
 	if !r.target.Own() {
 		return errors.New("only a server of our own can be killed: leave the URL out")
 	}
-	load := Load{Users: s.Users, Size: 100, PollTimeout: holdTimeout, Seed: s.Seed}
+	load := Load{Users: s.Users, Connections: s.connections(), Size: 100, PollTimeout: holdTimeout, Seed: s.Seed}
 	c, err := load.gather(ctx, r)
 	if err != nil {
 		return err
@@ -56,7 +58,7 @@ func (s *Restart) run(ctx context.Context, r *run) error {
 		return err
 	}
 	r.say("ready after %v; reading every mailbox to its end", killed.Round(time.Millisecond))
-	if err := c.connect(ctx, s.Users, holdTimeout); err != nil {
+	if err := c.connect(ctx, s.connections(), holdTimeout); err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
 	if err := c.catchUp(ctx); err != nil {

@@ -20,6 +20,8 @@ type Usage struct {
 	// They are -1 when the server does not count them.
 	Fsyncs, JournalFsyncs int64
 	Goroutines            int64
+	// Held counts the polls that are held; -1 when that is not known.
+	Held int64
 	// Unstored counts the journalled records that the store does not have yet;
 	// -1 when that is not known.
 	Unstored int64
@@ -38,6 +40,7 @@ func (t *Target) Usage(ctx context.Context) (Usage, error) {
 		RSS:           int64(metrics["process_resident_memory_bytes"]),
 		Fsyncs:        known(metrics, "tegami_fsyncs_total"),
 		JournalFsyncs: known(metrics, "tegami_journal_fsyncs_total"),
+		Held:          known(metrics, "tegami_polls_held"),
 		Unstored:      known(metrics, "tegami_records_unstored"),
 		Goroutines:    int64(metrics["go_goroutines"]),
 	}
