@@ -14,10 +14,11 @@ import (
 // that is being typed, with its prompt, below what is printed; between pipes it
 // reads and writes plain lines. Print is safe for concurrent use with ReadLine.
 type Console struct {
-	screen *term.Terminal // nil between pipes
-	lines  *bufio.Reader
-	out    io.Writer
-	close  func() error
+	screen   *term.Terminal // nil between pipes
+	keyboard int            // the screen's descriptor
+	lines    *bufio.Reader
+	out      io.Writer
+	close    func() error
 }
 
 // Open makes a console of an input and an output. Close it, or the terminal
@@ -35,10 +36,17 @@ func Open(in io.Reader, out io.Writer) (*Console, error) {
 		io.Reader
 		io.Writer
 	}{in, out}, "> ")
-	if width, height, err := term.GetSize(keyboard); err == nil {
-		_ = screen.SetSize(width, height)
+	return &Console{
+		screen: screen, keyboard: keyboard,
+		close: func() error { return term.Restore(keyboard, before) },
+	}, nil
+}
+
+// fit follows the size of the window, which may have changed.
+func (c *Console) fit() {
+	if width, height, err := term.GetSize(c.keyboard); err == nil && width > 0 {
+		_ = c.screen.SetSize(width, height)
 	}
-	return &Console{screen: screen, close: func() error { return term.Restore(keyboard, before) }}, nil
 }
 
 // Interactive reports whether a person types.
@@ -55,6 +63,7 @@ func (c *Console) SetPrompt(prompt string) {
 // by Ctrl-C or Ctrl-D on a terminal.
 func (c *Console) ReadLine() (string, error) {
 	if c.screen != nil {
+		c.fit()
 		return c.screen.ReadLine()
 	}
 	line, err := c.lines.ReadString('\n')
@@ -68,6 +77,7 @@ func (c *Console) ReadLine() (string, error) {
 func (c *Console) Print(line string) error {
 	out := c.out
 	if c.screen != nil {
+		c.fit()
 		out = c.screen
 	}
 	_, err := io.WriteString(out, line+"\n")
