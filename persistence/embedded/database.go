@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,7 @@ import (
 type database struct {
 	*pebble.DB
 	name string
+	dir  string
 	fs   *databaseFS
 	// deferred: batches are committed withSystem. Set before the first batch.
 	deferred bool
@@ -126,6 +128,19 @@ func (d *database) raiseSynced(sequence uint64) {
 // sync makes every batch that was committed before survive a power cut.
 func (d *database) sync() error { return d.commit(d.newBatch(0), onDisk) }
 
+// readError makes what Pebble says of damage a persistence.ErrDamaged.
+func (d *database) readError(err error) error {
+	return damage(d.dir, err)
+}
+
+func damage(dir string, err error) error {
+	if !pebble.IsCorruptionError(err) {
+		return err
+	}
+	text, _, _ := strings.Cut(err.Error(), "\n") // Pebble adds lines of its own
+	return fmt.Errorf("%s: %s: %w: restore it from a backup", dir, text, persistence.ErrDamaged)
+}
+
 // get returns a copy of a row.
 func (d *database) get(key []byte) (value []byte, found bool, err error) {
 	row, closer, err := d.Get(key)
@@ -133,7 +148,7 @@ func (d *database) get(key []byte) (value []byte, found bool, err error) {
 		return nil, false, nil
 	}
 	if err != nil {
-		return nil, false, err
+		return nil, false, d.readError(err)
 	}
 	defer closer.Close()
 	return bytes.Clone(row), true, nil
@@ -161,7 +176,7 @@ func (o *databaseOpener) open(name string, options *pebble.Options) (*database, 
 		}
 	}
 	if err := checkLogs(fs, dir, logger); err != nil {
-		return nil, fmt.Errorf("open %s: %w", dir, err)
+		return nil, fmt.Errorf("open %s: %w", name, err)
 	}
 	options.FS = fs
 	options.Cache = o.cache
@@ -173,9 +188,9 @@ func (o *databaseOpener) open(name string, options *pebble.Options) (*database, 
 	options.EventListener = eventsFor(logger)
 	db, err := pebble.Open(dir, options)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", dir, err)
+		return nil, fmt.Errorf("open %s: %w", name, damage(dir, err))
 	}
-	return &database{DB: db, name: name, fs: fs}, nil
+	return &database{DB: db, name: name, dir: dir, fs: fs}, nil
 }
 
 // pebbleFormat is raised together with the version of the data folder. It has

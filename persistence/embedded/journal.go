@@ -109,7 +109,7 @@ func (j *Journal) load() error {
 		log.generation.Store(generation)
 		j.time = max(j.time, time)
 	}
-	return iter.Error()
+	return j.db.readError(iter.Error())
 }
 
 // journalMeta is what a shard's log must know when its entries are gone.
@@ -229,10 +229,10 @@ func (j *Journal) read(shard uint32, offset, next int64, maxBytes int) ([]persis
 		offset++
 	}
 	if err := iter.Error(); err != nil {
-		return nil, err
+		return nil, j.db.readError(err)
 	}
 	if offset < next {
-		return nil, fmt.Errorf("offset %d is missing, though the log goes on to %d: restore it from a backup", offset, next)
+		return nil, fmt.Errorf("offset %d is missing, though the log goes on to %d: %w: restore it from a backup", offset, next, persistence.ErrDamaged)
 	}
 	return entries, nil
 }

@@ -2,7 +2,7 @@ package embedded
 
 import (
 	"encoding/binary"
-	"errors"
+	"fmt"
 	"math"
 
 	"github.com/tegami-im/tegami/persistence"
@@ -35,7 +35,7 @@ const (
 	rowKey          = 'k'
 )
 
-var errRow = errors.New("row does not decode")
+var errRow = fmt.Errorf("row does not decode: %w", persistence.ErrDamaged)
 
 func rowPrefix(kind byte, shard uint32) []byte {
 	return append(make([]byte, 0, 64), kind, byte(shard>>8), byte(shard))

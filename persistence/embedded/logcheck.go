@@ -14,6 +14,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/record"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/wal"
+
+	"github.com/tegami-im/tegami/persistence"
 )
 
 // A log whose process was killed ends anyhow: in zeros, in what a recycled file
@@ -103,7 +105,7 @@ func checkLogs(fs vfs.FS, dir string, logger *slog.Logger) error {
 }
 
 func damaged(file string, offset int64) error {
-	return fmt.Errorf("%s is damaged at offset %d, and what was written behind it was synced: restore it from a backup", file, offset)
+	return fmt.Errorf("%s, offset %d, behind which more was synced: %w: restore it from a backup", file, offset, persistence.ErrDamaged)
 }
 
 // logScan is how far a log reads.

@@ -10,6 +10,8 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/record"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/tegami-im/tegami/persistence"
 )
 
 // checkManifest refuses a manifest, Pebble's list of files, with damage in it.
@@ -45,7 +47,7 @@ func checkManifest(fs vfs.FS, dir string) error {
 				return err
 			}
 			if !tornManifestRecord(tail, end) || hasManifestRecord(tail, end) {
-				return fmt.Errorf("%s is damaged at offset %d: restore it from a backup", name, end)
+				return fmt.Errorf("%s, offset %d: %w: restore it from a backup", name, end, persistence.ErrDamaged)
 			}
 			return nil
 		case err != nil:

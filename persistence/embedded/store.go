@@ -307,7 +307,7 @@ func (w *batchWriter) removeRows(mailbox string, from, to int64) error {
 	if rows > fewRows {
 		_ = w.batch.DeleteRange(lower, upper, nil)
 	}
-	return iter.Error()
+	return w.store.db.readError(iter.Error())
 }
 
 // fewRows are deleted one by one: a range deletion costs every later read in

@@ -23,7 +23,7 @@ func (s *Store) Load(ctx context.Context, shard uint32, mailbox string, maxDedup
 	defer iter.Close()
 	loaded, err := load(iter, shard, mailbox, maxDedup)
 	if err != nil {
-		return nil, fmt.Errorf("load mailbox %s: %w", mailbox, err)
+		return nil, fmt.Errorf("load mailbox %s: %w", mailbox, s.db.readError(err))
 	}
 	return loaded, nil
 }
@@ -144,7 +144,7 @@ func (s *Store) Operations(ctx context.Context, shard uint32, mailbox string, af
 		}
 	}
 	if err := iter.Error(); err != nil {
-		return nil, fmt.Errorf("read operations of mailbox %s: %w", mailbox, err)
+		return nil, fmt.Errorf("read operations of mailbox %s: %w", mailbox, s.db.readError(err))
 	}
 	return page.rows, nil
 }
@@ -160,7 +160,7 @@ func (s *Store) Conversation(ctx context.Context, shard uint32, mailbox, peer st
 	}
 	rows, err := s.conversation(ctx, shard, mailbox, peer, before, &page{limit: limit, maxBytes: maxBytes})
 	if err != nil {
-		return nil, fmt.Errorf("read conversation of mailbox %s: %w", mailbox, err)
+		return nil, fmt.Errorf("read conversation of mailbox %s: %w", mailbox, s.db.readError(err))
 	}
 	return rows, nil
 }
