@@ -87,7 +87,7 @@ type Store struct {
 // Mailbox is the section of mailbox actors.
 type Mailbox struct {
 	PassivateAfter time.Duration `yaml:"passivate_after" default:"1m" doc:"A mailbox that nobody used for this long leaves memory. At least 1s."`
-	IdlePerShard   int           `yaml:"idle_per_shard" default:"256" doc:"How many idle mailboxes of a shard may stay in memory until then."`
+	IdlePerShard   int           `yaml:"idle_per_shard" default:"64" doc:"How many idle mailboxes of a shard may stay in memory until then."`
 	TailOperations int           `yaml:"tail_operations" default:"64" doc:"How many of its newest operations an active mailbox holds in memory, 1 to 10,000."`
 	TailSize       Bytes         `yaml:"tail_size" default:"64KiB" doc:"How many bytes of them, at least 1KiB."`
 }

@@ -2,9 +2,15 @@ package main
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
+	"math/big"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
@@ -28,6 +34,7 @@ func TestMain(m *testing.M) {
 //	exits CODE PROGRAM ARGS…   runs a program that must exit with the code
 //	ready                      waits until the server is ready
 //	await FILE REGEXP          waits until a file has matching text
+//	certificate CERT KEY       makes a certificate for 127.0.0.1, good for an hour
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
@@ -38,6 +45,8 @@ func TestScripts(t *testing.T) {
 			"exits": exits,
 			"ready": ready,
 			"await": await,
+
+			"certificate": certificate,
 		},
 	})
 }
@@ -106,6 +115,27 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	if !eventually(func() bool { return pattern.MatchString(ts.ReadFile(args[0])) }) {
 		ts.Fatalf("%s has no %q after %v:\n%s", args[0], args[1], awaitLimit, ts.ReadFile(args[0]))
+	}
+}
+
+func certificate(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: certificate CERT KEY")
+	}
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	ts.Check(err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		NotAfter:     time.Now().Add(time.Hour),
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA:         true, BasicConstraintsValid: true,
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
+	ts.Check(err)
+	key, err := x509.MarshalPKCS8PrivateKey(private)
+	ts.Check(err)
+	for i, block := range []*pem.Block{{Type: "CERTIFICATE", Bytes: cert}, {Type: "PRIVATE KEY", Bytes: key}} {
+		ts.Check(os.WriteFile(ts.MkAbs(args[i]), pem.EncodeToMemory(block), 0o600))
 	}
 }
 
