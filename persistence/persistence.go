@@ -37,6 +37,8 @@ var (
 	ErrUnknownOutcome = errors.New("outcome unknown")
 	// ErrTruncated: the journal no longer holds the offset.
 	ErrTruncated = errors.New("below the start of the journal")
+	// ErrDamaged: what is stored does not read, and asking again will not help.
+	ErrDamaged = errors.New("stored data is damaged")
 	// ErrClosed: the store or journal is closed.
 	ErrClosed = errors.New("closed")
 )
