@@ -56,7 +56,7 @@ func watchStorage(metrics *telemetry.Metrics, storage *embedded.Storage) {
 	}))
 }
 
-func nodeOptions(c *config.Config, storage *embedded.Storage) node.Options {
+func nodeOptions(c *config.Config, storage *embedded.Storage, keys node.Keyring) node.Options {
 	limits := shard.DefaultLimits()
 	limits.CommandsPerShard = c.Limits.ShardCommands
 	limits.CommandsPerMailbox = c.Limits.MailboxCommands
@@ -69,7 +69,7 @@ func nodeOptions(c *config.Config, storage *embedded.Storage) node.Options {
 	return node.Options{
 		Journal:  storage.Journal,
 		Store:    storage.Store,
-		Keys:     storage.Keys,
+		Keys:     keys,
 		Shards:   storage.Shards,
 		Limits:   limits,
 		Commands: c.Limits.Commands,

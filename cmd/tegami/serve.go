@@ -15,6 +15,7 @@ import (
 	"github.com/tegami-im/tegami/api/server"
 	"github.com/tegami-im/tegami/config"
 	"github.com/tegami-im/tegami/persistence/embedded"
+	"github.com/tegami-im/tegami/persistence/sealing"
 	"github.com/tegami-im/tegami/telemetry"
 )
 
@@ -77,7 +78,11 @@ func assemble(c *config.Config, log *slog.Logger) (_ *service, err error) {
 		return nil, err
 	}
 	watchStorage(metrics, s.storage)
-	options := nodeOptions(c, s.storage)
+	keys, err := sealing.NewRing(s.storage.Keys, sealing.DefaultRingSize)
+	if err != nil {
+		return nil, err
+	}
+	options := nodeOptions(c, s.storage, keys)
 	options.Logger, options.Observe = log, metrics.Node()
 	if s.node, err = node.Start(options); err != nil {
 		return nil, err
