@@ -14,13 +14,13 @@ import (
 var ErrMissed = errors.New("a target was missed")
 
 type figuresCommand struct {
-	Dir         string   `help:"Folder for the data of the servers. Its disk decides what an fsync costs." type:"existingdir" placeholder:"DIR"`
-	Binary      string   `help:"Program of the servers. This one when left out." type:"existingfile" placeholder:"FILE"`
-	ServerFlag  []string `help:"Further flag for serve; repeatable." placeholder:"FLAG" sep:"none"`
-	Runs        int      `help:"Rounds. The median is held against the target." default:"3"`
-	Skip        []string `help:"What to leave out: ${enum}." enum:"saturation,rate,held,accounts,restart"`
-	Strict      bool     `help:"Fail when a target is missed."`
-	Quiet       bool     `help:"Do not tell on standard error what goes on." short:"q"`
+	Dir        string   `help:"Folder for the data of the servers. Its disk decides what an fsync costs." type:"existingdir" placeholder:"DIR"`
+	Binary     string   `help:"Program of the servers. This one when left out." type:"existingfile" placeholder:"FILE"`
+	ServerFlag []string `help:"Further flag for serve; repeatable." placeholder:"FLAG" sep:"none"`
+	Runs       int      `help:"Rounds. The median is held against the target." default:"3"`
+	Skip       []string `help:"What to leave out: ${enum}." enum:"saturation,rate,held,accounts,restart"`
+	Strict     bool     `help:"Fail when a target is missed."`
+	Quiet      bool     `help:"Do not tell on standard error what goes on." short:"q"`
 }
 
 // Run is called by kong.
