@@ -113,8 +113,13 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	pattern, err := regexp.Compile("(?m)" + args[1])
 	ts.Check(err)
-	if !eventually(func() bool { return pattern.MatchString(ts.ReadFile(args[0])) }) {
-		ts.Fatalf("%s has no %q after %v:\n%s", args[0], args[1], awaitLimit, ts.ReadFile(args[0]))
+	var content []byte
+	matches := func() bool {
+		content, err = os.ReadFile(ts.MkAbs(args[0])) // what makes it may not run yet
+		return err == nil && pattern.Match(content)
+	}
+	if !eventually(matches) {
+		ts.Fatalf("%s has no %q after %v: %v\n%s", args[0], args[1], awaitLimit, err, content)
 	}
 }
 
