@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -219,6 +220,10 @@ func (j *Journal) commit(r *round) {
 		wanted = onDisk
 	case len(r.appends) > 0:
 		wanted = withSystem
+	}
+	if acknowledgeEarly > 0 && len(r.controls) == 0 && j.queue.finish(r) {
+		j.answer(r)
+		time.Sleep(acknowledgeEarly)
 	}
 	j.unsynced.Store(wanted != onDisk)
 	if err := j.db.commit(batch, wanted); err != nil {

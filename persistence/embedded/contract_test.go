@@ -1,6 +1,7 @@
 package embedded_test
 
 import (
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"testing"
@@ -31,11 +32,16 @@ func newFolder(t *testing.T, options embedded.Options) *folder {
 		options.Shards = persisttest.Shards
 	}
 	if options.Logger == nil {
-		options.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+		options.Logger = logTo(t.Output())
 	}
 	f := &folder{t: t, options: options, rng: rand.New(rand.NewPCG(1, 2))}
 	f.start()
 	return f
+}
+
+// logTo logs what an operator must know.
+func logTo(w io.Writer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelWarn}))
 }
 
 // onCrashableDisk returns options for a disk whose power can be cut.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"math/rand/v2"
 	"path"
 	"slices"
@@ -33,7 +32,7 @@ func fillDisk(t *testing.T, durability persistence.Durability, sizes []int, clea
 	d := &damagedDisk{durability: durability}
 	for i, size := range sizes {
 		record := bytes.Repeat([]byte{byte(i)}, size)
-		persisttestAppend(t, f.open.Journal, record)
+		mustAppend(t, f.open.Journal, record)
 		d.commits = append(d.commits, 1)
 	}
 	if clean {
@@ -45,7 +44,7 @@ func fillDisk(t *testing.T, durability persistence.Durability, sizes []int, clea
 	return d
 }
 
-func persisttestAppend(t *testing.T, j persistence.Journal, record []byte) {
+func mustAppend(t *testing.T, j persistence.Journal, record []byte) {
 	t.Helper()
 	if _, err := persisttest.Append(t.Context(), j, 0, string(record)); err != nil {
 		t.Fatal(err)
@@ -110,7 +109,7 @@ func openDisk(t *testing.T, fs vfs.FS, durability persistence.Durability, log io
 	t.Helper()
 	s, err := embedded.Open(embedded.Options{
 		Dir: "/data", FS: fs, Durability: durability,
-		Logger: slog.New(slog.NewTextHandler(log, nil)),
+		Logger: logTo(log),
 	})
 	if err == nil {
 		t.Cleanup(func() { _ = s.Close() })
@@ -191,7 +190,7 @@ func TestTornLog(t *testing.T) {
 				if !strings.Contains(log.String(), "torn record") || !strings.Contains(log.String(), path.Base(file)) {
 					t.Fatalf("the cut is not in the log: %q", log.String())
 				}
-				persisttestAppend(t, s.Journal, []byte("goes on"))
+				mustAppend(t, s.Journal, []byte("goes on"))
 			}
 		})
 	}
@@ -203,14 +202,14 @@ func TestHolesWithDurabilityOS(t *testing.T) {
 	f := newFolder(t, onCrashableDisk(persistence.DurabilityOS))
 	for round := range 10 {
 		for i := range 50 {
-			persisttestAppend(t, f.open.Journal, bytes.Repeat([]byte{byte(i)}, 3000))
+			mustAppend(t, f.open.Journal, bytes.Repeat([]byte{byte(i)}, 3000))
 		}
 		if err := f.open.Journal.Sync(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		synced, _ := f.open.Journal.Bounds(t.Context(), 0)
 		for i := range 50 {
-			persisttestAppend(t, f.open.Journal, bytes.Repeat([]byte{byte(i)}, 3000))
+			mustAppend(t, f.open.Journal, bytes.Repeat([]byte{byte(i)}, 3000))
 		}
 		after, err := f.crash().Journal.Bounds(t.Context(), 0)
 		if err != nil || after.Next < synced.Next {
