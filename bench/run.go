@@ -68,6 +68,9 @@ func Run(ctx context.Context, config Config) (Result, error) {
 	if r.target, err = config.Server.connect(ctx); err != nil {
 		return Result{}, err
 	}
+	if r.target.InMemory() {
+		r.say("the data lies in memory, where an fsync costs nothing: name a folder on a disk to measure durable sends")
+	}
 	err = config.Scenario.run(ctx, r)
 	return result, errors.Join(err, r.target.Close())
 }

@@ -24,7 +24,7 @@ type reader struct {
 
 func (r *reader) init(conn net.Conn) {
 	// Small: a held poll's answer fits, longer reads pass it by.
-	r.framer = http2.NewFramer(nil, bufio.NewReaderSize(conn, 2<<10))
+	r.framer = http2.NewFramer(nil, bufio.NewReaderSize(conn, 1<<10))
 	r.framer.SetMaxReadFrameSize(defaultFrame)
 	r.framer.SetReuseFrames()
 	r.decoder = hpack.NewDecoder(defaultTable, func(field hpack.HeaderField) {

@@ -60,6 +60,14 @@ func newProcess(ctx context.Context, options Options) (*process, error) {
 	return p, nil
 }
 
+// inMemory reports whether the data lies on a tmpfs, where an fsync costs
+// nothing.
+func (p *process) inMemory() bool {
+	const tmpfs = 0x01021994 // from linux/magic.h
+	var fs syscall.Statfs_t
+	return syscall.Statfs(p.folder, &fs) == nil && int64(fs.Type) == tmpfs
+}
+
 func (p *process) logPath() string { return filepath.Join(p.folder, "server.log") }
 
 func (p *process) start(ctx context.Context) error {

@@ -79,6 +79,10 @@ func Start(ctx context.Context, options Options) (*Target, error) {
 // Own reports whether the server is our child process.
 func (t *Target) Own() bool { return t.process != nil }
 
+// InMemory reports whether our own server's data lies on a file system in
+// memory, where an fsync costs nothing.
+func (t *Target) InMemory() bool { return t.Own() && t.process.inMemory() }
+
 // Launch starts the process again after Stop or Kill, waits until /readyz
 // answers 200 and returns how long that took, from before the exec.
 func (t *Target) Launch(ctx context.Context) (time.Duration, error) {
