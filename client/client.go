@@ -60,8 +60,8 @@ func WithPollTimeout(d time.Duration) Option {
 	return func(o *options) { o.pollTimeout = d }
 }
 
-// WithOnRetry has a function called before Send and Run wait to try again. It
-// must not block.
+// WithOnRetry has a function called before Send and Run wait to try again, from
+// whichever goroutine waits. It must not block.
 func WithOnRetry(notice func(failure error, wait time.Duration)) Option {
 	return func(o *options) { o.onRetry = notice }
 }

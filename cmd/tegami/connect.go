@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tegami-im/tegami/client"
@@ -83,10 +84,14 @@ func (f *connectFlags) httpClient() (*http.Client, error) {
 }
 
 // noticeOnce tells of an outage when it begins, not at each attempt. Attempts
-// that are more than a minute apart belong to different outages.
+// that are more than a minute apart belong to different outages. Many clients
+// may share the function.
 func noticeOnce(std streams) func(error, time.Duration) {
-	var last time.Time
+	var mu sync.Mutex
+	var last time.Time // guarded by mu
 	return func(err error, _ time.Duration) {
+		mu.Lock()
+		defer mu.Unlock()
 		if time.Since(last) > time.Minute {
 			std.notef("%s; trying again", plain(err))
 		}
