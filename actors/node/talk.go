@@ -92,7 +92,9 @@ func (n *Node) key(ctx context.Context, user string) (persistence.Key, error) {
 	case errors.Is(err, persistence.ErrNotFound):
 		return key, refusal.Of(refusal.UnknownRecipient)
 	default:
-		n.options.Logger.Warn("key does not read", "error", err)
+		if ctx.Err() == nil { // else it is the caller who has gone
+			n.options.Logger.Warn("key does not read", "error", err)
+		}
 		return key, refusal.After(refusal.StoreUnavailable, time.Second)
 	}
 }
