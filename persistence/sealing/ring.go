@@ -2,88 +2,178 @@ package sealing
 
 import (
 	"context"
-	"fmt"
-	"time"
-
-	lru "github.com/hashicorp/golang-lru/v2"
-	"golang.org/x/sync/singleflight"
+	"errors"
+	"hash/maphash"
+	"sync"
 
 	"github.com/tegami-im/tegami/persistence"
 )
 
-// DefaultRingSize is how many keys a Ring remembers unless told otherwise,
-// about 30 MB of them.
+// DefaultRingSize is how many keys a Ring keeps in memory, unless told
+// otherwise: some 30 MB when full.
 const DefaultRingSize = 200_000
 
-// maxReads bounds the look-ups that a Ring makes at once.
-const maxReads = 64
+const (
+	ringShards = 32
+	// ringReads bounds the reads of the key store that run at a time.
+	ringReads = 64
+)
 
-// Ring remembers the keys of mailboxes that were used last, in front of a
-// persistence.Keys. It is safe for concurrent use.
+// Ring keeps the keys that are in use in memory. Reads of one key by many at
+// the same time are one read of the key store, and the number of reads is
+// bounded. All methods are safe for concurrent use.
 type Ring struct {
-	keys    persistence.Keys
-	known   *lru.Cache[string, persistence.Key]
-	reads   singleflight.Group
-	reading chan struct{} // has room for maxReads
+	keys   persistence.Keys
+	reads  chan struct{} // holds a token for each read that runs
+	seed   maphash.Seed
+	shards [ringShards]ringShard
 }
 
-// NewRing returns a ring of at most size keys; 0 means DefaultRingSize.
-func NewRing(keys persistence.Keys, size int) (*Ring, error) {
-	if size == 0 {
+// NewRing returns a ring of at most size keys, 0 means DefaultRingSize. It does
+// not close keys.
+func NewRing(keys persistence.Keys, size int) *Ring {
+	if size <= 0 {
 		size = DefaultRingSize
 	}
-	known, err := lru.New[string, persistence.Key](size)
-	if err != nil {
-		return nil, fmt.Errorf("ring of %d keys: %w", size, err)
+	r := &Ring{keys: keys, reads: make(chan struct{}, ringReads), seed: maphash.MakeSeed()}
+	for i := range r.shards {
+		r.shards[i].half = max(1, size/ringShards/2)
+		r.shards[i].reading = map[string]*keyRead{}
 	}
-	return &Ring{keys: keys, known: known, reading: make(chan struct{}, maxReads)}, nil
+	return r
 }
 
-// readTimeout bounds one look-up: it goes on when the caller that began it has
-// gone, since others may wait for it.
-const readTimeout = 5 * time.Second
-
-// Get returns a mailbox's key. Who asks for the same one at the same time
-// shares one look-up. Error: persistence.ErrNotFound, which is not remembered.
+// Get returns a mailbox's key, from memory or from the key store. Error:
+// persistence.ErrNotFound.
 func (r *Ring) Get(ctx context.Context, mailbox string) (persistence.Key, error) {
-	if key, ok := r.known.Get(mailbox); ok {
-		return key, nil
-	}
-	read := r.reads.DoChan(mailbox, func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
-		defer cancel()
+	shard := r.shard(mailbox)
+	for {
+		key, read, mine := shard.lookUp(mailbox)
+		switch {
+		case read == nil:
+			return key, nil
+		case mine:
+			r.read(ctx, read, mailbox)
+			shard.finish(mailbox, read)
+			return read.key, read.err
+		}
 		select {
-		case r.reading <- struct{}{}:
+		case <-read.done:
 		case <-ctx.Done():
 			return persistence.Key{}, ctx.Err()
 		}
-		defer func() { <-r.reading }()
-		key, err := r.keys.Get(ctx, mailbox)
-		if err == nil {
-			r.known.Add(mailbox, key)
+		if !endedByContext(read.err) {
+			return read.key, read.err
 		}
-		return key, err
-	})
+		// The one who read was in a greater hurry: read again, unless this
+		// caller's time is up too.
+		if err := ctx.Err(); err != nil {
+			return persistence.Key{}, err
+		}
+	}
+}
+
+func endedByContext(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
+func (r *Ring) read(ctx context.Context, read *keyRead, mailbox string) {
 	select {
-	case result := <-read:
-		return result.Val.(persistence.Key), result.Err
+	case r.reads <- struct{}{}:
+		defer func() { <-r.reads }()
+		read.key, read.err = r.keys.Get(ctx, mailbox)
 	case <-ctx.Done():
-		return persistence.Key{}, ctx.Err()
+		read.err = ctx.Err()
 	}
 }
 
 // Create makes a key for each mailbox that has none, durable when it returns,
 // and returns all, in order.
 func (r *Ring) Create(ctx context.Context, mailboxes []string) ([]persistence.Key, error) {
-	created, err := r.keys.Create(ctx, mailboxes)
-	if err != nil {
-		return nil, err
-	}
-	for i, mailbox := range mailboxes {
-		r.known.Add(mailbox, created[i])
-	}
-	return created, nil
+	return r.keys.Create(ctx, mailboxes)
 }
 
-// Forget has the next Get read the key again: call it after a key was deleted.
-func (r *Ring) Forget(mailbox string) { r.known.Remove(mailbox) }
+// Forget drops a mailbox's key, from the key store and from memory: what was
+// sealed with it is gone. After an error the key may still be there.
+func (r *Ring) Forget(ctx context.Context, mailbox string) error {
+	err := r.keys.Delete(ctx, mailbox)
+	r.shard(mailbox).forget(mailbox)
+	return err
+}
+
+func (r *Ring) shard(mailbox string) *ringShard {
+	return &r.shards[maphash.String(r.seed, mailbox)%ringShards]
+}
+
+// ringShard keeps two generations of keys. A key that is used moves to the
+// young one; when that is full the old one is dropped, and with it what was not
+// used for a while.
+type ringShard struct {
+	mu         sync.Mutex // guards the following
+	half       int        // the size of a generation
+	young, old map[string]persistence.Key
+	reading    map[string]*keyRead
+}
+
+// keyRead is a read of the key store under way. key and err are set before
+// done is closed.
+type keyRead struct {
+	done chan struct{}
+	key  persistence.Key
+	err  error
+	// stale: the key was dropped meanwhile; the result must not be kept.
+	stale bool
+}
+
+// lookUp returns a key, or the read that will bring it; mine says that it is
+// the caller's to do.
+func (s *ringShard) lookUp(mailbox string) (key persistence.Key, read *keyRead, mine bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if key, ok := s.young[mailbox]; ok {
+		return key, nil, false
+	}
+	if key, ok := s.old[mailbox]; ok {
+		s.keep(mailbox, key)
+		return key, nil, false
+	}
+	if read := s.reading[mailbox]; read != nil {
+		return key, read, false
+	}
+	read = &keyRead{done: make(chan struct{})}
+	s.reading[mailbox] = read
+	return key, read, true
+}
+
+// keep adds a key to the young generation. The caller holds mu.
+func (s *ringShard) keep(mailbox string, key persistence.Key) {
+	if len(s.young) >= s.half || s.young == nil {
+		s.young, s.old = make(map[string]persistence.Key), s.young
+	}
+	s.young[mailbox] = key
+}
+
+// finish keeps what was read and wakes those who wait for it.
+func (s *ringShard) finish(mailbox string, read *keyRead) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reading[mailbox] == read {
+		delete(s.reading, mailbox)
+	}
+	if read.err == nil && !read.stale {
+		s.keep(mailbox, read.key)
+	}
+	close(read.done)
+}
+
+// forget drops a key and keeps reads under way from bringing it back.
+func (s *ringShard) forget(mailbox string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.young, mailbox)
+	delete(s.old, mailbox)
+	if read := s.reading[mailbox]; read != nil {
+		read.stale = true
+		delete(s.reading, mailbox)
+	}
+}

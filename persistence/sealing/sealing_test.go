@@ -1,186 +1,145 @@
-package sealing
+package sealing_test
 
 import (
 	"bytes"
-	"context"
+	"encoding/hex"
 	"errors"
-	"sync"
-	"sync/atomic"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/tegami-im/tegami/persistence"
-	"github.com/tegami-im/tegami/persistence/memory"
+	"github.com/tegami-im/tegami/persistence/sealing"
 )
 
-func TestSealedBodyOpensOnlyWhereItBelongs(t *testing.T) {
-	key, other := persistence.Key{1}, persistence.Key{2}
-	id := []byte("0123456789abcdef")
-	body := []byte("ご飯食べた？")
-	sealed := Seal(key, "bob", id, body)
-	if bytes.Contains(sealed, body) {
-		t.Fatal("the sealed body shows what it seals")
-	}
-	damaged := bytes.Clone(sealed)
-	damaged[len(damaged)-1] ^= 1
-	for name, test := range map[string]struct {
-		key     persistence.Key
-		mailbox string
-		id      []byte
-		sealed  []byte
-		opens   bool
-	}{
-		"as it was sealed": {key, "bob", id, sealed, true},
-		"another key":      {other, "bob", id, sealed, false},
-		"another mailbox":  {key, "eve", id, sealed, false},
-		"another message":  {key, "bob", []byte("fedcba9876543210"), sealed, false},
-		"damaged":          {key, "bob", id, damaged, false},
-		"cut short":        {key, "bob", id, sealed[:5], false},
-		"empty":            {key, "bob", id, nil, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			got, err := Open(test.key, test.mailbox, test.id, test.sealed)
-			if test.opens && (err != nil || !bytes.Equal(got, body)) {
-				t.Errorf("got %q, %v", got, err)
-			}
-			if !test.opens && !errors.Is(err, ErrOpen) {
-				t.Errorf("opened: %q, %v", got, err)
-			}
-		})
-	}
-	if bytes.Equal(sealed, Seal(key, "bob", id, body)) {
-		t.Error("sealed twice alike: the nonce is not random")
+func drawKey(t *rapid.T, label string) (key persistence.Key) {
+	copy(key[:], rapid.SliceOfN(rapid.Byte(), len(key), len(key)).Draw(t, label))
+	return key
+}
+
+// TestSealOpens: a sealed body opens with its key, mailbox and message id, and
+// with nothing else.
+func TestSealOpens(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		key := drawKey(t, "key")
+		mailbox := rapid.StringMatching(`[a-z]{1,8}`).Draw(t, "mailbox")
+		id := rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "id")
+		body := rapid.SliceOf(rapid.Byte()).Draw(t, "body")
+		sealed := sealing.Seal(key, mailbox, id, body)
+		opened, err := sealing.Open(key, mailbox, id, sealed)
+		if err != nil || !bytes.Equal(opened, body) {
+			t.Fatalf("opened %x, error %v, want %x", opened, err, body)
+		}
+		if len(body) >= 8 && bytes.Contains(sealed, body) {
+			t.Fatal("the sealed body shows the body")
+		}
+
+		otherKey, otherID, otherMailbox := key, bytes.Clone(id), mailbox
+		damaged := bytes.Clone(sealed)
+		switch rapid.SampledFrom([]string{"key", "mailbox", "id", "bytes", "length"}).Draw(t, "change") {
+		case "key":
+			otherKey[rapid.IntRange(0, 31).Draw(t, "at")] ^= 1
+		case "mailbox":
+			otherMailbox += "x"
+		case "id":
+			otherID[rapid.IntRange(0, 15).Draw(t, "at")] ^= 1
+		case "bytes":
+			damaged[rapid.IntRange(0, len(damaged)-1).Draw(t, "at")] ^= 1
+		case "length":
+			damaged = damaged[:rapid.IntRange(0, len(damaged)-1).Draw(t, "length")]
+		}
+		if _, err := sealing.Open(otherKey, otherMailbox, otherID, damaged); !errors.Is(err, sealing.ErrOpen) {
+			t.Fatalf("opening what was changed returns %v, want ErrOpen", err)
+		}
+	})
+}
+
+// TestSealDiffers: no nonce is used twice.
+func TestSealDiffers(t *testing.T) {
+	seen := map[string]bool{}
+	for range 1000 {
+		sealed := string(sealing.Seal(persistence.Key{}, "a", nil, []byte("same")))
+		if seen[sealed[:12]] {
+			t.Fatal("a nonce was used twice")
+		}
+		seen[sealed[:12]] = true
 	}
 }
 
-func TestHashesKeepTheirPartsApart(t *testing.T) {
-	key := persistence.Key{1}
-	seen := map[[16]byte]string{}
-	for name, parts := range map[string][][]byte{
-		"ab":    {[]byte("ab")},
-		"a, b":  {[]byte("a"), []byte("b")},
-		"b, a":  {[]byte("b"), []byte("a")},
-		"ab, ":  {[]byte("ab"), nil},
-		", ab":  {nil, []byte("ab")},
-		"empty": {},
+func TestHash(t *testing.T) {
+	key := persistence.Key{1, 2, 3}
+	sum := func(key persistence.Key, purpose string, parts ...string) string {
+		var data [][]byte
+		for _, part := range parts {
+			data = append(data, []byte(part))
+		}
+		var sum [32]byte
+		sealing.Hash(sum[:], key, purpose, data...)
+		return hex.EncodeToString(sum[:])
+	}
+	seen := map[string]string{}
+	for name, hash := range map[string]string{
+		"plain":                    sum(key, "dedup", "ab", "c"),
+		"parts cut elsewhere":      sum(key, "dedup", "a", "bc"),
+		"parts joined":             sum(key, "dedup", "abc"),
+		"another purpose":          sum(key, "body", "ab", "c"),
+		"purpose taken for a part": sum(key, "dedupab", "c"),
+		"an empty part more":       sum(key, "dedup", "ab", "c", ""),
+		"another key":              sum(persistence.Key{1, 2, 4}, "dedup", "ab", "c"),
 	} {
-		var sum [16]byte
-		Hash(sum[:], key, "test", parts...)
-		if other, ok := seen[sum]; ok {
+		if other, ok := seen[hash]; ok {
 			t.Errorf("%q and %q have one hash", name, other)
 		}
-		seen[sum] = name
-		var purpose, foreign [16]byte
-		Hash(purpose[:], key, "other", parts...)
-		Hash(foreign[:], persistence.Key{2}, "test", parts...)
-		if purpose == sum || foreign == sum {
-			t.Errorf("%q: another purpose or key gives the same hash", name)
+		seen[hash] = name
+	}
+	// HMAC-SHA-256 over the length and the bytes of each part, computed apart:
+	// the hashes lie in journals and must never change.
+	const want = "98b6dc0e7a7cfda57e5214f377b6c610972d109343ce0eb75a9fc9559191277a"
+	if got := sum(key, "dedup", "ab", "c"); got != want {
+		t.Errorf("the hash is %s, want %s", got, want)
+	}
+	var short [10]byte
+	sealing.Hash(short[:], key, "dedup", []byte("ab"), []byte("c"))
+	if got := hex.EncodeToString(short[:]); got != want[:20] {
+		t.Errorf("the short hash is %s, want %s", got, want[:20])
+	}
+}
+
+func FuzzOpen(f *testing.F) {
+	key := persistence.Key{7}
+	f.Add(sealing.Seal(key, "a", []byte("id"), []byte("body")))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, sealed []byte) {
+		body, err := sealing.Open(key, "a", []byte("id"), sealed)
+		if err == nil && string(body) != "body" {
+			t.Fatalf("forged: %q", body)
 		}
-	}
+	})
 }
 
-// slowKeys counts look-ups, each of which waits until it is let go.
-type slowKeys struct {
-	persistence.Keys
-	reads atomic.Int64
-	let   chan struct{}
-}
-
-func (k *slowKeys) Get(ctx context.Context, mailbox string) (persistence.Key, error) {
-	k.reads.Add(1)
-	select {
-	case <-k.let:
-	case <-ctx.Done():
-		return persistence.Key{}, ctx.Err()
-	}
-	return k.Keys.Get(ctx, mailbox)
-}
-
-func TestRingReadsAKeyOnce(t *testing.T) {
-	keys := &slowKeys{Keys: memory.NewKeys(), let: make(chan struct{})}
-	want, err := keys.Create(t.Context(), []string{"bob"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ring, err := NewRing(keys, 10)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all sync.WaitGroup
-	for range 20 {
-		all.Go(func() {
-			if got, err := ring.Get(t.Context(), "bob"); err != nil || got != want[0] {
-				t.Errorf("got %v, %v", got, err)
-			}
-		})
-	}
-	close(keys.let)
-	all.Wait()
-	before := keys.reads.Load()
-	if got, err := ring.Get(t.Context(), "bob"); err != nil || got != want[0] || keys.reads.Load() != before {
-		t.Errorf("a known key was read again: %v, %d reads", err, keys.reads.Load())
-	}
-	ring.Forget("bob")
-	if err := keys.Delete(t.Context(), "bob"); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		if _, err := ring.Get(t.Context(), "bob"); !errors.Is(err, persistence.ErrNotFound) {
-			t.Errorf("a key that is gone: %v", err)
-		}
-	}
-}
-
-func TestRingWaitsNoLongerThanItsCaller(t *testing.T) {
-	keys := &slowKeys{Keys: memory.NewKeys(), let: make(chan struct{})}
-	ring, err := NewRing(keys, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := ring.Get(ctx, "bob"); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
-	}
-}
+var body100 = bytes.Repeat([]byte("x"), 100)
 
 func BenchmarkSeal(b *testing.B) {
-	body, id := make([]byte, 100), make([]byte, 16)
 	b.ReportAllocs()
 	for b.Loop() {
-		Seal(persistence.Key{1}, "bob", id, body)
+		sealing.Seal(persistence.Key{}, "alice", body100[:16], body100)
 	}
 }
 
 func BenchmarkOpen(b *testing.B) {
-	id := make([]byte, 16)
-	sealed := Seal(persistence.Key{1}, "bob", id, make([]byte, 100))
+	sealed := sealing.Seal(persistence.Key{}, "alice", body100[:16], body100)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := Open(persistence.Key{1}, "bob", id, sealed); err != nil {
+		if _, err := sealing.Open(persistence.Key{}, "alice", body100[:16], sealed); err != nil {
 			b.Fatal(err)
 		}
 	}
 }
 
 func BenchmarkHash(b *testing.B) {
-	sum, body := make([]byte, 10), make([]byte, 100)
+	var sum [10]byte
 	b.ReportAllocs()
 	for b.Loop() {
-		Hash(sum, persistence.Key{1}, "body", body)
-	}
-}
-
-func BenchmarkRingHit(b *testing.B) {
-	ring, err := NewRing(memory.NewKeys(), 0)
-	if err != nil {
-		b.Fatal(err)
-	}
-	if _, err := ring.Create(b.Context(), []string{"bob"}); err != nil {
-		b.Fatal(err)
-	}
-	for b.Loop() {
-		if _, err := ring.Get(b.Context(), "bob"); err != nil {
-			b.Fatal(err)
-		}
+		sealing.Hash(sum[:], persistence.Key{}, "dedup", body100)
 	}
 }
