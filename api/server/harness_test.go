@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -35,7 +36,7 @@ import (
 )
 
 const (
-	adminToken = "an-admin-token-for-tests"
+	adminToken = "an-admin-token-for-tests" //nolint:gosec // G101: made up here
 	// hangLimit ends a test that waits for what never comes.
 	hangLimit = 20 * time.Second
 )
@@ -134,7 +135,7 @@ func (e *env) httpClient(t testing.TB, major int) *http.Client {
 		protocols.SetHTTP2(true)
 		protocols.SetUnencryptedHTTP2(true)
 	}
-	transport := &http.Transport{Protocols: protocols, TLSClientConfig: e.tls}
+	transport := &http.Transport{Protocols: protocols, TLSClientConfig: e.tls.Clone()}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}
 }
@@ -262,7 +263,11 @@ func (e *env) jsonClient(t testing.TB) client {
 		if err != nil {
 			return err
 		}
-		answer, err := post(ctx, httpClient, e.urlOf(procedure)+procedure, "application/json", token, bytes.NewReader(body))
+		var headers []string
+		if deadline, ok := ctx.Deadline(); ok {
+			headers = []string{"Connect-Timeout-Ms", strconv.FormatInt(time.Until(deadline).Milliseconds(), 10)}
+		}
+		answer, err := post(ctx, httpClient, e.urlOf(procedure)+procedure, "application/json", token, bytes.NewReader(body), headers...)
 		if err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"strconv"
 	"sync"
@@ -123,7 +124,7 @@ func writeBody(w http.ResponseWriter, contentType []string, status int, body []b
 	h["Content-Type"] = contentType
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(status)
-	_, _ = w.Write(body) //nolint:gosec // G705: not HTML; a failure means that the client has gone away
+	_, _ = w.Write(body) //nolint:gosec,nolintlint // G705, found now and then: this is no HTML
 }
 
 // header returns a request's header whose name is in canonical form.
@@ -188,6 +189,9 @@ func (b *liftingBody) Read(p []byte) (int, error) {
 
 // brokenBody tells a client that is gone or slow from one that breaks off.
 func brokenBody(r *http.Request, err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return err // on HTTP/1.1 it cancels the context too
+	}
 	if ctxErr := r.Context().Err(); ctxErr != nil {
 		return ctxErr
 	}

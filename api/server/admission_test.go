@@ -1,0 +1,135 @@
+package server
+
+import (
+	"errors"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"github.com/tegami-im/tegami/actors/refusal"
+	"github.com/tegami-im/tegami/api/gen/tegami/v1/tegamiv1connect"
+	"github.com/tegami-im/tegami/api/limit"
+)
+
+func TestNetworksOfClients(t *testing.T) {
+	for peer, want := range map[string]string{
+		"192.0.2.7:1234":              "192.0.2.7/32",
+		"[::ffff:192.0.2.7]:1":        "192.0.2.7/32",
+		"[2001:db8:1:2:3:4:5:6]:1":    "2001:db8:1:2::/64",
+		"[fe80::1%eth0]:1":            "fe80::/64",
+		"127.0.0.1:1":                 "", // this machine
+		"127.9.9.9:1":                 "",
+		"[::1]:1":                     "",
+		"[::ffff:127.0.0.1]:1":        "",
+		"@":                           "", // no network peer
+		"":                            "",
+		"a-name-that-is-no-address:1": "",
+	} {
+		network, ok := networkOf(peer)
+		if got := network.String(); ok != (want != "") || ok && got != want {
+			t.Errorf("%s comes from %s, %v, want %q", peer, got, ok, want)
+		}
+	}
+}
+
+// Register, Login and Refresh share one limit for each network.
+func TestSignInsAreLimitedByNetwork(t *testing.T) {
+	a := &admission{signIns: limit.NewTable[netip.Prefix](limit.Rate{PerSecond: 0.1, Burst: 3}, 100)}
+	for _, procedure := range []string{
+		tegamiv1connect.AuthServiceRegisterProcedure, tegamiv1connect.AuthServiceLoginProcedure, tegamiv1connect.AuthServiceRefreshProcedure,
+	} {
+		if _, err := a.admit(t.Context(), procedure, "", "[2001:db8::1]:1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := a.admit(t.Context(), tegamiv1connect.AuthServiceLoginProcedure, "", "[2001:db8::2]:2") // the same /64
+	if refused, ok := errors.AsType[*refusal.Refusal](err); !ok || refused.Reason != refusal.RateLimited || refused.RetryAfter <= 0 {
+		t.Errorf("got %v", err)
+	}
+	if _, err := a.admit(t.Context(), tegamiv1connect.AuthServiceLoginProcedure, "", "[2001:db8:0:1::1]:1"); err != nil {
+		t.Errorf("another network: %v", err)
+	}
+}
+
+// A method without a rule is closed, and every method has one.
+func TestEveryMethodHasARule(t *testing.T) {
+	methods := 0
+	protoregistry.GlobalFiles.RangeFilesByPackage("tegami.v1", func(file protoreflect.FileDescriptor) bool {
+		for i := range file.Services().Len() {
+			service := file.Services().Get(i)
+			for j := range service.Methods().Len() {
+				methods++
+				procedure := "/" + string(service.FullName()) + "/" + string(service.Methods().Get(j).Name())
+				if rules[procedure] == nobody {
+					t.Errorf("%s has no rule", procedure)
+				}
+			}
+		}
+		return true
+	})
+	if methods != len(rules) {
+		t.Errorf("%d methods, %d rules", methods, len(rules))
+	}
+	if _, err := new(admission).admit(t.Context(), "/tegami.v1.TalkService/Later", "", ""); !errors.Is(err, errNotAllowed) {
+		t.Errorf("a method without a rule: %v", err)
+	}
+}
+
+// A certificate is read again some seconds after it changed; one that cannot be
+// read leaves the last in place.
+func TestCertificatesAreReadAgain(t *testing.T) {
+	files := TLSFiles{Cert: filepath.Join(t.TempDir(), "cert.pem"), Key: filepath.Join(t.TempDir(), "key.pem")}
+	synctest.Test(t, func(t *testing.T) {
+		serial := int64(0)
+		install := func() {
+			serial++
+			WriteTestCertificate(t, files, serial)
+			// The file system's clock may be coarser than two writes are apart.
+			stamp := time.Now().Add(time.Duration(serial) * time.Minute)
+			for _, path := range []string{files.Cert, files.Key} {
+				if err := os.Chtimes(path, stamp, stamp); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		install()
+		c, err := loadCertificate(files, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		inUse := func() int64 {
+			got, err := c.get(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return got.Leaf.SerialNumber.Int64()
+		}
+		install()
+		if got := inUse(); got != 1 {
+			t.Errorf("certificate %d is in use before the next check", got)
+		}
+		<-time.After(certificateCheck)
+		if got := inUse(); got != 2 {
+			t.Errorf("certificate %d is in use after the check, want the second", got)
+		}
+		if err := os.WriteFile(files.Key, []byte("broken"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(certificateCheck)
+		if got := inUse(); got != 2 {
+			t.Errorf("certificate %d is in use while its key is broken", got)
+		}
+		install()
+		<-time.After(certificateCheck)
+		if got := inUse(); got != 3 {
+			t.Errorf("certificate %d is in use, want the third", got)
+		}
+	})
+}
