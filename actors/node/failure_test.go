@@ -10,6 +10,9 @@ import (
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/shard"
 	"github.com/tegami-im/tegami/actors/talk"
+	"github.com/tegami-im/tegami/persistence"
+	"github.com/tegami-im/tegami/persistence/memory"
+	"github.com/tegami-im/tegami/persistence/persisttest"
 )
 
 // slowWrites leaves what is applied unstored, so that a failure has something
@@ -76,4 +79,110 @@ func TestShardThatFailsOpensAgainAndLosesNothing(t *testing.T) {
 	if got.refused != nil || fmt.Sprint(c.texts("bob", got.page)) != "[after]" {
 		t.Errorf("the poll that was held over the failure got %+v", got)
 	}
+}
+
+// TestNothingIsLostOverFaultyStores sends over a journal whose outcomes are
+// often unknown and a store that often fails, each send retried until it is
+// answered, and then reads every mailbox.
+func TestNothingIsLostOverFaultyStores(t *testing.T) {
+	plan := persisttest.NewPlan(1, 5*time.Millisecond, map[persisttest.Fault]float64{
+		persisttest.AppendHappened: 0.03, persisttest.AppendLost: 0.03, persisttest.AppendLate: 0.03,
+		persisttest.AppendFull: 0.02, persisttest.AppendBusy: 0.02, persisttest.AppendSlow: 0.05,
+		persisttest.ReadFailed: 0.1, persisttest.WriteLost: 0.1, persisttest.WriteDone: 0.1,
+		persisttest.LoadFailed: 0.1, persisttest.SyncFailed: 0.1,
+	})
+	options := Options{
+		Journal: persisttest.NewFaultyJournal(memory.NewJournal(persistence.DurabilityFsync), plan),
+		Store:   persisttest.NewFaultyStore(memory.NewStore(), plan),
+		Keys:    memory.NewKeys(),
+	}
+	options.setDefaults()
+	options.Limits.MailboxesPerShard = 1 // so that mailboxes load all the time
+	n, err := Start(withShards(options))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := cell{n, t}
+	defer func() {
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+		t.Log(plan)
+	}()
+	names := []string{"alice", "bob", "carol", "dave", "erin", "frank"}
+	users := map[string]talk.Session{}
+	for _, name := range names {
+		c.until("signed in", func() bool {
+			if _, err := c.CreateAccounts(c.context(), []talk.NewAccount{{User: name}}); err != nil {
+				return false
+			}
+			session, err := c.SignIn(c.context(), name, "phone", [32]byte{1})
+			users[name] = session
+			return err == nil
+		})
+	}
+
+	const each = 60
+	var mu sync.Mutex
+	want := map[string]int{} // message ids by how often they must be found
+	var wg sync.WaitGroup
+	for i, from := range names {
+		wg.Go(func() {
+			for k := range each {
+				to := names[(i+k)%len(names)]
+				id := fmt.Sprint(k)
+				c.until("sent", func() bool {
+					sent, err := c.send(users[from], to, id, from+id)
+					if err != nil {
+						return false
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					want[string(sent.MessageID[:])] = 2
+					if from == to {
+						want[string(sent.MessageID[:])] = 1
+					}
+					return true
+				})
+			}
+		})
+	}
+	wg.Wait()
+	plan.Stop()
+
+	for _, name := range names {
+		var after int64
+		for more := true; more; {
+			var got pageOr
+			c.until("fetched", func() bool {
+				answers, _ := c.poll(users[name], after, 0)
+				got = c.await(answers)
+				return got.refused == nil
+			})
+			for _, operation := range got.page.Operations {
+				if after++; operation.GetRevision() != after {
+					t.Fatalf("%s: revision %d where %d is due", name, operation.GetRevision(), after)
+				}
+				message := operation.GetReceiveMessage()
+				if message == nil {
+					message = operation.GetSendMessage()
+				}
+				want[string(message.GetMessageId())]--
+			}
+			more = len(got.page.Operations) > 0
+		}
+	}
+	for id, missing := range want {
+		if missing != 0 {
+			t.Errorf("message %x: found %d times too few", id, missing)
+		}
+	}
+	if len(want) != each*len(names) {
+		t.Errorf("%d messages, want %d", len(want), each*len(names))
+	}
+}
+
+func withShards(options Options) Options {
+	options.Shards = 4
+	return options
 }

@@ -237,16 +237,19 @@ const (
 )
 
 // spawnParent spawns an actor whose only task is to have children and restart
-// those that fail.
+// those that fail. It returns when the children are there: what is sent to an
+// address that nobody has yet is lost.
 func (n *Node) spawnParent(name string, start func(actor.Context) error) (*actor.PID, error) {
+	started := make(chan error, 1)
 	props := actor.PropsFromFunc(func(ctx actor.Context) {
 		if _, ok := ctx.Message().(*actor.Started); ok {
-			if err := start(ctx); err != nil {
-				n.options.Logger.Error("actors do not start", "parent", name, "error", err)
-			}
+			started <- start(ctx)
 		}
 	}, actor.WithSupervisor(supervision.Backoff(n.options.Logger, minRestart, maxRestart)))
 	pid, err := n.system.Root.SpawnNamed(props, name)
+	if err == nil {
+		err = <-started
+	}
 	if err != nil {
 		return nil, fmt.Errorf("spawn %s: %w", name, err)
 	}

@@ -219,6 +219,7 @@ func (s *shardActor) landed(ctx actor.Context, flight []appendable, landed persi
 	position := landed.First
 	for _, item := range flight {
 		if item.batch != nil {
+			delete(s.taken, item.batch.From.String())
 			ctx.Send(item.batch.From, &FollowUpsAppended{Shard: s.id, Sequence: item.batch.Sequence})
 		}
 		if contiguous {
@@ -249,8 +250,8 @@ func (s *shardActor) repeat(ctx actor.Context, flight []appendable) {
 	s.wait(ctx)
 }
 
-// failed answers an append that did not happen. Follow-ups are sent again by
-// where they come from.
+// failed answers the commands of an append that did not happen. Follow-ups are
+// appended again: they were accepted with what they follow.
 func (s *shardActor) failed(ctx actor.Context, flight []appendable, err error) {
 	reason := refusal.After(refusal.OutcomeUnknown, time.Second)
 	switch {
@@ -263,11 +264,17 @@ func (s *shardActor) failed(ctx actor.Context, flight []appendable, err error) {
 	default:
 		s.Logger.Error("append failed", "shard", s.id, "error", err)
 	}
+	var again []appendable
 	for _, item := range flight {
-		if item.command != nil {
-			s.settled(item.command)
-			item.command.refuse(reason)
+		if item.command == nil {
+			again = append(again, item)
+			continue
 		}
+		s.settled(item.command)
+		item.command.refuse(reason)
+	}
+	if !errors.Is(err, persistence.ErrClosed) {
+		s.log.queue = append(again, s.log.queue...)
 	}
 	s.wait(ctx)
 }

@@ -108,6 +108,10 @@ func (s *shardActor) takeFollowUps(ctx actor.Context, m *FollowUps) {
 		return
 	case open:
 	}
+	if s.taken[m.From.String()] == m.Sequence {
+		return // sent again while it waits for the journal
+	}
+	s.taken[m.From.String()] = m.Sequence
 	for i, r := range m.Records {
 		item := appendable{record: r}
 		if i == len(m.Records)-1 {

@@ -144,6 +144,7 @@ type shardActor struct {
 	outboxes  map[uint32]*outbox
 	followUps int                   // in all outboxes
 	early     map[string]*FollowUps // by source: those that came before the shard was open
+	taken     map[string]uint64     // by source: the batch that waits for the journal
 	// sequence numbers the batches of follow-ups. It starts anywhere, so that
 	// no incarnation takes a confirmation of another's batch for its own.
 	sequence uint64
@@ -202,6 +203,7 @@ func Props(id uint32, environment *Environment) (*actor.Props, *Status) {
 			mailboxes:   make(map[string]*entry),
 			outboxes:    make(map[uint32]*outbox),
 			early:       make(map[string]*FollowUps),
+			taken:       make(map[string]uint64),
 			copies:      make(map[[16]byte]*unstoredRecord),
 			sequence:    rand.Uint64() >> 1, //nolint:gosec // tells apart, guards nothing
 		}
