@@ -78,11 +78,7 @@ func assemble(c *config.Config, log *slog.Logger) (_ *service, err error) {
 		return nil, err
 	}
 	watchStorage(metrics, s.storage)
-	keys, err := sealing.NewRing(s.storage.Keys, sealing.DefaultRingSize)
-	if err != nil {
-		return nil, err
-	}
-	options := nodeOptions(c, s.storage, keys)
+	options := nodeOptions(c, s.storage, sealing.NewRing(s.storage.Keys, sealing.DefaultRingSize))
 	options.Logger, options.Observe = log, metrics.Node()
 	if s.node, err = node.Start(options); err != nil {
 		return nil, err
