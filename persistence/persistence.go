@@ -218,7 +218,24 @@ type Batch struct {
 	// Checkpoint, unless zero: with this batch, everything at or below it is
 	// stored. It only moves forward.
 	Checkpoint Position
-	Mailboxes  []MailboxWrite
+	// Mailboxes, each at most once.
+	Mailboxes []MailboxWrite
+}
+
+// Check returns an error that says what is wrong with a batch: a mailbox that
+// is in it twice. Stores call it before they write.
+func (b *Batch) Check() error {
+	if len(b.Mailboxes) < 2 {
+		return nil
+	}
+	seen := make(map[string]struct{}, len(b.Mailboxes))
+	for i := range b.Mailboxes {
+		seen[b.Mailboxes[i].Mailbox] = struct{}{}
+		if len(seen) <= i {
+			return fmt.Errorf("mailbox %q is twice in a batch", b.Mailboxes[i].Mailbox)
+		}
+	}
+	return nil
 }
 
 // Marks are a shard's marks as they lie in the synced store.

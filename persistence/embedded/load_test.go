@@ -160,12 +160,15 @@ func loadBatch(shard uint32, from, to int64) persistence.Batch {
 		Checkpoint: persistence.Position{Generation: 1, Offset: to},
 	}
 	for record := from; record <= to; record++ {
-		batch.Mailboxes = append(batch.Mailboxes, persistence.MailboxWrite{
-			Mailbox:  loadMailbox(shard, record),
-			Position: persistence.Position{Generation: 1, Offset: record},
-			State:    fmt.Append(nil, record),
-			Rows:     []persistence.Row{{Revision: record%perMailbox + 1, Peer: "peer", Data: []byte(loadRecord(shard, record))}},
-		})
+		name, last := loadMailbox(shard, record), len(batch.Mailboxes)-1
+		if last < 0 || batch.Mailboxes[last].Mailbox != name {
+			batch.Mailboxes = append(batch.Mailboxes, persistence.MailboxWrite{Mailbox: name})
+			last++
+		}
+		m := &batch.Mailboxes[last]
+		m.Position = persistence.Position{Generation: 1, Offset: record}
+		m.State = fmt.Append(nil, record)
+		m.Rows = append(m.Rows, persistence.Row{Revision: record%perMailbox + 1, Peer: "peer", Data: []byte(loadRecord(shard, record))})
 	}
 	return batch
 }

@@ -77,6 +77,10 @@ func (s *Store) Write(ctx context.Context, shard uint32, batch persistence.Batch
 	if err != nil {
 		return err
 	}
+	if err := batch.Check(); err != nil {
+		s.db.leave()
+		return fmt.Errorf("write to shard %d: %w", shard, err)
+	}
 	if s.volume.full() {
 		s.db.leave()
 		return persistence.ErrFull

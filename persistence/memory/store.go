@@ -52,6 +52,9 @@ func (s *Store) Write(ctx context.Context, shard uint32, batch persistence.Batch
 		return err
 	}
 	defer s.mu.Unlock()
+	if err := batch.Check(); err != nil {
+		return err
+	}
 	batch = cloneBatch(batch)
 	s.written.apply(shard, batch)
 	s.unsynced = append(s.unsynced, shardBatch{shard, batch})

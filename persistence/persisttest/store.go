@@ -1,6 +1,7 @@
 package persisttest
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -24,6 +25,7 @@ func Store(t *testing.T, open func(t *testing.T) *StoreInstance) {
 		{"the caller may reuse its slices after Write", storeCopies},
 		{"a state only moves forward", storeForwardOnly},
 		{"a batch may be written again", storeIdempotent},
+		{"a mailbox is in a batch once", storeBatchOnce},
 		{"sources keep their newest position", storeSources},
 		{"operations come in order, by page", storeOperations},
 		{"rows below First are gone and stay so", storeFirst},
@@ -201,6 +203,16 @@ func storeIdempotent(t *testing.T, s *StoreInstance) {
 	wantRows(t, s, 0, "a", rows(2, 5, "b"))
 	if got := conversation(t, s, 0, "a", "b"); !slices.Equal(got, []int64{5, 4, 3, 2}) {
 		t.Fatalf("conversation holds %v", got)
+	}
+}
+
+func storeBatchOnce(t *testing.T, s *StoreInstance) {
+	twice := persistence.Batch{Highest: at(2), Mailboxes: []persistence.MailboxWrite{{Mailbox: "a", Position: at(1)}, {Mailbox: "b", Position: at(1)}, {Mailbox: "a", Position: at(2)}}}
+	if err := s.Write(testContext(t), 0, twice); err == nil {
+		t.Fatal("a batch with a mailbox twice was written")
+	}
+	if _, err := s.Load(testContext(t), 0, "b", 1); !errors.Is(err, persistence.ErrNotFound) {
+		t.Fatalf("a part of a batch that was refused is there: %v", err)
 	}
 }
 
