@@ -32,20 +32,22 @@ func (c *figuresCommand) Run(ctx context.Context) error {
 	server := Server{Options: target.Options{Binary: c.Binary, Parent: c.Dir, Flags: c.ServerFlag}}
 	say := progress(c.Quiet)
 	var rounds []round
+	var failed error
 	for i := range c.Runs {
 		if say != nil {
 			say(fmt.Sprintf("round %d of %d", i+1, c.Runs))
 		}
 		r, err := plan.run(ctx, server, say)
-		if err != nil {
-			return err
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
+		failed = errors.Join(failed, err)
 		rounds = append(rounds, r)
 	}
 	all := judge(rounds)
 	writeFigures(os.Stdout, all)
 	if c.Strict && slices.ContainsFunc(all, func(j judged) bool { return !j.met() }) {
-		return ErrMissed
+		failed = errors.Join(failed, ErrMissed)
 	}
-	return nil
+	return failed
 }

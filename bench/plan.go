@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -47,9 +48,11 @@ type round struct {
 	saturation, low, half, alone, shared, accounts, restart *Result
 }
 
-// run makes one round, each scenario on a new server.
+// run makes one round, each scenario on a new server. When one fails, the
+// others are run all the same.
 func (p Plan) run(ctx context.Context, server Server, progress func(string)) (round, error) {
 	var r round
+	var failed error
 	restartServer := server
 	restartServer.Options.Flags = slices.Concat(server.Options.Flags, p.RestartFlags)
 	run := func(scenario Scenario, server Server) (*Result, error) {
@@ -58,9 +61,9 @@ func (p Plan) run(ctx context.Context, server Server, progress func(string)) (ro
 			return nil, fmt.Errorf("%s: %w", scenario.name(), err)
 		}
 		if result.Faults.Any() {
-			return nil, fmt.Errorf("%s: %w: %s", scenario.name(), ErrFaults, result.Faults)
+			err = fmt.Errorf("%s: %w: %s", scenario.name(), ErrFaults, result.Faults)
 		}
-		return &result, nil
+		return &result, err
 	}
 	for _, step := range []struct {
 		planned  bool
@@ -72,7 +75,9 @@ func (p Plan) run(ctx context.Context, server Server, progress func(string)) (ro
 		{p.Low != nil, func() Scenario { return p.Low }, server, &r.low},
 		{p.Half != nil && p.Saturation != nil, func() Scenario {
 			half := *p.Half
-			half.Rate = r.saturation.Messages.AckedPerSecond / 2
+			if r.saturation != nil {
+				half.Rate = r.saturation.Messages.AckedPerSecond / 2
+			}
 			return &half
 		}, server, &r.half},
 		{p.Alone != nil, func() Scenario { return p.Alone }, server, &r.alone},
@@ -85,10 +90,13 @@ func (p Plan) run(ctx context.Context, server Server, progress func(string)) (ro
 		}
 		var err error
 		if *step.into, err = run(step.scenario(), step.server); err != nil {
-			return r, err
+			failed = errors.Join(failed, err)
+			if progress != nil {
+				progress("failed: " + err.Error())
+			}
 		}
 	}
-	return r, nil
+	return r, failed
 }
 
 // without leaves scenarios out.

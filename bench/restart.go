@@ -24,7 +24,7 @@ type Restart struct {
 func (s *Restart) name() string { return "restart" }
 
 func (s *Restart) validate() error {
-	if s.Users < 2 || s.Records < 2 || s.Window < 1 || s.Window > lastWindow {
+	if s.Users < 2 || s.Records < 2 || s.Window < 1 || s.Window > mostInFlight {
 		return errors.New("restart needs 2 users, 2 records and a window from 1 to 4096 at least")
 	}
 	return nil

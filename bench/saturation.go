@@ -8,7 +8,8 @@ import (
 )
 
 const (
-	firstWindow, usualWindow, lastWindow = 32, 256, 4096
+	firstWindow, usualWindow, lastWindow = 32, 256, 1024
+	mostInFlight                         = 4096
 	// searchStep is how long each window is tried.
 	searchStep = 2 * time.Second
 	// sendAgain is the wait behind a send that failed.
@@ -19,13 +20,13 @@ const (
 // loop keeps so many messages in flight that more would not be faster.
 type Saturation struct {
 	Load
-	Window int `help:"Messages in flight at once. 0: double from 32 for as long as that brings 5 percent more." default:"0"`
+	Window int `help:"Messages in flight at once. 0: the smallest of 32 to 1,024 that is within 5 percent of the best." default:"0"`
 }
 
 func (s *Saturation) name() string { return "saturation" }
 
 func (s *Saturation) validate() error {
-	if s.Window < 0 || s.Window > lastWindow {
+	if s.Window < 0 || s.Window > mostInFlight {
 		return errors.New("window: from 0 to 4096")
 	}
 	return s.Load.validate()
@@ -83,21 +84,20 @@ func (l *closedLoop) warmUp(ctx context.Context) error {
 
 func (l *closedLoop) stop() { l.resize(0) }
 
-// findWindow doubles the window for as long as that brings more answers; one
-// step that does not may be an accident.
+// findWindow tries windows and keeps the smallest that is nearly as good as the
+// best.
 func (l *closedLoop) findWindow(ctx context.Context) error {
-	most, accidents := 0.0, 0
-	for window := firstWindow; window <= lastWindow && accidents < 2; window *= 2 {
+	rates := map[int]float64{}
+	most := 0.0
+	for window := firstWindow; window <= lastWindow; window *= 2 {
 		rate, err := l.try(ctx, window)
 		if err != nil {
 			return err
 		}
 		l.run.say("%d in flight: %.0f acknowledged a second", window, rate)
-		if rate < most*1.05 {
-			accidents++
-			continue
-		}
-		l.steady, most, accidents = window, rate, 0
+		rates[window], most = rate, max(most, rate)
+	}
+	for l.steady = firstWindow; rates[l.steady] < 0.95*most; l.steady *= 2 {
 	}
 	l.resize(l.steady)
 	return sleep(ctx, searchStep/4)

@@ -171,31 +171,44 @@ func (u *user) stop() {
 // readToEnd reads what the mailbox holds after the cursor. Polling has
 // stopped.
 func (u *user) readToEnd(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, answerLimit)
+	defer cancel()
 	for {
-		u.mu.Lock()
-		cursor := u.mu.cursor
-		u.mu.Unlock()
-		request, err := u.fetch(cursor, 0)
-		if err != nil {
-			return err
-		}
-		response, err := u.conn.Do(ctx, request)
+		more, err := u.readOn(ctx)
 		if err != nil {
 			return fmt.Errorf("read the mailbox of %s: %w", u.name, err)
 		}
-		if what := failure(response); what != "" {
-			return fmt.Errorf("read the mailbox of %s: %s", u.name, what)
-		}
-		u.mu.Lock()
-		page, err := u.readLocked(response.Body)
-		u.mu.Unlock()
-		if err != nil {
-			return fmt.Errorf("read the mailbox of %s: %w", u.name, err)
-		}
-		if !page.HasMore {
+		if !more {
 			return nil
 		}
 	}
+}
+
+// readOn reads one page and reports whether there may be more.
+func (u *user) readOn(ctx context.Context) (more bool, err error) {
+	u.mu.Lock()
+	cursor := u.mu.cursor
+	u.mu.Unlock()
+	request, err := u.fetch(cursor, 0)
+	if err != nil {
+		return false, err
+	}
+	response, err := u.conn.Do(ctx, request)
+	if err != nil {
+		return false, err
+	}
+	switch what := failure(response); what {
+	case "":
+	case "unavailable": // it may be loading
+		u.crowd.errors.add("read: " + what)
+		return true, sleep(ctx, pollAgain)
+	default:
+		return false, errors.New(what)
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	page, err := u.readLocked(response.Body)
+	return page.GetHasMore(), err
 }
 
 func (u *user) fetch(cursor int64, timeout time.Duration) (h2client.Request, error) {

@@ -65,7 +65,7 @@ func newProcess(ctx context.Context, options Options) (*process, error) {
 func (p *process) inMemory() bool {
 	const tmpfs = 0x01021994 // from linux/magic.h
 	var fs syscall.Statfs_t
-	return syscall.Statfs(p.folder, &fs) == nil && int64(fs.Type) == tmpfs
+	return syscall.Statfs(p.folder, &fs) == nil && fs.Type == tmpfs
 }
 
 func (p *process) logPath() string { return filepath.Join(p.folder, "server.log") }
