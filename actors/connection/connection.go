@@ -42,7 +42,7 @@ type due struct{ token uint64 }
 func props(environment *Environment, parent *actor.PID) *actor.Props {
 	return actor.PropsFromProducer(func() actor.Actor {
 		return &connection{Environment: environment, parent: parent}
-	}, actor.WithDispatcher(environment.Dispatcher))
+	}, actor.WithDispatcher(environment.Dispatcher), actor.WithMailbox(actor.UnboundedLockfree()))
 }
 
 // Receive implements actor.Actor.

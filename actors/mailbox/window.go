@@ -108,9 +108,10 @@ func (w *window) dropOldest() {
 	w.count--
 }
 
-// resize moves the entries to a ring with room for an eighth more.
+// resize moves the entries to a ring with room for an eighth more. Most
+// mailboxes in memory have but a few entries.
 func (w *window) resize() {
-	ring := make([]packed, min(w.count+w.count/8+8, MaxDedupInMemory))
+	ring := make([]packed, min(w.count+w.count/8+2, MaxDedupInMemory))
 	n := copy(ring[:w.count], w.ring[w.oldest:])
 	copy(ring[n:w.count], w.ring)
 	w.ring, w.oldest = ring, 0

@@ -65,27 +65,28 @@ func page(operations []*record.Operation, head int64) talk.Page {
 }
 
 func (b *mailboxActor) subscribe(m *Fetch) {
-	if b.subscribers == nil {
-		b.subscribers = make(map[string]*subscriber, 1)
+	s := subscriber{pid: m.Subscriber, token: m.Token, session: m.Session, after: m.After, limit: m.Limit, renewed: time.Now()}
+	if i := b.subscriberOf(m.Session.Device); i >= 0 {
+		b.subscribers[i] = s
+		return
 	}
-	b.subscribers[m.Session.Device] = &subscriber{
-		pid: m.Subscriber, token: m.Token, session: m.Session, after: m.After, limit: m.Limit, renewed: time.Now(),
-	}
+	b.subscribers = append(b.subscribers, s)
+}
+
+// subscriberOf returns the index of a device's subscription, -1 for none.
+func (b *mailboxActor) subscriberOf(device string) int {
+	return slices.IndexFunc(b.subscribers, func(s subscriber) bool { return s.session.Device == device })
 }
 
 func (b *mailboxActor) unsubscribe(m *Unsubscribe) {
-	if s := b.subscribers[m.Session.Device]; s != nil && s.token == m.Token {
-		delete(b.subscribers, m.Session.Device)
+	if i := b.subscriberOf(m.Session.Device); i >= 0 && b.subscribers[i].token == m.Token {
+		b.subscribers = slices.Delete(b.subscribers, i, i+1)
 	}
 }
 
 // dropSilent forgets polls whose connection actor has not renewed them.
 func (b *mailboxActor) dropSilent(now time.Time) {
-	for device, s := range b.subscribers {
-		if now.Sub(s.renewed) > silentAfter {
-			delete(b.subscribers, device)
-		}
-	}
+	b.subscribers = slices.DeleteFunc(b.subscribers, func(s subscriber) bool { return now.Sub(s.renewed) > silentAfter })
 }
 
 // wake answers the polls that wait for the newest operation. One that its own
@@ -97,27 +98,26 @@ func (b *mailboxActor) wake(ctx actor.Context) (woken bool) {
 		return false
 	}
 	origin := b.tail.operations[len(b.tail.operations)-1].GetOriginDevice()
-	for device, s := range b.subscribers {
-		if device == origin {
-			continue
+	b.subscribers = slices.DeleteFunc(b.subscribers, func(s subscriber) bool {
+		if s.session.Device == origin {
+			return false
 		}
 		woken = true
-		delete(b.subscribers, device)
-		operations, ok := b.tail.after(s.after, s.limit)
-		if !ok {
+		if operations, ok := b.tail.after(s.after, s.limit); ok {
+			ctx.Send(s.pid, &Fetched{Token: s.token, Page: page(operations, b.state.Head())})
+		} else {
 			ctx.Send(s.pid, &Fetched{Token: s.token, Reread: true})
-			continue
 		}
-		ctx.Send(s.pid, &Fetched{Token: s.token, Page: page(operations, b.state.Head())})
-	}
+		return true
+	})
 	return woken
 }
 
 // end ends the poll of a device that was signed out.
 func (b *mailboxActor) end(ctx actor.Context, session talk.Session) {
-	if s := b.subscribers[session.Device]; s != nil && s.session.Epoch == session.Epoch {
-		delete(b.subscribers, session.Device)
-		ctx.Send(s.pid, &Fetched{Token: s.token, Refusal: refusal.Of(refusal.SessionEnded)})
+	if i := b.subscriberOf(session.Device); i >= 0 && b.subscribers[i].session.Epoch == session.Epoch {
+		ctx.Send(b.subscribers[i].pid, &Fetched{Token: b.subscribers[i].token, Refusal: refusal.Of(refusal.SessionEnded)})
+		b.subscribers = slices.Delete(b.subscribers, i, i+1)
 	}
 	b.SessionEnded(session)
 }

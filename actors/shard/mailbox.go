@@ -30,9 +30,9 @@ type mailboxActor struct {
 	tail           tail
 	storedRevision int64
 	unstored       []revisionAt
-	subscribers    map[string]*subscriber // by device
-	trimming       bool                   // a Trim is under way
-	aged           time.Time              // when operations too old were last looked for
+	subscribers    []subscriber // one for each device that polls
+	trimming       bool         // a Trim is under way
+	aged           time.Time    // when operations too old were last looked for
 }
 
 // revisionAt is the head after the record at a position.
@@ -47,7 +47,7 @@ type revisionAt struct {
 func mailboxProps(environment *Environment, shardID uint32) *actor.Props {
 	return actor.PropsFromProducer(func() actor.Actor {
 		return &mailboxActor{Environment: environment, shardID: shardID}
-	}, actor.WithDispatcher(environment.Dispatcher))
+	}, actor.WithDispatcher(environment.Dispatcher), actor.WithMailbox(actor.UnboundedLockfree()))
 }
 
 // Receive implements actor.Actor.
@@ -261,7 +261,8 @@ func (b *mailboxActor) passivate(ctx actor.Context) {
 
 // stop has every poll come again, to the next instance.
 func (b *mailboxActor) stop(ctx actor.Context) {
-	for _, s := range b.subscribers {
+	for i := range b.subscribers {
+		s := &b.subscribers[i]
 		ctx.Send(s.pid, &Fetched{Token: s.token, Reread: true})
 	}
 	b.subscribers = nil

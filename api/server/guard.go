@@ -67,46 +67,54 @@ const envelopeSize = 5
 // after reading more than the limit.
 func (s *Server) guard(procedure string, maxBytes int64, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		started := time.Now()
-		limit := maxBytes
-		if r.Method != http.MethodPost {
-			w.Header().Set("Allow", http.MethodPost)
-			s.refuseWith(w, procedure, errHTTPMethod, http.StatusMethodNotAllowed, started)
-			return
+		if s.passes(w, r, procedure, maxBytes) {
+			next.ServeHTTP(w, r)
 		}
-		kind := contentType(r)
-		switch protocols[kind] {
-		case unknownProtocol:
-			w.Header().Set("Accept-Post", acceptPost)
-			s.refuseWith(w, procedure, errContentType, http.StatusUnsupportedMediaType, started)
-			return
-		case connectProtocol:
-			if err := checkConnect(header(r, "Content-Encoding"), header(r, "Connect-Protocol-Version")); err != nil {
-				s.refuse(w, r, procedure, err, started)
-				return
-			}
-			if _, err := parseConnectTimeout(header(r, "Connect-Timeout-Ms")); err != nil {
-				s.refuse(w, r, procedure, err, started)
-				return
-			}
-		case grpcProtocol:
-			if err := checkGRPC(r); err != nil {
-				s.refuse(w, r, procedure, err, started)
-				return
-			}
-			limit += envelopeSize
-		}
-		if r.ContentLength > limit {
-			s.refuse(w, r, procedure, fault.TooLarge(), started)
-			return
-		}
-		// Connect measures messages and would read on to the end of one that
-		// is too large.
-		r.Body = http.MaxBytesReader(w, r.Body, limit)
-		r.Body = &liftingBody{ReadCloser: r.Body, lift: func() { liftDeadline(w, r) }}
-		r.Header["Content-Type"] = []string{kind}
-		next.ServeHTTP(w, r)
 	})
+}
+
+// passes checks a request and bounds its body, or answers it. It is apart from
+// guard so that its frame is gone while a poll is held.
+func (s *Server) passes(w http.ResponseWriter, r *http.Request, procedure string, maxBytes int64) bool {
+	started := time.Now()
+	limit := maxBytes
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		s.refuseWith(w, procedure, errHTTPMethod, http.StatusMethodNotAllowed, started)
+		return false
+	}
+	kind := contentType(r)
+	switch protocols[kind] {
+	case unknownProtocol:
+		w.Header().Set("Accept-Post", acceptPost)
+		s.refuseWith(w, procedure, errContentType, http.StatusUnsupportedMediaType, started)
+		return false
+	case connectProtocol:
+		if err := checkConnect(header(r, "Content-Encoding"), header(r, "Connect-Protocol-Version")); err != nil {
+			s.refuse(w, r, procedure, err, started)
+			return false
+		}
+		if _, err := parseConnectTimeout(header(r, "Connect-Timeout-Ms")); err != nil {
+			s.refuse(w, r, procedure, err, started)
+			return false
+		}
+	case grpcProtocol:
+		if err := checkGRPC(r); err != nil {
+			s.refuse(w, r, procedure, err, started)
+			return false
+		}
+		limit += envelopeSize
+	}
+	if r.ContentLength > limit {
+		s.refuse(w, r, procedure, fault.TooLarge(), started)
+		return false
+	}
+	// Connect measures messages and would read on to the end of one that
+	// is too large.
+	r.Body = http.MaxBytesReader(w, r.Body, limit)
+	r.Body = &liftingBody{ReadCloser: r.Body, lift: func() { liftDeadline(w, r) }}
+	r.Header["Content-Type"] = []string{kind}
+	return true
 }
 
 var (

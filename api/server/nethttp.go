@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -36,48 +35,69 @@ func (h *hotHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.rest.ServeHTTP(w, r)
 		return
 	}
-	started := time.Now()
-	defer h.server.recoverHot(w, h.method.procedure, started)
-	if err := h.serve(w, r, encoding, started); err != nil {
-		h.server.refuse(w, r, h.method.procedure, err, started)
-		return
-	}
-	h.server.opts.Hooks.request(h.method.procedure, codeOK, time.Since(started))
+	c := &hotCall{handler: h, w: w, r: r, started: time.Now()}
+	c.call.codec = encoding
+	defer c.recover()
+	c.finish(c.serve())
 }
 
-func (h *hotHandler) serve(w http.ResponseWriter, r *http.Request, encoding codec.Codec, started time.Time) error {
-	ctx := r.Context()
-	call, replies, cancel, err := h.start(ctx, w, r, encoding)
+// hotCall is one request of a hotHandler. What it needs lies here and not in
+// the frames of its functions: a held poll keeps its goroutine's stack, which
+// is 4 KB as long as little of it is used, and 8 KB from then on.
+type hotCall struct {
+	handler *hotHandler
+	w       http.ResponseWriter
+	r       *http.Request
+	call    Call
+	replies chan Reply
+	cancel  func()
+	started time.Time // of the stage, once the call was accepted
+	took    time.Duration
+}
+
+func (c *hotCall) serve() error {
+	if err := c.start(); err != nil {
+		return err
+	}
+	c.stage(Accepted)
+	reply, err := c.wait()
 	if err != nil {
 		return err
 	}
-	hooks := &h.server.opts.Hooks
-	accepted := time.Now()
-	hooks.stage(h.method.procedure, Accepted, accepted.Sub(started))
-
-	// Here a held poll spends its time. Nothing that is not needed afterwards
-	// is alive, and the stack is as shallow as can be.
-	var reply Reply
-	select {
-	case reply = <-replies:
-	case <-ctx.Done():
-		cancel()
-		return ctx.Err()
-	}
-	replied := time.Now()
-	hooks.stage(h.method.procedure, Waited, replied.Sub(accepted))
-	if err := writeReply(ctx, w, &call, reply); err != nil {
+	c.stage(Waited)
+	if err := c.write(reply); err != nil {
 		return err
 	}
-	hooks.stage(h.method.procedure, Answered, time.Since(replied))
+	c.stage(Answered)
 	return nil
 }
 
-// start lets a call in, reads its body and hands it on. The body's buffer is
+// stage ends a stage of the call.
+func (c *hotCall) stage(stage Stage) {
+	now := time.Now()
+	elapsed := now.Sub(c.started)
+	c.took += elapsed
+	c.started = now
+	c.handler.server.opts.Hooks.stage(c.handler.method.procedure, stage, elapsed)
+}
+
+// wait is where a held poll spends its time.
+func (c *hotCall) wait() (Reply, error) {
+	select {
+	case reply := <-c.replies:
+		return reply, nil
+	case <-c.r.Context().Done():
+		c.cancel()
+		return nil, c.r.Context().Err()
+	}
+}
+
+// start lets the call in, reads its body and hands it on. The body's buffer is
 // free again when it returns.
-func (h *hotHandler) start(ctx context.Context, w http.ResponseWriter, r *http.Request, encoding codec.Codec) (call Call, replies <-chan Reply, cancel func(), err error) {
-	call, err = h.method.open(ctx, &Head{
-		Codec:           encoding,
+func (c *hotCall) start() (err error) {
+	ctx, r := c.r.Context(), c.r
+	c.call, err = c.handler.method.open(ctx, &Head{
+		Codec:           c.call.codec,
 		ContentLength:   r.ContentLength,
 		ContentEncoding: header(r, "Content-Encoding"),
 		ProtocolVersion: header(r, "Connect-Protocol-Version"),
@@ -86,31 +106,49 @@ func (h *hotHandler) start(ctx context.Context, w http.ResponseWriter, r *http.R
 		Peer:            r.RemoteAddr,
 	})
 	if err != nil {
-		return call, nil, nil, err
+		return err
 	}
 	buffer := buffers.Get().(*[]byte) // the pool holds nothing else
 	defer putBuffer(buffer)
-	if *buffer, err = readBody(r, (*buffer)[:0], h.method.maxBytes); err != nil {
-		return call, nil, nil, err
+	if *buffer, err = readBody(r, (*buffer)[:0], c.handler.method.maxBytes); err != nil {
+		return err
 	}
-	liftDeadline(w, r)
+	liftDeadline(c.w, r)
 	slot := make(chan Reply, 1)
-	cancel = call.serve(ctx, *buffer, func(reply Reply) { slot <- reply })
-	return call, slot, cancel, nil
+	c.replies = slot
+	c.cancel = c.call.serve(ctx, *buffer, func(reply Reply) { slot <- reply })
+	return nil
 }
 
-// writeReply encodes a reply and hands it to the connection. Once something was
+// write encodes a reply and hands it to the connection. Once something was
 // written there is nothing to tell a client that does not read it.
-func writeReply(ctx context.Context, w http.ResponseWriter, call *Call, reply Reply) error {
+func (c *hotCall) write(reply Reply) error {
 	buffer := buffers.Get().(*[]byte) // the pool holds nothing else
 	defer putBuffer(buffer)
-	body, err := call.encode(ctx, (*buffer)[:0], reply)
+	body, err := c.call.encode(c.r.Context(), (*buffer)[:0], reply)
 	if err != nil {
 		return err
 	}
 	*buffer = body
-	writeBody(w, contentTypes[call.codec], http.StatusOK, body)
+	writeBody(c.w, contentTypes[c.call.codec], http.StatusOK, body)
 	return nil
+}
+
+// finish answers a call that failed, and counts every one.
+func (c *hotCall) finish(err error) {
+	server, procedure := c.handler.server, c.handler.method.procedure
+	if err != nil {
+		server.refuse(c.w, c.r, procedure, err, c.started.Add(-c.took))
+		return
+	}
+	server.opts.Hooks.request(procedure, codeOK, c.took)
+}
+
+// recover turns a panic into an answer.
+func (c *hotCall) recover() {
+	if cause := recover(); cause != nil {
+		c.handler.server.panicked(c.w, c.handler.method.procedure, cause, c.started.Add(-c.took))
+	}
 }
 
 // contentTypes has the header values of the encodings, shared by all answers.
@@ -215,12 +253,8 @@ func putBuffer(b *[]byte) {
 	}
 }
 
-// recoverHot turns a panic into an answer.
-func (s *Server) recoverHot(w http.ResponseWriter, procedure string, started time.Time) {
-	cause := recover()
-	if cause == nil {
-		return
-	}
+// panicked answers a call whose handler panicked.
+func (s *Server) panicked(w http.ResponseWriter, procedure string, cause any, started time.Time) {
 	s.logPanic(procedure, cause)
 	f := fault.From(errPanic)
 	writeFault(w, f, f.HTTPStatus())

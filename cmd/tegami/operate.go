@@ -49,7 +49,13 @@ func (s *service) readiness(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-func freeMemory(http.ResponseWriter, *http.Request) { debug.FreeOSMemory() }
+// freeMemory collects three times: a collection halves a stack that is mostly
+// unused, and pools let go of what they hold with the second.
+func freeMemory(http.ResponseWriter, *http.Request) {
+	for range 3 {
+		debug.FreeOSMemory()
+	}
+}
 
 // backup copies the data folder to a folder of this machine.
 func (s *service) backup(w http.ResponseWriter, r *http.Request) {
