@@ -127,7 +127,7 @@ func (s *State) encode() []byte {
 }
 
 func appendVarint(b []byte, field protowire.Number, v int64) []byte {
-	return protowire.AppendVarint(protowire.AppendTag(b, field, protowire.VarintType), uint64(v)) //nolint:gosec // never negative
+	return protowire.AppendVarint(protowire.AppendTag(b, field, protowire.VarintType), uint64(v))
 }
 
 // encode encodes what the record changed. It belongs to the decision because

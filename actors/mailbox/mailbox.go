@@ -191,7 +191,7 @@ func (s *State) Devices() []talk.Device {
 
 // Epoch returns the epoch of a device's session, and whether it has one.
 func (s *State) Epoch(device string) (uint64, bool) {
-	if d := s.core.device(device); d != nil {
+	if d := s.device(device); d != nil {
 		return d.Epoch, true
 	}
 	return 0, false

@@ -103,7 +103,7 @@ func sourcePosition(c *record.SentCopy) persistence.Position {
 func followUpID(mailbox string, position persistence.Position) []byte {
 	source := make([]byte, 12, 12+64)
 	binary.BigEndian.PutUint32(source, position.Generation)
-	binary.BigEndian.PutUint64(source[4:], uint64(position.Offset)) //nolint:gosec // any bits do
+	binary.BigEndian.PutUint64(source[4:], uint64(position.Offset))
 	sum := sha256.Sum256(append(source, mailbox...))
 	return sum[:16]
 }

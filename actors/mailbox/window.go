@@ -34,9 +34,9 @@ func pack(e *persistence.DedupEntry) (p packed) {
 	copy(p[10:16], e.BodyHash[:])
 	copy(p[16:32], e.MessageID[:])
 	var number [8]byte
-	binary.BigEndian.PutUint64(number[:], uint64(e.Time)) //nolint:gosec // between 0 and maxTime
+	binary.BigEndian.PutUint64(number[:], uint64(e.Time))
 	copy(p[32:38], number[2:])
-	binary.BigEndian.PutUint64(number[:], uint64(e.Revision)) //nolint:gosec // between 0 and maxRevision
+	binary.BigEndian.PutUint64(number[:], uint64(e.Revision))
 	copy(p[38:43], number[3:])
 	p[43] = e.Reason
 	return p
@@ -51,11 +51,11 @@ func (p packed) messageID() [persistence.MessageIDSize]byte {
 }
 
 func (p packed) time() int64 {
-	return int64(binary.BigEndian.Uint64(p[30:38]) & maxTime) //nolint:gosec // masked
+	return int64(binary.BigEndian.Uint64(p[30:38]) & maxTime)
 }
 
 func (p packed) revision() int64 {
-	return int64(binary.BigEndian.Uint64(p[35:43]) & maxRevision) //nolint:gosec // masked
+	return int64(binary.BigEndian.Uint64(p[35:43]) & maxRevision)
 }
 
 func (p packed) reason() refusal.Reason { return refusal.Reason(p[43]) }
@@ -86,7 +86,7 @@ func (w *window) add(p packed) {
 	at := (w.oldest + w.count) % len(w.ring)
 	w.ring[at] = p
 	w.count++
-	w.slots[w.slot(p.key())] = uint16(at + 1) //nolint:gosec // at most MaxDedupInMemory
+	w.slots[w.slot(p.key())] = uint16(at + 1)
 }
 
 // expire drops the entries that are older than a log time.
@@ -117,7 +117,7 @@ func (w *window) resize() {
 	w.ring, w.oldest = ring, 0
 	w.slots = make([]uint16, len(ring)+len(ring)/2)
 	for at := range w.count {
-		w.slots[w.slot(ring[at].key())] = uint16(at + 1) //nolint:gosec // at most MaxDedupInMemory
+		w.slots[w.slot(ring[at].key())] = uint16(at + 1)
 	}
 }
 
@@ -133,7 +133,7 @@ func (w *window) slot(key dedupKey) int {
 
 // home is the slot where the search for a key begins.
 func (w *window) home(key dedupKey) int {
-	return int(uint64(binary.BigEndian.Uint32(key[:])) * uint64(len(w.slots)) >> 32) //nolint:gosec // below len(w.slots)
+	return int(uint64(binary.BigEndian.Uint32(key[:])) * uint64(len(w.slots)) >> 32)
 }
 
 func (w *window) after(i int) int {

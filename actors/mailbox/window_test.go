@@ -153,8 +153,8 @@ func checkFind(t *rapid.T, w *window, list []packed, key dedupKey) {
 // home in the last slot of any table, so that probing goes round its end.
 func entryOf(n uint64, time int64) packed {
 	var e persistence.DedupEntry
-	binary.BigEndian.PutUint64(e.Key[2:], rand.New(rand.NewPCG(n, 1)).Uint64()) //nolint:gosec // no secret
-	binary.BigEndian.PutUint32(e.Key[:], uint32(n*2654435761))                  //nolint:gosec // any bits do
+	binary.BigEndian.PutUint64(e.Key[2:], rand.New(rand.NewPCG(n, 1)).Uint64())
+	binary.BigEndian.PutUint32(e.Key[:], uint32(n*2654435761))
 	if n%16 == 15 {
 		binary.BigEndian.PutUint32(e.Key[:], 1<<32-1)
 	}
