@@ -89,9 +89,9 @@ type Bounds struct {
 type Durability uint8
 
 const (
-	// DurabilityFsync: the record survives a power cut.
+	// DurabilityFsync says that the record survives a power cut.
 	DurabilityFsync Durability = iota
-	// DurabilityOS: the record survives the end of the process. A power cut
+	// DurabilityOS says that the record survives the end of the process. A power cut
 	// loses what was appended since the last sync, about a second at most.
 	DurabilityOS
 )

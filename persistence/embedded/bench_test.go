@@ -1,7 +1,6 @@
 package embedded_test
 
 import (
-	"context"
 	"fmt"
 	"sync"
 	"testing"
@@ -92,7 +91,7 @@ func BenchmarkReplay(b *testing.B) {
 		read := 0
 		for shard := range uint32(256) {
 			for offset := int64(0); ; {
-				entries, err := s.Journal.Read(context.Background(), shard, offset, 1<<20)
+				entries, err := s.Journal.Read(b.Context(), shard, offset, 1<<20)
 				if err != nil {
 					b.Fatal(err)
 				}

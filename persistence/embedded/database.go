@@ -59,7 +59,7 @@ func (d *database) close() error {
 	if err := d.seal(); err != nil {
 		return fmt.Errorf("close %s: %w", d.name, err)
 	}
-	if err := d.DB.Close(); err != nil {
+	if err := d.Close(); err != nil {
 		return fmt.Errorf("close %s: %w", d.name, err)
 	}
 	return nil
@@ -99,7 +99,7 @@ func (d *database) newBatch(size int) *pebble.Batch {
 // commit applies a batch and lets go of it. An error means that the database
 // is of no use any more.
 func (d *database) commit(batch *pebble.Batch, wanted survival) error {
-	defer batch.Close()
+	defer func() { _ = batch.Close() }()
 	options := pebble.Sync
 	if wanted == withProcess {
 		options = pebble.NoSync

@@ -88,7 +88,7 @@ func (j *Journal) load() error {
 	if err != nil {
 		return err
 	}
-	defer iter.Close()
+	defer func() { _ = iter.Close() }()
 	for shard := range j.logs {
 		log := &j.logs[shard]
 		meta, err := j.loadMeta(uint32(shard))
@@ -199,7 +199,7 @@ func (j *Journal) read(shard uint32, offset, next int64, maxBytes int) ([]persis
 	if err != nil {
 		return nil, err
 	}
-	defer iter.Close()
+	defer func() { _ = iter.Close() }()
 	var (
 		entries []persistence.Entry
 		arena   []byte // the entries' data, in few allocations

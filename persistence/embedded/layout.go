@@ -46,18 +46,6 @@ func appendName(b []byte, name string) []byte {
 	return append(b, name...)
 }
 
-// after returns the first key behind all that begin with prefix.
-func after(prefix []byte) []byte {
-	end := append([]byte(nil), prefix...)
-	for i := len(end) - 1; i >= 0; i-- {
-		end[i]++
-		if end[i] != 0 {
-			return end[:i+1]
-		}
-	}
-	return nil // no key is behind
-}
-
 const entryKeySize = 1 + 2 + 8
 
 func putEntryKey(key []byte, shard uint32, offset int64) {

@@ -109,8 +109,8 @@ func (l *load) own(ctx context.Context, shard uint32, durability persistence.Dur
 	s, stored := l.storage, int64(0)
 	for record := int64(0); ; record++ {
 		l.waitForLimit(record)
-		if ctx.Err() != nil {
-			return nil
+		if err := ctx.Err(); err != nil {
+			return err
 		}
 		if record%perMailbox == 0 {
 			if _, err := s.Keys.Create(ctx, []string{loadMailbox(shard, record)}); err != nil {

@@ -127,7 +127,7 @@ type logScan struct {
 func scanLog(log wal.LogicalLog) (logScan, error) {
 	scan := logScan{number: uint32(log.Num)}
 	reader := log.OpenForRead()
-	defer reader.Close()
+	defer func() { _ = reader.Close() }()
 	for {
 		r, offset, err := reader.NextRecord()
 		scan.file, scan.end = offset.PhysicalFile, offset.Physical

@@ -42,7 +42,7 @@ func TestFolderIsInUseByAnotherProcess(t *testing.T) {
 		return
 	}
 	f := newFolder(t, embedded.Options{})
-	other := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v") //nolint:gosec // this test itself
+	other := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 	other.Env = append(os.Environ(), variable+"="+f.options.Dir)
 	output, err := other.CombinedOutput()
 	if err != nil || !bytes.Contains(output, []byte("PASS: "+t.Name())) {

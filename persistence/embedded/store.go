@@ -294,7 +294,7 @@ func (w *batchWriter) removeRows(mailbox string, from, to int64) error {
 	if err != nil {
 		return err
 	}
-	defer iter.Close()
+	defer func() { _ = iter.Close() }()
 	rows := 0
 	for valid := iter.First(); valid; valid = iter.Next() {
 		peer, _, err := decodeOperation(iter.Value())

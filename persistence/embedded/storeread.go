@@ -20,7 +20,7 @@ func (s *Store) Load(ctx context.Context, shard uint32, mailbox string, maxDedup
 	if err != nil {
 		return nil, err
 	}
-	defer iter.Close()
+	defer func() { _ = iter.Close() }()
 	loaded, err := load(iter, shard, mailbox, maxDedup)
 	if err != nil {
 		return nil, fmt.Errorf("load mailbox %s: %w", mailbox, s.db.readError(err))
@@ -129,7 +129,7 @@ func (s *Store) Operations(ctx context.Context, shard uint32, mailbox string, af
 	if err != nil {
 		return nil, err
 	}
-	defer iter.Close()
+	defer func() { _ = iter.Close() }()
 	page := page{limit: limit, maxBytes: maxBytes}
 	for valid := iter.First(); valid; valid = iter.Next() {
 		more, err := page.add(revisionOf(iter.Key()), iter.Value())
@@ -167,7 +167,7 @@ func (s *Store) Conversation(ctx context.Context, shard uint32, mailbox, peer st
 
 func (s *Store) conversation(ctx context.Context, shard uint32, mailbox, peer string, before int64, page *page) ([]persistence.Row, error) {
 	view := s.db.NewSnapshot() // places and rows of one moment
-	defer view.Close()
+	defer func() { _ = view.Close() }()
 	prefix := conversationPrefix(shard, mailbox, peer)
 	places, err := view.NewIter(&pebble.IterOptions{
 		LowerBound: withRevision(prefix, 0),
@@ -176,7 +176,7 @@ func (s *Store) conversation(ctx context.Context, shard uint32, mailbox, peer st
 	if err != nil {
 		return nil, err
 	}
-	defer places.Close()
+	defer func() { _ = places.Close() }()
 	operations := operationPrefix(shard, mailbox)
 	for valid := places.Last(); valid; valid = places.Prev() {
 		revision := revisionOf(places.Key())

@@ -70,6 +70,7 @@ func (j *FaultyJournal) Read(ctx context.Context, shard uint32, offset int64, ma
 		if err := j.plan.pause(ctx); err != nil {
 			return nil, err
 		}
+	default:
 	}
 	return j.Journal.Read(ctx, shard, offset, maxBytes)
 }
@@ -108,6 +109,7 @@ func (s *FaultyStore) Write(ctx context.Context, shard uint32, batch persistence
 		if err := s.plan.pause(ctx); err != nil {
 			return err
 		}
+	default:
 	}
 	return s.Store.Write(ctx, shard, batch)
 }
@@ -127,8 +129,9 @@ func (s *FaultyStore) beforeRead(ctx context.Context) error {
 		return ErrInjected
 	case LoadSlow:
 		return s.plan.pause(ctx)
+	default:
+		return nil
 	}
-	return nil
 }
 
 // Load implements persistence.Store.

@@ -19,7 +19,7 @@ import (
 	"github.com/tegami-im/tegami/persistence"
 )
 
-// ErrOpen: the sealed body was made with another key, for another mailbox or
+// ErrOpen says that the sealed body was made with another key, for another mailbox or
 // message, or was damaged.
 var ErrOpen = errors.New("sealed body does not open")
 
@@ -65,11 +65,11 @@ func Hash(sum []byte, key persistence.Key, purpose string, parts ...[]byte) {
 func aead(key persistence.Key) cipher.AEAD {
 	block, err := aes.NewCipher(key[:])
 	if err != nil {
-		panic(err) // a 32-byte key is always valid
+		panic(err) //nolint:forbidigo // unreachable: a Key has the size of an AES-256 key
 	}
 	gcm, err := cipher.NewGCM(block)
 	if err != nil {
-		panic(err) // AES has the right block size
+		panic(err) //nolint:forbidigo // unreachable: AES has the block size that GCM wants
 	}
 	return gcm
 }
