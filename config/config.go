@@ -30,6 +30,7 @@ type Config struct {
 	Mailbox   Mailbox   `yaml:"mailbox" doc:"The actors that hold a user's state in memory."`
 	Auth      Auth      `yaml:"auth" doc:"Accounts, passwords and tokens."`
 	Limits    Limits    `yaml:"limits" doc:"What one user, device or request may take. Beyond it the answer is resource_exhausted."`
+	Tracing   Tracing   `yaml:"tracing" doc:"Traces of single messages through the actors. They name no user and hold no text."`
 	Log       Log       `yaml:"log" doc:"What the server writes to its standard error. Message bodies and tokens are never logged."`
 }
 
@@ -124,6 +125,12 @@ type Limits struct {
 	Commands        int           `yaml:"commands" default:"65536" doc:"Commands in flight in the whole server."`
 	ShardCommands   int           `yaml:"shard_commands" default:"4096" doc:"Commands in flight in one shard."`
 	MailboxCommands int           `yaml:"mailbox_commands" default:"1024" doc:"Commands in flight in one mailbox."`
+}
+
+// Tracing is the section of traces of single messages.
+type Tracing struct {
+	Endpoint   string `yaml:"endpoint" default:"" doc:"URL of the collector that OpenTelemetry traces go to, by OTLP over HTTP. Empty sends none."`
+	PerMillion int    `yaml:"per_million" default:"1000" doc:"How many of a million messages are traced."`
 }
 
 // Log is the section of logs.

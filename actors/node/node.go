@@ -65,6 +65,9 @@ type Observer struct {
 	Stage   func(stage shard.Stage, took time.Duration)
 	Written func(records int, took time.Duration)
 	Poll    func(talk.Reason)
+	// Trace begins the trace of a message; nil traces none, and so does a nil
+	// answer.
+	Trace func(context.Context) shard.Trace
 }
 
 func (o *Options) setDefaults() {
@@ -85,6 +88,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.Observe.Written == nil {
 		o.Observe.Written = func(int, time.Duration) {}
+	}
+	if o.Observe.Trace == nil {
+		o.Observe.Trace = func(context.Context) shard.Trace { return nil }
 	}
 	if o.Observe.Poll == nil {
 		o.Observe.Poll = func(talk.Reason) {}

@@ -31,7 +31,11 @@ func (n *Node) Send(ctx context.Context, send talk.Send) {
 		send.Answer(talk.Sent{}, err)
 		return
 	}
-	n.submit(r, func(a mailbox.Answer, refused *refusal.Refusal) {
+	message := n.options.Observe.Trace(ctx)
+	n.submit(r, message, func(a mailbox.Answer, refused *refusal.Refusal) {
+		if message != nil {
+			message.End(reasonOf(refused))
+		}
 		if refused != nil {
 			if refused.Reason == refusal.UnknownRecipient {
 				refused.Field = "to"
@@ -41,6 +45,13 @@ func (n *Node) Send(ctx context.Context, send talk.Send) {
 		}
 		send.Answer(talk.Sent{MessageID: a.MessageID, Time: a.Time}, nil)
 	})
+}
+
+func reasonOf(refused *refusal.Refusal) string {
+	if refused == nil {
+		return ""
+	}
+	return refused.Reason.String()
 }
 
 // seal makes the record of a send. The body is sealed twice, for the mailbox
@@ -114,7 +125,7 @@ func newRecord(user string) *record.Record {
 }
 
 // submit hands a command to its shard, unless the node has too many in flight.
-func (n *Node) submit(r *record.Record, answer func(mailbox.Answer, *refusal.Refusal)) {
+func (n *Node) submit(r *record.Record, follow shard.Trace, answer func(mailbox.Answer, *refusal.Refusal)) {
 	if n.commands.Add(1) > int64(n.options.Commands) {
 		n.commands.Add(-1)
 		answer(mailbox.Answer{}, refusal.After(refusal.Busy, 100*time.Millisecond))
@@ -124,6 +135,7 @@ func (n *Node) submit(r *record.Record, answer func(mailbox.Answer, *refusal.Ref
 	n.system.Root.Send(n.shards[n.places.Shard(r.GetMailbox())], &shard.Command{
 		Record:   r,
 		Accepted: now,
+		Trace:    follow,
 		Deadline: now.Add(commandDeadline),
 		Answer: func(a mailbox.Answer, refused *refusal.Refusal) {
 			n.commands.Add(-1)
@@ -139,7 +151,7 @@ func (n *Node) do(ctx context.Context, r *record.Record) (mailbox.Answer, error)
 		refused *refusal.Refusal
 	}
 	results := make(chan result, 1)
-	n.submit(r, func(a mailbox.Answer, refused *refusal.Refusal) { results <- result{a, refused} })
+	n.submit(r, nil, func(a mailbox.Answer, refused *refusal.Refusal) { results <- result{a, refused} })
 	select {
 	case got := <-results:
 		if got.refused != nil {
@@ -171,7 +183,7 @@ func (n *Node) CreateAccounts(ctx context.Context, accounts []talk.NewAccount) (
 		r.Kind = &record.Record_CreateAccount{CreateAccount: &record.CreateAccount{
 			DisplayName: account.DisplayName, PasswordHash: account.PasswordHash,
 		}}
-		n.submit(r, func(_ mailbox.Answer, refused *refusal.Refusal) { results <- result{i, refused} })
+		n.submit(r, nil, func(_ mailbox.Answer, refused *refusal.Refusal) { results <- result{i, refused} })
 	}
 	taken := make([]bool, len(accounts))
 	var failed error

@@ -23,7 +23,7 @@ func (s *shardActor) dispatch(ctx actor.Context, position persistence.Position, 
 		return
 	}
 	if command != nil {
-		s.Observe.Stage(Appended, time.Since(command.Accepted))
+		s.stage(command, Appended)
 	}
 	u.entry = s.entry(ctx, r.GetMailbox())
 	if command != nil {
@@ -31,11 +31,15 @@ func (s *shardActor) dispatch(ctx actor.Context, position persistence.Position, 
 	}
 	u.entry.unstored = append(u.entry.unstored, u)
 	u.entry.last = position
-	m := &applyRecord{position: position, time: logTime, record: r}
-	if command != nil {
-		m.accepted = command.Accepted
+	s.tell(ctx, u.entry, &applyRecord{position: position, time: logTime, record: r, command: command})
+}
+
+// stage reports that a command has come through a stage.
+func (s *shardActor) stage(c *Command, stage Stage) {
+	s.Observe.Stage(stage, time.Since(c.Accepted))
+	if c.Trace != nil {
+		c.Trace.Stage(stage)
 	}
-	s.tell(ctx, u.entry, m)
 }
 
 // applied takes what a record came to. A mailbox that was restarted applies
@@ -51,7 +55,7 @@ func (s *shardActor) applied(ctx actor.Context, m *applied) {
 	u.changes = u.write.State != nil
 	u.entry.exists = m.exists
 	if u.command != nil {
-		s.Observe.Stage(Applied, time.Since(u.command.Accepted))
+		s.stage(u.command, Applied)
 	}
 	if f := m.outcome.FollowUp; f != nil {
 		u.messageID = u.answer.MessageID
@@ -92,7 +96,7 @@ func (s *shardActor) answer(u *unstoredRecord) {
 
 func (s *shardActor) reply(c *Command, a mailbox.Answer, e *entry) {
 	s.finish(e)
-	s.Observe.Stage(Answered, time.Since(c.Accepted))
+	s.stage(c, Answered)
 	c.answer(a)
 }
 

@@ -229,8 +229,8 @@ func (b *mailboxActor) applyWith(ctx actor.Context, m *applyRecord, entry *persi
 		b.unstored = append(b.unstored, revisionAt{position: m.position, revision: operation.GetRevision()})
 	}
 	if len(outcome.Operations) > 0 {
-		if b.wake(ctx) && !m.accepted.IsZero() {
-			b.Observe.Stage(Woken, time.Since(m.accepted))
+		if b.wake(ctx) && m.command != nil {
+			b.Observe.Stage(Woken, time.Since(m.command.Accepted))
 		}
 	}
 	for _, session := range outcome.Ended {

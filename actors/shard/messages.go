@@ -20,6 +20,8 @@ type (
 		Record *record.Record
 		// Accepted is when the command arrived, for the latency of its stages.
 		Accepted time.Time
+		// Trace follows the command through its stages; nil for most.
+		Trace Trace
 		// Deadline is when an append of unknown outcome is no longer repeated.
 		Deadline time.Time
 		// Answer is called exactly once, from any goroutine, and must not
@@ -178,7 +180,7 @@ type (
 		position persistence.Position
 		time     int64
 		record   *record.Record
-		accepted time.Time // when its command arrived; zero if not here
+		command  *Command // that it came with; nil if not here
 	}
 	// begin tells an instance its number. What comes before it waits. Shard to
 	// mailbox.

@@ -102,6 +102,15 @@ const (
 	Answered
 )
 
+// Trace follows one command. It is used by one actor after the other, never by
+// two at once.
+type Trace interface {
+	// Stage ends a stage, which began when the one before ended.
+	Stage(stage Stage)
+	// End ends the trace; refused is the reason of a refusal, else empty.
+	End(refused string)
+}
+
 // Observer is told how long things took. All functions must be set, quick, and
 // safe for concurrent use.
 type Observer struct {

@@ -62,6 +62,7 @@ type service struct {
 	storage *embedded.Storage
 	node    *node.Node
 	api     *server.Server
+	tracing *telemetry.Tracing // nil when nothing is traced
 }
 
 // assemble opens the data, starts the actors and binds the listeners, in this
@@ -80,6 +81,12 @@ func assemble(c *config.Config, log *slog.Logger) (_ *service, err error) {
 	watchStorage(metrics, s.storage)
 	options := nodeOptions(c, s.storage, sealing.NewRing(s.storage.Keys, sealing.DefaultRingSize))
 	options.Logger, options.Observe = log, metrics.Node()
+	if c.Tracing.Endpoint != "" {
+		if s.tracing, err = telemetry.NewTracing(context.Background(), c.Tracing.Endpoint, float64(c.Tracing.PerMillion)/1e6); err != nil {
+			return nil, err
+		}
+		options.Observe.Trace = s.tracing.Send
+	}
 	if s.node, err = node.Start(options); err != nil {
 		return nil, err
 	}
@@ -111,6 +118,9 @@ const (
 	signingKeyFile = "signing.key"
 	adminTokenFile = "admin.token"
 )
+
+// tracingTimeout bounds the wait for a collector at the end.
+const tracingTimeout = time.Second
 
 // greet says where the server listens and what to type next.
 func (s *service) greet(std streams) {
@@ -194,6 +204,13 @@ func (s *service) close() error {
 	}
 	if s.storage != nil {
 		errs = append(errs, s.storage.Close())
+	}
+	if s.tracing != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), tracingTimeout)
+		defer cancel()
+		if err := s.tracing.Close(ctx); err != nil {
+			s.log.Warn("the last traces were not sent", "error", err)
+		}
 	}
 	if err := errors.Join(errs...); err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("stop: %w", err)
