@@ -9,13 +9,10 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
 	tegamiv1 "github.com/tegami-im/tegami/api/gen/tegami/v1"
 	"github.com/tegami-im/tegami/bench/ledger"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // short is a load for tests: long enough for some hundred messages.
 func short() Load {

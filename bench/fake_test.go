@@ -32,6 +32,8 @@ type fakeServer struct {
 	refuse func(number int) string
 	// wake wakes the polls of a mailbox; nil: as it should.
 	wake func(number int) bool
+	// keep makes a message durable; nil: nothing is.
+	keep func(*tegamiv1.Message)
 }
 
 // deliver puts the nth message into its recipient's mailbox, or does not.
@@ -42,6 +44,8 @@ type fakeMailbox struct {
 	ops     []*tegamiv1.Operation
 	changed chan struct{} // closed and replaced when there are more
 }
+
+func newFakeMailbox() *fakeMailbox { return &fakeMailbox{changed: make(chan struct{})} }
 
 // add appends an operation with the next revision.
 func (b *fakeMailbox) add(op *tegamiv1.Operation) {
@@ -57,22 +61,34 @@ func (b *fakeMailbox) wake() {
 
 func startFake(t *testing.T) *fakeServer {
 	t.Helper()
-	f := &fakeServer{mailboxes: map[string]*fakeMailbox{}}
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /tegami.v1.AdminService/CreateUsers", f.createUsers)
-	mux.HandleFunc("POST /tegami.v1.AdminService/IssueToken", f.issueToken)
-	mux.HandleFunc("GET /metrics", f.metrics)
-	mux.HandleFunc("POST /debug/free-memory", func(http.ResponseWriter, *http.Request) {})
-	mux.HandleFunc("POST "+sendPath, f.send)
-	mux.HandleFunc("POST "+fetchPath, f.fetch)
-	server := httptest.NewUnstartedServer(mux)
-	server.Config.Protocols = new(http.Protocols)
-	server.Config.Protocols.SetUnencryptedHTTP2(true)
-	server.Config.Protocols.SetHTTP1(true)
+	f := newFake()
+	server := httptest.NewUnstartedServer(f.handler())
+	server.Config.Protocols = fakeProtocols()
 	server.Start()
 	t.Cleanup(server.Close)
 	f.url = server.URL
 	return f
+}
+
+func newFake() *fakeServer { return &fakeServer{mailboxes: map[string]*fakeMailbox{}} }
+
+func fakeProtocols() *http.Protocols {
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	protocols.SetHTTP1(true)
+	return protocols
+}
+
+func (f *fakeServer) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /tegami.v1.AdminService/CreateUsers", f.createUsers)
+	mux.HandleFunc("POST /tegami.v1.AdminService/IssueToken", f.issueToken)
+	mux.HandleFunc("GET /metrics", f.metrics)
+	mux.HandleFunc("GET /readyz", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("POST /debug/free-memory", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("POST "+sendPath, f.send)
+	mux.HandleFunc("POST "+fetchPath, f.fetch)
+	return mux
 }
 
 // config runs a scenario against the fake.
@@ -109,7 +125,7 @@ func (f *fakeServer) createUsers(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, user := range request.Users {
-		f.mailboxes[user.UserId] = &fakeMailbox{changed: make(chan struct{})}
+		f.mailboxes[user.UserId] = newFakeMailbox()
 	}
 	answer(w, &tegamiv1.CreateUsersResponse{Created: int32(len(request.Users))})
 }
@@ -159,17 +175,28 @@ func (f *fakeServer) send(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "unknown user", http.StatusNotFound)
 		return
 	}
-	received := &tegamiv1.Operation{Kind: &tegamiv1.Operation_ReceiveMessage{ReceiveMessage: message}}
+	received := receive(message)
 	if f.deliver == nil {
 		recipient.add(received)
 	} else {
 		f.deliver(f.sends, recipient, received)
 	}
-	sender.add(&tegamiv1.Operation{Kind: &tegamiv1.Operation_SendMessage{SendMessage: message}})
+	sender.add(sent(message))
+	if f.keep != nil {
+		f.keep(message)
+	}
 	if f.wake == nil || f.wake(f.sends) {
 		recipient.wake()
 	}
 	answer(w, &tegamiv1.SendMessageResponse{MessageId: message.MessageId, CreateTime: timestamppb.Now()})
+}
+
+func receive(message *tegamiv1.Message) *tegamiv1.Operation {
+	return &tegamiv1.Operation{Kind: &tegamiv1.Operation_ReceiveMessage{ReceiveMessage: message}}
+}
+
+func sent(message *tegamiv1.Message) *tegamiv1.Operation {
+	return &tegamiv1.Operation{Kind: &tegamiv1.Operation_SendMessage{SendMessage: message}}
 }
 
 func (f *fakeServer) fetch(w http.ResponseWriter, r *http.Request) {
@@ -200,6 +227,10 @@ func (f *fakeServer) page(user string, request *tegamiv1.FetchOpsRequest) (*tega
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	box := f.mailboxes[user]
+	if box == nil { // made before a restart, and got nothing
+		box = newFakeMailbox()
+		f.mailboxes[user] = box
+	}
 	after := min(request.AfterRevision, int64(len(box.ops)))
 	page := &tegamiv1.FetchOpsResponse{Revision: request.AfterRevision, Reason: tegamiv1.FetchOpsResponse_TIMEOUT}
 	if page.Ops = box.ops[after:]; len(page.Ops) > 0 {

@@ -18,14 +18,24 @@ const (
 // ones; a thread of its own with a small timer slack is not.
 type pacer struct{}
 
-// newPacer binds the goroutine to its thread until it ends, and the thread
-// with it.
+// newPacer binds the goroutine to its thread until close is called.
 func newPacer() pacer {
 	runtime.LockOSThread()
-	// Best effort: a refusal costs 50 µs of precision, which the lateness of
-	// the generator shows.
-	_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, setTimerSlack, 1000, 0)
+	setSlack(1000)
 	return pacer{}
+}
+
+// close gives the thread back as it was. It must not end: the servers that it
+// started would end with it.
+func (pacer) close() {
+	setSlack(0) // the default
+	runtime.UnlockOSThread()
+}
+
+// setSlack is a best effort: a refusal costs 50 µs of precision, which the
+// lateness of the generator shows.
+func setSlack(nanoseconds uintptr) {
+	_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, setTimerSlack, nanoseconds, 0)
 }
 
 // wait returns at a point in time, with true, or when the context has ended,

@@ -12,6 +12,8 @@ type pacer struct{}
 
 func newPacer() pacer { return pacer{} }
 
+func (pacer) close() {}
+
 func (pacer) wait(ctx context.Context, until time.Time) bool {
 	return sleep(ctx, time.Until(until)) == nil
 }

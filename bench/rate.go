@@ -72,6 +72,7 @@ func (l *openLoop) send(ctx context.Context) error {
 	conversations := newConversations(len(l.crowd.users), l.scenario.Seed)
 	intervals := rand.New(rand.NewPCG(l.scenario.Seed, 1)) //nolint:gosec // no secret; repeatable
 	pace := newPacer()
+	defer pace.close()
 	for due := time.Now(); ctx.Err() == nil; {
 		interval := 1.0
 		if !l.scenario.Uniform {

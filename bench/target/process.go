@@ -81,6 +81,7 @@ func (p *process) start(ctx context.Context) error {
 	command := exec.CommandContext(context.WithoutCancel(ctx), p.options.Binary, arguments...) //nolint:gosec // The program is ours or the operator's choice.
 	command.Env = append(os.Environ(), p.options.Env...)
 	command.Stdout, command.Stderr = log, log
+	command.SysProcAttr = dieWithUs()
 	if err := command.Start(); err != nil {
 		return fmt.Errorf("start the server: %w", err)
 	}

@@ -24,8 +24,13 @@ import (
 // MaxCreate is how many users one CreateUsers call takes.
 const MaxCreate = 5_000
 
-// callLimit bounds each call to the admin listener.
-const callLimit = time.Minute
+const (
+	// callLimit bounds each call to the admin listener.
+	callLimit = time.Minute
+	// readyLimit bounds a start, stopLimit an orderly stop.
+	readyLimit = 5 * time.Minute
+	stopLimit  = time.Minute
+)
 
 // Target is a server under measurement. Its methods are safe for concurrent
 // use, except those that start and end its process.
@@ -86,6 +91,8 @@ func (t *Target) InMemory() bool { return t.Own() && t.process.inMemory() }
 // Launch starts the process again after Stop or Kill, waits until /readyz
 // answers 200 and returns how long that took, from before the exec.
 func (t *Target) Launch(ctx context.Context) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, readyLimit)
+	defer cancel()
 	began := time.Now()
 	if err := t.process.start(ctx); err != nil {
 		return 0, err
@@ -112,7 +119,11 @@ func (t *Target) ready(ctx context.Context) bool {
 }
 
 // Stop ends the process as an operator does and waits until it is gone.
-func (t *Target) Stop(ctx context.Context) error { return t.process.stop(ctx) }
+func (t *Target) Stop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, stopLimit)
+	defer cancel()
+	return t.process.stop(ctx)
+}
 
 // Kill ends the process with SIGKILL and waits until it is gone.
 func (t *Target) Kill() { t.process.kill() }
