@@ -47,7 +47,8 @@ func (d *database) enter() error {
 
 func (d *database) leave() { d.gate.RUnlock() }
 
-// close is a no-op the second time. It waits for the calls that entered.
+// close is a no-op the second time. It waits for the calls that entered. What
+// is in memory goes to tables, so that the next open has no log to replay.
 func (d *database) close() error {
 	d.gate.Lock()
 	closed := d.closed
@@ -56,22 +57,11 @@ func (d *database) close() error {
 	if closed {
 		return nil
 	}
-	if err := d.seal(); err != nil {
-		return fmt.Errorf("close %s: %w", d.name, err)
-	}
-	if err := d.Close(); err != nil {
+	err := d.Flush()
+	if err = errors.Join(err, d.Close()); err != nil {
 		return fmt.Errorf("close %s: %w", d.name, err)
 	}
 	return nil
-}
-
-// seal syncs the log and ends it with a record that says so, which lets the
-// next open tell damage in its last records from a torn end.
-func (d *database) seal() error {
-	if err := d.sync(); err != nil {
-		return err
-	}
-	return d.commit(d.newBatch(0), withProcess)
 }
 
 // survival is what a commit waits for.
@@ -187,8 +177,11 @@ func (o *databaseOpener) open(name string, options *pebble.Options) (*database, 
 	options.Logger = pebbleLogger{logger, o.volume}
 	options.EventListener = eventsFor(logger)
 	db, err := pebble.Open(dir, options)
+	if pebble.IsCorruptionError(err) {
+		err = locateDamage(fs, dir, damage(dir, err))
+	}
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", name, damage(dir, err))
+		return nil, fmt.Errorf("open %s: %w", name, err)
 	}
 	return &database{DB: db, name: name, dir: dir, fs: fs}, nil
 }

@@ -104,6 +104,21 @@ func checkLogs(fs vfs.FS, dir string, logger *slog.Logger) error {
 	return cutTail(fs, scan, tail, found, logger)
 }
 
+// locateDamage names the log that Pebble refused. Every log but the last was
+// closed, and ends as such.
+func locateDamage(fs vfs.FS, dir string, refused error) error {
+	logs, err := wal.Scan(wal.Dir{FS: fs, Dirname: dir})
+	if err != nil {
+		return refused
+	}
+	for _, log := range logs {
+		if scan, err := scanLog(log); err == nil && !scan.clean {
+			return damaged(scan.file, scan.end)
+		}
+	}
+	return refused
+}
+
 func damaged(file string, offset int64) error {
 	return fmt.Errorf("%s, offset %d, behind which more was synced: %w: restore it from a backup", file, offset, persistence.ErrDamaged)
 }
