@@ -256,6 +256,12 @@ func TestADoubtAsksAgain(t *testing.T) {
 		if got := tier.asked.Load(); got != 3 {
 			t.Errorf("asked %d times, want 3", got)
 		}
+		s.Doubt(phone.User, phone.Device)
+		wg.Wait() // both questions are older than the last doubt
+		ask()
+		if got := tier.asked.Load(); got != 4 {
+			t.Errorf("asked %d times, want 4", got)
+		}
 		wg.Wait()
 	})
 }

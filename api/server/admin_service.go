@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/talk"
 	tegamiv1 "github.com/tegami-im/tegami/api/gen/tegami/v1"
 	"github.com/tegami-im/tegami/api/validate"
@@ -57,7 +58,7 @@ func (s adminService) IssueToken(ctx context.Context, request *tegamiv1.IssueTok
 	defer cancel()
 	pair, err := s.signIn(ctx, request.GetUserId(), request.GetDeviceId())
 	if err != nil {
-		return nil, inField("userId", err)
+		return nil, naming(err, fieldNames{refusal.UnknownRecipient: "userId"})
 	}
 	return &tegamiv1.IssueTokenResponse{
 		AccessToken:  pair.access,

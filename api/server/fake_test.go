@@ -129,13 +129,13 @@ func (f *fakeTalk) Send(_ context.Context, send talk.Send) {
 	}
 	to, from := f.users[send.To], f.users[send.From]
 	if to == nil {
-		go send.Answer(talk.Sent{}, &refusal.Refusal{Reason: refusal.UnknownRecipient, Field: "to"})
+		go send.Answer(talk.Sent{}, refusal.Of(refusal.UnknownRecipient))
 		return
 	}
 	key, body := send.From+"/"+send.ClientMessageID, string(send.Body.Encode())
 	if before, ok := to.sends[key]; ok {
 		if before.body != body {
-			go send.Answer(talk.Sent{}, &refusal.Refusal{Reason: refusal.DifferentBody, Field: "clientMessageId"})
+			go send.Answer(talk.Sent{}, refusal.Of(refusal.DifferentBody))
 			return
 		}
 		go send.Answer(before.sent, nil)

@@ -111,8 +111,7 @@ func (s *Server) passes(w http.ResponseWriter, r *http.Request, procedure string
 	}
 	// Connect measures messages and would read on to the end of one that
 	// is too large.
-	r.Body = http.MaxBytesReader(w, r.Body, limit)
-	r.Body = &liftingBody{ReadCloser: r.Body, lift: func() { liftDeadline(w, r) }}
+	r.Body = borrowedBody{http.MaxBytesReader(w, r.Body, limit)}
 	r.Header["Content-Type"] = []string{kind}
 	return true
 }

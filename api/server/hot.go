@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -71,6 +72,23 @@ func bodyOf(request *tegamiv1.SendMessageRequest) talk.Body {
 	return talk.Body{Text: request.GetText()}
 }
 
+// fieldNames has the JSON names of the fields that refusals are about, which
+// the edge alone knows.
+type fieldNames map[refusal.Reason]string
+
+var sendFields = fieldNames{refusal.UnknownRecipient: "to", refusal.DifferentBody: "clientMessageId"}
+
+// naming returns err with the field that it is about, if it is one of those.
+func naming(err error, fields fieldNames) error {
+	refused, ok := errors.AsType[*refusal.Refusal](err)
+	if !ok || refused.Field != "" || fields[refused.Reason] == "" {
+		return err
+	}
+	named := *refused
+	named.Field = fields[refused.Reason]
+	return &named
+}
+
 // pendingSend is a send whose answer has not come.
 type pendingSend struct {
 	answered atomic.Bool
@@ -84,7 +102,7 @@ func (p *pendingSend) answer(sent talk.Sent, err error) {
 	}
 	p.timer.Stop()
 	if err != nil {
-		p.reply(failure{err})
+		p.reply(failure{naming(err, sendFields)})
 		return
 	}
 	p.reply(sentReply(sent))

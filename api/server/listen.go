@@ -82,9 +82,8 @@ func (s *Server) httpServer(handler http.Handler) *http.Server {
 		Protocols:         protocols,
 		MaxHeaderBytes:    o.MaxHeaderBytes,
 		ReadHeaderTimeout: o.HeaderTimeout,
-		// For HTTP/2 this is a deadline for each request's body and does not
-		// touch a poll whose body is there; for HTTP/1.1 hotHandler lifts it.
-		// There is no WriteTimeout: it would end held polls.
+		// A deadline for each request's body, which does not touch a poll whose
+		// body is there. There is no WriteTimeout: it would end held polls.
 		ReadTimeout: o.BodyTimeout,
 		IdleTimeout: o.IdleTimeout,
 		HTTP2: &http.HTTP2Config{

@@ -38,7 +38,7 @@ func (h *hotHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &hotCall{handler: h, w: w, r: r, started: time.Now()}
 	c.call.codec = encoding
 	defer c.recover()
-	c.finish(c.serve())
+	c.finish(c.serve()) //nolint:contextcheck // the call has its request, and with it the context
 }
 
 // hotCall is one request of a hotHandler. What it needs lies here and not in
@@ -113,7 +113,6 @@ func (c *hotCall) start() (err error) {
 	if *buffer, err = readBody(r, (*buffer)[:0], c.handler.method.maxBytes); err != nil {
 		return err
 	}
-	liftDeadline(c.w, r)
 	slot := make(chan Reply, 1)
 	c.replies = slot
 	c.cancel = c.call.serve(ctx, *buffer, func(reply Reply) { slot <- reply })
@@ -195,35 +194,12 @@ func readBody(r *http.Request, buf []byte, limit int64) ([]byte, error) {
 	}
 }
 
-// liftDeadline ends the deadline of a body that has come. On HTTP/1.1 it is one
-// of the connection: while a poll is held net/http reads on, to notice that the
-// client goes away, and would take the deadline for that. On HTTP/2 it concerns
-// the body alone.
-func liftDeadline(w http.ResponseWriter, r *http.Request) {
-	if r.ProtoMajor == 1 {
-		// An error means that the connection is gone, which shows by itself.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
-	}
-}
+// borrowedBody is a body for handlers that think that it is theirs to close. The
+// server closes it after the answer; a handler that did would wait for what the
+// client has not sent, its answer unsent.
+type borrowedBody struct{ io.ReadCloser }
 
-// liftingBody is a body for handlers that read it themselves. It lifts the
-// deadline when it ends.
-type liftingBody struct {
-	io.ReadCloser
-	lift func()
-}
-
-// Close does nothing. The server closes the body after the answer; a handler
-// that does would wait for what the client has not sent, its answer unsent.
-func (b *liftingBody) Close() error { return nil }
-
-func (b *liftingBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if errors.Is(err, io.EOF) {
-		b.lift()
-	}
-	return n, err
-}
+func (borrowedBody) Close() error { return nil }
 
 // brokenBody tells a client that is gone or slow from one that breaks off.
 func brokenBody(r *http.Request, err error) error {

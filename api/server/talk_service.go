@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 
+	"github.com/tegami-im/tegami/actors/refusal"
 	tegamiv1 "github.com/tegami-im/tegami/api/gen/tegami/v1"
 	"github.com/tegami-im/tegami/api/validate"
 )
@@ -41,7 +42,7 @@ func (s talkService) ListMessages(ctx context.Context, request *tegamiv1.ListMes
 	user := callerOf(ctx).User
 	history, err := s.talk.Messages(ctx, user, request.GetPeer(), request.GetBefore(), validate.PageSize(request.GetLimit()))
 	if err != nil {
-		return nil, err
+		return nil, naming(err, fieldNames{refusal.UnknownRecipient: "peer"})
 	}
 	operations, err := s.open(ctx, user, history.Operations)
 	if err != nil {
