@@ -282,7 +282,7 @@ func TestRefreshRotation(t *testing.T) {
 				if out.Answer.Reason != step.want {
 					t.Fatalf("step %d refused: %q, want %q", i, out.Answer.Reason, step.want)
 				}
-				switch step.want {
+				switch step.want { //nolint:exhaustive // the other reasons have nothing more to check
 				case refusal.None:
 					diff(t, out.Answer.Session, session("phone", 1))
 					if seen := b.Devices()[0].SeenTime; seen.UnixMilli() != b.time {
@@ -420,8 +420,11 @@ func TestKnown(t *testing.T) {
 		record *record.Record
 		want   bool
 	}{
-		{send("alice", "m", 1), true}, {trim(1), true}, {&record.Record{}, false},
-		{version(ApplyVersion), true}, {version(ApplyVersion + 1), false},
+		{send("alice", "m", 1), true},
+		{trim(1), true},
+		{&record.Record{}, false},
+		{version(ApplyVersion), true},
+		{version(ApplyVersion + 1), false},
 	} {
 		if got := Known(c.record); got != c.want {
 			t.Errorf("%v: %v", c.record, got)

@@ -151,7 +151,7 @@ func encodeAccountPart(c *core) []byte {
 func encode(m proto.Message) []byte {
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {
-		panic(err)
+		panic(err) //nolint:forbidigo // Apply catches it and refuses the record: only invalid UTF-8 does not encode
 	}
 	return b
 }

@@ -31,6 +31,7 @@
 package mailbox
 
 import (
+	"slices"
 	"time"
 
 	"github.com/tegami-im/tegami/actors/record"
@@ -177,8 +178,7 @@ func (s *State) Account() (displayName, passwordHash string) {
 // Devices returns the signed-in devices, the newest session first.
 func (s *State) Devices() []talk.Device {
 	devices := make([]talk.Device, 0, len(s.devices))
-	for i := len(s.devices) - 1; i >= 0; i-- {
-		d := s.devices[i]
+	for _, d := range slices.Backward(s.devices) {
 		devices = append(devices, talk.Device{
 			ID:         d.DeviceId,
 			Epoch:      d.Epoch,

@@ -13,7 +13,7 @@ import (
 func plant(t interface{ Cleanup(func()) }, clientMessageID string) {
 	panicOn = func(r *record.Record) {
 		if r.GetSend().GetClientMessageId() == clientMessageID {
-			var none []int
+			none := make([]int, 0)
 			_ = none[len(r.GetId())]
 		}
 	}

@@ -71,7 +71,7 @@ func assemble(c *config.Config, log *slog.Logger) (_ *service, err error) {
 	s := &service{config: c, log: log}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.close())
+			err = errors.Join(err, s.close(context.Background()))
 		}
 	}()
 	metrics := telemetry.New()
@@ -150,11 +150,11 @@ func (s *service) serve(ctx context.Context, std streams) error {
 	go s.awaitReady(watching, std)
 	select {
 	case err := <-served:
-		return errors.Join(err, s.close())
+		return errors.Join(err, s.close(context.WithoutCancel(ctx)))
 	case <-ctx.Done():
 		s.log.Info("stopping")
 		s.drain(context.WithoutCancel(ctx))
-		err := errors.Join(s.close(), <-served)
+		err := errors.Join(s.close(context.WithoutCancel(ctx)), <-served)
 		s.log.Info("stopped")
 		return err
 	}
@@ -194,7 +194,7 @@ func (s *service) drain(ctx context.Context) {
 }
 
 // close ends what runs, whether it was drained or not.
-func (s *service) close() error {
+func (s *service) close(ctx context.Context) error {
 	var errs []error
 	if s.api != nil {
 		errs = append(errs, s.api.Close())
@@ -206,7 +206,7 @@ func (s *service) close() error {
 		errs = append(errs, s.storage.Close())
 	}
 	if s.tracing != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), tracingTimeout)
+		ctx, cancel := context.WithTimeout(ctx, tracingTimeout)
 		defer cancel()
 		if err := s.tracing.Close(ctx); err != nil {
 			s.log.Warn("the last traces were not sent", "error", err)
