@@ -142,11 +142,13 @@ func (a *Attempt) end(then func(now int64)) {
 	then(h.mu.clock)
 }
 
-// OK reports that the server acknowledged the send.
-func (a *Attempt) OK(messageID string, createTime int64) {
+// OK reports that the server acknowledged the send. It returns whether this is
+// the first time that the message was acknowledged.
+func (a *Attempt) OK(messageID string, createTime int64) (first bool) {
 	a.end(func(now int64) {
 		breaches := &a.history.mu.breaches
-		if first := a.command.answered(); first != nil && first != a.variant {
+		before := a.command.answered()
+		if before != nil && before != a.variant {
 			breaches.add(Unstable, "%v acknowledged with two bodies", a.command.key)
 		}
 		if a.variant.refused {
@@ -154,7 +156,9 @@ func (a *Attempt) OK(messageID string, createTime int64) {
 		}
 		a.history.identify(a.command, a.variant, "an answer", messageID, createTime)
 		a.variant.answered = min(a.variant.answered, now)
+		first = before == nil
 	})
+	return first
 }
 
 // Refused reports that the server decided against the send for good.
@@ -180,19 +184,6 @@ func (h *History) InFlight() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.mu.inFlight
-}
-
-// Acked returns how many messages were acknowledged.
-func (h *History) Acked() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	acked := 0
-	for _, c := range h.mu.commands {
-		if c.answered() != nil {
-			acked++
-		}
-	}
-	return acked
 }
 
 // Unsettled returns how many messages lie in one of their two mailboxes and

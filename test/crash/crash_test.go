@@ -68,10 +68,10 @@ func TestKill(t *testing.T) {
 			cycle+1, cycles, users.Acked()-before, inFlight, time.Since(start).Milliseconds())
 	}
 
-	users.Judge()
+	report := users.Judge()
 	t.Logf("progress: kills %d (%d with an append in flight), and %d while starting", cycles, killsInside, killsAtStart)
-	if got := users.Acked(); got < wantAcked {
-		t.Errorf("%d acknowledged, which proves too little: want %d", got, wantAcked)
+	if report.Acked < wantAcked {
+		t.Errorf("%d acknowledged, which proves too little: want %d", report.Acked, wantAcked)
 	}
 	if killsInside < wantKillsInside {
 		t.Errorf("%d kills with an append in flight, which proves too little: want %d", killsInside, wantKillsInside)

@@ -51,6 +51,10 @@ func (r *run) load(t *testing.T, messages int64) {
 	<-time.After(time.Duration(r.random.Int64N(int64(20 * time.Millisecond))))
 }
 
+// diskGone is what a server says whose disk is gone, just before it ends: the
+// cut is not quite as sudden as a real one.
+const diskGone = "storage failed; the process ends"
+
 // cut is a power failure, up to the moment when the machine comes back.
 func (r *run) cut(t *testing.T) {
 	t.Helper()
@@ -73,7 +77,7 @@ func TestPowerCutWithFsync(t *testing.T) {
 		r.server.Start()
 	}
 	r.load(t, 500)
-	r.users.Judge()
+	r.users.Judge(diskGone)
 }
 
 // With durability os a power cut may take the last moments. It must not take
@@ -96,5 +100,5 @@ func TestPowerCutWithoutFsync(t *testing.T) {
 		r.users.StartSending()
 	}
 	r.load(t, 2000)
-	r.users.Judge()
+	r.users.Judge(diskGone)
 }

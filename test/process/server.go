@@ -210,6 +210,16 @@ func (s *Server) Stop() {
 // nor waited for.
 func (s *Server) Running() bool { return s.command != nil }
 
+// Alive reports whether the process runs.
+func (s *Server) Alive() bool {
+	select {
+	case <-s.exited:
+		return false
+	default:
+		return s.command != nil
+	}
+}
+
 // Pid of the running process.
 func (s *Server) Pid() int { return s.command.Process.Pid }
 

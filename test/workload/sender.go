@@ -116,8 +116,9 @@ func (s *sender) deliver(ctx context.Context, m message) bool {
 		cancelCall()
 		switch outcome(err) {
 		case acknowledged:
-			attempt.OK(response.GetMessageId(), response.GetCreateTime().AsTime().UnixNano())
-			s.workload.acked.Add(1)
+			if attempt.OK(response.GetMessageId(), response.GetCreateTime().AsTime().UnixNano()) {
+				s.workload.acked.Add(1)
+			}
 			return true
 		case refused:
 			attempt.Refused()

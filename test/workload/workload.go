@@ -44,8 +44,11 @@ type Workload struct {
 
 	acked      atomic.Int64
 	unexpected findings
-	receiving  running
-	sending    running
+	// round counts the calls of StartSending: client message ids are not used
+	// again.
+	round     int
+	receiving running
+	sending   running
 }
 
 // Abandon ends every sender and poll where it is, and starts a new history in
@@ -124,13 +127,14 @@ func (w *Workload) StartReceiving() {
 // StartSending has every user send.
 func (w *Workload) StartSending() {
 	ctx, stop := w.ctx, make(chan struct{})
+	w.round++
 	w.sending.stop = sync.OnceFunc(func() { close(stop) })
 	for i, user := range w.users {
 		for n := range w.options.Senders {
 			s := &sender{
-				workload: w, user: user, name: fmt.Sprintf("%s.%d", user, n),
+				workload: w, user: user, name: fmt.Sprintf("%s.%d.%d", user, n, w.round),
 				client: w.devices[i*w.options.Devices].client,
-				rand:   w.newRand(1_000_000 + i*w.options.Senders + n),
+				rand:   w.newRand(w.round<<20 + i*w.options.Senders + n),
 			}
 			w.sending.Go(func() { s.run(ctx, stop) })
 		}
@@ -151,7 +155,7 @@ func (r *running) end() {
 	r.Wait()
 }
 
-// Acked counts acknowledgements, those of retries not included.
+// Acked counts the messages that were acknowledged.
 func (w *Workload) Acked() int64 { return w.acked.Load() }
 
 // AwaitAcked waits until so many messages were acknowledged, and reports
