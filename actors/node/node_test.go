@@ -188,7 +188,7 @@ func TestRetryGetsTheFirstAnswer(t *testing.T) {
 		t.Errorf("retry got %v, %v; the first answer was %v", again, err, first)
 	}
 	_, err = c.send(users["alice"], "bob", "same", "goodbye")
-	if refusal.From(err).Reason != refusal.DifferentBody {
+	if refused := refusal.From(err); refused == nil || refused.Reason != refusal.DifferentBody {
 		t.Errorf("same id with another body: %v", err)
 	}
 	if head, err := c.Head(c.context(), "bob"); err != nil || head.Revision != 1 {
