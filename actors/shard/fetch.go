@@ -124,10 +124,15 @@ func (b *mailboxActor) end(ctx actor.Context, session talk.Session) {
 
 const pageTimeout = 5 * time.Second
 
-// readPage answers from the store, with workers of its own.
+// readPage answers from the store, with workers of its own, and goes on in
+// memory where the page has room.
 func (b *mailboxActor) readPage(ctx actor.Context, m *Fetch, head int64) {
 	root, store, shardID, name := ctx.ActorSystem().Root, b.Store, b.shardID, b.name
 	upTo := b.storedRevision
+	if first := b.tail.first(); first > 0 {
+		upTo = first - 1
+	}
+	newer, _ := b.tail.after(upTo, m.Limit)
 	if !b.Workers.Page.Submit(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, pageTimeout)
 		defer cancel()
@@ -138,10 +143,28 @@ func (b *mailboxActor) readPage(ctx actor.Context, m *Fetch, head int64) {
 			m.refuse(refusal.After(refusal.StoreUnavailable, time.Second), root)
 			return
 		}
+		if operations[len(operations)-1].GetRevision() == upTo {
+			operations = fill(operations, newer, m.Limit)
+		}
 		root.Send(m.Subscriber, &Fetched{Token: m.Token, Page: page(operations, head)})
 	}) {
 		m.refuse(refusal.After(refusal.Busy, time.Second), ctx)
 	}
+}
+
+// fill appends what still fits a page.
+func fill(operations, newer []*record.Operation, limit int) []*record.Operation {
+	size := 0
+	for _, operation := range operations {
+		size += proto.Size(operation)
+	}
+	for _, operation := range newer {
+		if size += proto.Size(operation); len(operations) == limit || size > pageBytes {
+			break
+		}
+		operations = append(operations, operation)
+	}
+	return operations
 }
 
 // readOperations decodes rows. It runs on a worker.

@@ -67,7 +67,7 @@ func (t *tail) after(revision int64, limit int) (page []*record.Operation, ok bo
 		size += t.sizes[to]
 		to++
 	}
-	return t.operations[from:to:to], true
+	return slices.Clone(t.operations[from:to]), true // shrink clears what it drops
 }
 
 // conversation returns the operations with a peer below a revision, newest
