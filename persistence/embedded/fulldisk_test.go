@@ -3,6 +3,7 @@ package embedded_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -19,16 +20,16 @@ import (
 	"github.com/tegami-im/tegami/persistence/persisttest"
 )
 
-// fillable is a disk that may be full.
+// fillable is a disk that may be full, for all files or for tables.
 type fillable struct {
 	vfs.FS
-	full atomic.Bool
+	full, fullForTables atomic.Bool
 }
 
 func newFillable(disk vfs.FS) *fillable {
 	f := &fillable{}
 	f.FS = errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if !f.full.Load() {
+		if !f.full.Load() && (!f.fullForTables.Load() || !strings.HasSuffix(op.Path, ".sst")) {
 			return nil
 		}
 		switch op.Kind {
@@ -102,6 +103,47 @@ func TestFullDisk(t *testing.T) {
 			if string(entry.Data) != fmt.Sprint(i) {
 				t.Fatalf("entry %d is %q", i, entry.Data)
 			}
+		}
+	})
+}
+
+// TestTableThatDoesNotFit: appends go on, no part of the table stays on the
+// disk, and it is written once there is space.
+func TestTableThatDoesNotFit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := vfs.NewMem()
+		disk := newFillable(memory)
+		f := newFolder(t, embedded.Options{Dir: "/data", FS: disk, Logger: slog.New(slog.DiscardHandler)})
+		disk.fullForTables.Store(true)
+		const records = 300
+		for i := range records { // more than the first write buffers hold
+			if err := <-appendAsync(f.open.Journal, strings.Repeat("x", 100_000)); err != nil {
+				t.Fatalf("append %d: %v", i, err)
+			}
+		}
+		tables := func() (tables int) {
+			names, err := memory.List("/data/journal")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range names {
+				if strings.HasSuffix(name, ".sst") {
+					tables++
+				}
+			}
+			return tables
+		}
+		<-time.After(time.Hour)
+		if got := tables(); got != 0 {
+			t.Errorf("%d tables are on a disk that is full for them", got)
+		}
+		disk.fullForTables.Store(false)
+		<-time.After(time.Minute)
+		if got := tables(); got == 0 {
+			t.Error("no table was written when there was space again")
+		}
+		if entries, err := persisttest.ReadAll(t.Context(), f.reopen().Journal, 0, 0); err != nil || len(entries) != records {
+			t.Errorf("%d entries are left, error %v, want %d", len(entries), err, records)
 		}
 	})
 }

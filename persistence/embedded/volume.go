@@ -15,11 +15,16 @@ import (
 
 // volume watches the disk that the data folder lies on.
 //
-// Pebble ends the process when the disk is full under its log. So a call that
-// meets a full disk waits here until there is space, and while one waits,
-// whoever can still be refused is refused at once. That wait is the exception:
-// before it comes to it, appends are refused when free space falls below a
-// reserve, while everything else, which frees space in the end, goes on.
+// Pebble ends the process when the disk is full under its log or its manifest.
+// So a call that meets a full disk waits here until there is space, and while
+// one waits, whoever can still be refused is refused at once. That wait is the
+// exception: before it comes to it, appends are refused when free space falls
+// below a reserve, while everything else, which frees space in the end, goes
+// on.
+//
+// A table that does not fit is another matter: its writing fails, which Pebble
+// survives, so that the part that was written does not fill the disk. The next
+// table waits a while.
 //
 // An fsync that fails ends the process: what the disk holds is then unknown,
 // and asking again may report success for data that is gone.
@@ -34,6 +39,8 @@ type volume struct {
 	low     atomic.Bool   // free space is below the reserve
 	free    atomic.Uint64 // bytes; 0 when not known
 
+	nextTable atomic.Int64 // when a table may be made, in nanoseconds since 1970
+
 	closing   atomic.Bool
 	stuck     chan struct{} // closed when a call must wait while closing
 	stuckOnce sync.Once
@@ -43,6 +50,7 @@ const (
 	firstSpaceWait  = 10 * time.Millisecond
 	longestWait     = 500 * time.Millisecond
 	spaceWatchEvery = 250 * time.Millisecond
+	tableRetryAfter = 5 * time.Second
 )
 
 func newVolume(fs vfs.FS, o *Options) *volume {
@@ -82,7 +90,7 @@ func (v *volume) untilSpace(path string, op func() error) error {
 	defer v.waiting.Add(-1)
 	for wait := firstSpaceWait; ; wait = min(2*wait, longestWait) {
 		if v.closing.Load() {
-			v.stuckOnce.Do(func() { close(v.stuck) })
+			v.giveUpClosing()
 			select {}
 		}
 		time.Sleep(wait)
@@ -90,6 +98,25 @@ func (v *volume) untilSpace(path string, op func() error) error {
 			v.logger.Info("space was freed; writing goes on", slog.String("file", path))
 			return err
 		}
+	}
+}
+
+func (v *volume) giveUpClosing() { v.stuckOnce.Do(func() { close(v.stuck) }) }
+
+// tableFailed notes that a table met a full disk.
+func (v *volume) tableFailed(name string, err error) {
+	v.logger.Error("disk is full; a table was not written, which is tried again", slog.String("file", name), slog.Any("error", err))
+	v.nextTable.Store(time.Now().Add(tableRetryAfter).UnixNano())
+	v.measureSpace()
+	if v.closing.Load() {
+		v.giveUpClosing()
+	}
+}
+
+// beforeTable waits while the last table that met a full disk is not long ago.
+func (v *volume) beforeTable() {
+	for time.Now().UnixNano() < v.nextTable.Load() && !v.closing.Load() {
+		time.Sleep(spaceWatchEvery)
 	}
 }
 

@@ -38,12 +38,24 @@ func (fs *databaseFS) owns(name string) bool {
 	return name == fs.volume.dir || strings.HasPrefix(name, fs.volume.dir+string(filepath.Separator))
 }
 
+// untilSpace calls op, again and again while the disk is full, unless that is
+// for others to deal with: a table's writer, or whoever makes a backup.
 func (fs *databaseFS) untilSpace(name string, op func() error) error {
-	if !fs.owns(name) {
+	switch {
+	case !fs.owns(name):
 		return op()
+	case isTable(name):
+		err := op()
+		if vfs.IsNoSpaceError(err) {
+			fs.volume.tableFailed(name, err)
+		}
+		return err
+	default:
+		return fs.volume.untilSpace(name, op)
 	}
-	return fs.volume.untilSpace(name, op)
 }
+
+func isTable(name string) bool { return filepath.Ext(name) == ".sst" }
 
 // open wraps what a call that opens a file returns.
 func (fs *databaseFS) open(name string, open func() (vfs.File, error)) (vfs.File, error) {
@@ -60,6 +72,9 @@ func (fs *databaseFS) open(name string, open func() (vfs.File, error)) (vfs.File
 
 // Create implements vfs.FS.
 func (fs *databaseFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if isTable(name) && fs.owns(name) {
+		fs.volume.beforeTable()
+	}
 	return fs.open(name, func() (vfs.File, error) { return fs.FS.Create(name, category) })
 }
 
@@ -93,9 +108,9 @@ func (fs *databaseFS) Rename(oldname, newname string) error {
 	return fs.untilSpace(newname, func() error { return fs.FS.Rename(oldname, newname) })
 }
 
-// MkdirAll implements vfs.FS.
+// MkdirAll implements vfs.FS. Nobody but the owner may look inside.
 func (fs *databaseFS) MkdirAll(dir string, perm os.FileMode) error {
-	return fs.untilSpace(dir, func() error { return fs.FS.MkdirAll(dir, perm) })
+	return fs.untilSpace(dir, func() error { return fs.FS.MkdirAll(dir, perm&0o700) })
 }
 
 type databaseFile struct {
