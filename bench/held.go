@@ -105,7 +105,7 @@ func prove(ctx context.Context, r *run, c *crowd) error {
 	if err := c.catchUp(ctx); err != nil {
 		return err
 	}
-	r.result.Faults = c.ledger.Faults()
+	r.result.Faults, r.result.Evidence = c.ledger.Faults()
 	r.result.Errors = c.errors.snapshot()
 	return nil
 }

@@ -88,7 +88,7 @@ func (l *Load) measure(ctx context.Context, r *run, c *crowd, load generator) (*
 	if err != nil {
 		return nil, err
 	}
-	r.result.Faults = c.ledger.Faults()
+	r.result.Faults, r.result.Evidence = c.ledger.Faults()
 	r.result.Errors = c.errors.snapshot()
 
 	s := c.ledger.Summary(from, to)

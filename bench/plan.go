@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -61,7 +62,7 @@ func (p Plan) run(ctx context.Context, server Server, progress func(string)) (ro
 			return nil, fmt.Errorf("%s: %w", scenario.name(), err)
 		}
 		if result.Faults.Any() {
-			err = fmt.Errorf("%s: %w: %s", scenario.name(), ErrFaults, result.Faults)
+			err = fmt.Errorf("%s: %w: %s\n%s", scenario.name(), ErrFaults, result.Faults, strings.Join(result.Evidence, "\n"))
 		}
 		return &result, err
 	}

@@ -64,7 +64,7 @@ func (s *Restart) run(ctx context.Context, r *run) error {
 	if err := c.catchUp(ctx); err != nil {
 		return err
 	}
-	r.result.Faults = c.ledger.Faults()
+	r.result.Faults, r.result.Evidence = c.ledger.Faults()
 	c.disconnect()
 	r.say("starting after a clean stop")
 	clean, err := cleanStart(ctx, r)

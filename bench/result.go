@@ -12,6 +12,8 @@ type Result struct {
 	Restart  *RestartFigures `json:"restart,omitempty"`
 	// Faults is what must not be: a run that has any is a failed one.
 	Faults ledger.Faults `json:"faults"`
+	// Evidence describes the first few faults.
+	Evidence []string `json:"evidence,omitempty"`
 	// Errors counts the requests that failed, by call and code.
 	Errors map[string]int `json:"errors,omitempty"`
 }

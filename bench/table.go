@@ -38,6 +38,9 @@ func (r Result) WriteTable(w io.Writer) error {
 		row("start after a clean stop", "%.2f s", s.CleanStart)
 	}
 	row("faults", "%s", r.Faults)
+	for _, what := range r.Evidence {
+		row("", "%s", what)
+	}
 	for _, what := range slices.Sorted(maps.Keys(r.Errors)) {
 		row("error", "%d × %s", r.Errors[what], what)
 	}

@@ -1,6 +1,9 @@
 package ledger
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Faults counts what a run must not have.
 type Faults struct {
@@ -28,11 +31,11 @@ func (f Faults) String() string {
 }
 
 // Faults closes the books: it is called once every mailbox was read to its
-// end.
-func (l *Ledger) Faults() Faults {
+// end. The evidence describes the first few faults.
+func (l *Ledger) Faults() (found Faults, evidence []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	found := l.mu.faults
+	found = l.mu.faults
 	for i := range l.mu.messages {
 		m := &l.mu.messages[i]
 		if m.acked == 0 {
@@ -40,15 +43,36 @@ func (l *Ledger) Faults() Faults {
 		}
 		if m.received == 0 {
 			found.Lost++
+			l.note("lost: %s is not in the mailbox of %s, which was read to revision %d", l.describe(i), l.names[m.to], l.mu.mailboxes[m.to].revision)
 		}
 		if m.copied == 0 && m.from != m.to {
 			found.Lost++
+			l.note("lost: %s is not in the mailbox of %s, which was read to revision %d", l.describe(i), l.names[m.from], l.mu.mailboxes[m.from].revision)
 		}
 	}
 	for user := range l.mu.mailboxes {
 		found.Reordered += l.reordered(int32(user))
 	}
-	return found
+	return found, l.mu.evidence
+}
+
+// evidenceLimit is how many faults are described.
+const evidenceLimit = 20
+
+// note describes a fault, if it is one of the first. It is called with the
+// lock held.
+func (l *Ledger) note(format string, arguments ...any) {
+	if len(l.mu.evidence) < evidenceLimit {
+		l.mu.evidence = append(l.mu.evidence, fmt.Sprintf(format, arguments...))
+	}
+}
+
+// describe tells what is known of a message. It is called with the lock held.
+func (l *Ledger) describe(number int) string {
+	m := &l.mu.messages[number]
+	return fmt.Sprintf("%s from %s to %s (sent at %v, acknowledged at %v, delivered at %v)",
+		l.ID(number), l.names[m.from], l.names[m.to],
+		m.started.Round(time.Microsecond), m.acked.Round(time.Microsecond), m.arrived.Round(time.Microsecond))
 }
 
 // reordered counts a mailbox's operations that stand behind one which was
@@ -65,6 +89,8 @@ func (l *Ledger) reordered(user int32) int {
 		before := latest[peer]
 		if before != nil && m.acked != 0 && m.acked < before.started {
 			count++
+			l.note("reordered: %s stands behind one sent at %v in the mailbox of %s",
+				l.describe(int(number)), before.started.Round(time.Microsecond), l.names[user])
 		}
 		if before == nil || before.started < m.started {
 			latest[peer] = m

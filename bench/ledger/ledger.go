@@ -28,9 +28,10 @@ type Ledger struct {
 		messages  []message
 		mailboxes []mailbox
 		faults    Faults
-		acked     int // messages
-		delivered int // acknowledged or not, first deliveries only
-		missing   int // acknowledged, and not delivered yet
+		evidence  []string // of the first faults
+		acked     int      // messages
+		delivered int      // acknowledged or not, first deliveries only
+		missing   int      // acknowledged, and not delivered yet
 	}
 }
 
@@ -120,12 +121,13 @@ func (l *Ledger) Read(user int, op Operation) {
 	box := &l.mu.mailboxes[user]
 	if op.Revision != box.revision+1 {
 		l.mu.faults.Gaps++
+		l.note("gap: revision %d behind %d in the mailbox of %s", op.Revision, box.revision, l.names[user])
 	}
 	box.revision = op.Revision
 
 	number, ok := l.number(op.ID)
 	if !ok {
-		l.mu.faults.Foreign++
+		l.foreign(user, op)
 		return
 	}
 	m := &l.mu.messages[number]
@@ -135,13 +137,14 @@ func (l *Ledger) Read(user int, op Operation) {
 	}
 	if int(owner) != user || op.Sent && m.from == m.to ||
 		op.From != l.names[m.from] || op.To != l.names[m.to] || op.Text != l.text(number, *m) {
-		l.mu.faults.Foreign++
+		l.foreign(user, op)
 		return
 	}
 	box.numbers = append(box.numbers, int32(number))
 	if *seen++; *seen > 1 {
 		*seen = 2
 		l.mu.faults.Duplicated++
+		l.note("duplicated: %s is in the mailbox of %s again, at revision %d", l.describe(number), l.names[user], op.Revision)
 		return
 	}
 	if !op.Sent {
@@ -151,6 +154,13 @@ func (l *Ledger) Read(user int, op Operation) {
 			l.mu.missing--
 		}
 	}
+}
+
+// foreign notes an operation that nobody caused. It is called with the lock
+// held.
+func (l *Ledger) foreign(user int, op Operation) {
+	l.mu.faults.Foreign++
+	l.note("foreign: revision %d in the mailbox of %s holds %q from %q to %q: %.100q", op.Revision, l.names[user], op.ID, op.From, op.To, op.Text)
 }
 
 func (l *Ledger) number(id string) (int, bool) {

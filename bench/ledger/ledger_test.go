@@ -177,11 +177,13 @@ func TestFaults(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newPlay()
 				test.play(p)
-				if diff := cmp.Diff(test.want, p.Faults()); diff != "" {
+				found, evidence := p.Faults()
+				if diff := cmp.Diff(test.want, found); diff != "" {
 					t.Error(diff)
 				}
-				if got := p.Faults().Any(); got != (test.want != Faults{}) {
-					t.Errorf("Any is %v", got)
+				count := found.Lost + found.Duplicated + found.Reordered + found.Gaps + found.Foreign
+				if found.Any() != (count > 0) || len(evidence) != count {
+					t.Errorf("%d faults, Any is %v, evidence %q", count, found.Any(), evidence)
 				}
 			})
 		})
