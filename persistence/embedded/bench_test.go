@@ -3,7 +3,9 @@ package embedded_test
 import (
 	"fmt"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/tegami-im/tegami/persistence"
 	"github.com/tegami-im/tegami/persistence/embedded"
@@ -19,6 +21,19 @@ func openBench(b *testing.B, durability persistence.Durability) *embedded.Storag
 	return s
 }
 
+// cpuTime is what the process has used, user and system. It says more than the
+// time that passed where others use the machine too.
+func cpuTime() time.Duration {
+	var usage syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
+// reportCPU reports the processor time of each operation since start.
+func reportCPU(b *testing.B, start time.Duration, operations int) {
+	b.ReportMetric(float64((cpuTime()-start).Nanoseconds())/1000/float64(operations), "cpu-µs/op")
+}
+
 // BenchmarkAppend appends records of 400 bytes, each when one of those in
 // flight was answered.
 func BenchmarkAppend(b *testing.B) {
@@ -27,8 +42,10 @@ func BenchmarkAppend(b *testing.B) {
 			for _, shards := range []int{1, 256} {
 				b.Run(fmt.Sprintf("%v/inflight=%d/shards=%d", durability, inFlight, shards), func(b *testing.B) {
 					s := openBench(b, durability)
+					start := cpuTime()
 					appendMany(b, s.Journal, b.N, inFlight, shards)
 					b.StopTimer()
+					reportCPU(b, start, b.N)
 					stats := s.Stats()
 					b.ReportMetric(float64(stats.Journal.Fsyncs)/float64(b.N), "fsyncs/op")
 					b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "appends/s")
@@ -79,6 +96,7 @@ func BenchmarkReplay(b *testing.B) {
 		s.Journal.Append(uint32(i%256), batch, func(persistence.Appended, error) { <-slots; all.Done() })
 	}
 	all.Wait()
+	start := cpuTime()
 	for b.Loop() {
 		b.StopTimer()
 		if err := s.Close(); err != nil {
@@ -107,6 +125,7 @@ func BenchmarkReplay(b *testing.B) {
 		}
 	}
 	b.ReportMetric(records*float64(b.N)/b.Elapsed().Seconds(), "records/s")
+	reportCPU(b, start, records*b.N)
 	_ = s.Close()
 }
 
@@ -128,7 +147,7 @@ func BenchmarkWrite(b *testing.B) {
 	for _, size := range []int{1, 10, 100, 1000} {
 		b.Run(fmt.Sprintf("mailboxes=%d", size), func(b *testing.B) {
 			s := openBench(b, persistence.DurabilityFsync)
-			offset := 0
+			offset, start := 0, cpuTime()
 			b.ResetTimer()
 			for n := 0; n < b.N; n += size {
 				var batch persistence.Batch
@@ -141,6 +160,7 @@ func BenchmarkWrite(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
+			reportCPU(b, start, b.N)
 		})
 	}
 }
