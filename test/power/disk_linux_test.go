@@ -5,7 +5,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -96,6 +98,34 @@ func (d *disk) run(name string, arguments ...string) {
 		d.t.Fatal(fmt.Errorf("%s: %w: %s", command, err, output))
 	}
 }
+
+// awaitStopped waits until every thread of a process is stopped.
+func awaitStopped(t *testing.T, pid int) {
+	t.Helper()
+	deadline := time.Now().Add(stopLimit)
+	for time.Now().Before(deadline) {
+		states, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		stopped := 0
+		for _, path := range states {
+			stat, err := os.ReadFile(path) //nolint:gosec // a path below /proc
+			// The state stands behind the name, which is in parentheses.
+			if _, state, _ := strings.Cut(string(stat), ") "); err == nil && strings.HasPrefix(state, "T") {
+				stopped++
+			}
+		}
+		if stopped > 0 && stopped == len(states) {
+			return
+		}
+		<-time.After(time.Millisecond)
+	}
+	t.Fatalf("process %d does not stop", pid)
+}
+
+// stopLimit is a limit against hanging.
+const stopLimit = 30 * time.Second
 
 // requireRoot fails rather than skips: a power cut that did not happen proves
 // nothing.
