@@ -204,7 +204,9 @@ type MailboxWrite struct {
 	// and 1 remove none.
 	First int64
 	// Rows, Dedup and Sources are those added or changed since the write
-	// before.
+	// before. Some may be older than what is stored, where another owner of the
+	// mailbox wrote in between: rows and entries are the same then, and sources
+	// only move forward.
 	Rows    []Row
 	Dedup   []DedupEntry
 	Sources []Source

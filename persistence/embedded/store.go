@@ -255,9 +255,32 @@ func (w *batchWriter) addMailbox(m *persistence.MailboxWrite) error {
 		w.retention.note(entry)
 	}
 	for _, source := range m.Sources {
-		w.set(appendName(sourcePrefix(w.shard, m.Mailbox), source.Mailbox), appendPosition(nil, source.Position))
+		if err := w.addSource(m.Mailbox, source); err != nil {
+			return err
+		}
 	}
 	w.set(key, row.encode())
+	return nil
+}
+
+// addSource moves the position of a source forward.
+func (w *batchWriter) addSource(mailbox string, source persistence.Source) error {
+	key := appendName(sourcePrefix(w.shard, mailbox), source.Mailbox)
+	value, found, err := w.store.db.get(key)
+	if err != nil {
+		return err
+	}
+	if found {
+		stored := decoder{rest: value}
+		position := stored.position()
+		if stored.err != nil {
+			return stored.err
+		}
+		if !position.Less(source.Position) {
+			return nil
+		}
+	}
+	w.set(key, appendPosition(nil, source.Position))
 	return nil
 }
 

@@ -96,7 +96,7 @@ func (m *mailbox) apply(write persistence.MailboxWrite) {
 		m.dedup = append(m.dedup, entry)
 	}
 	for _, source := range write.Sources {
-		m.sources[source.Mailbox] = source.Position
+		m.sources[source.Mailbox] = later(m.sources[source.Mailbox], source.Position)
 	}
 }
 

@@ -219,7 +219,10 @@ func storeBatchOnce(t *testing.T, s *StoreInstance) {
 func storeSources(t *testing.T, s *StoreInstance) {
 	write(t, s, 0, persistence.MailboxWrite{Mailbox: "a", Position: at(1), Sources: []persistence.Source{{Mailbox: "b", Position: at(1)}, {Mailbox: "c", Position: at(2)}}})
 	write(t, s, 0, persistence.MailboxWrite{Mailbox: "a", Position: at(2), Sources: []persistence.Source{{Mailbox: "b", Position: at(9)}, {Mailbox: "d", Position: at(3)}}})
-	want := []persistence.Source{{Mailbox: "b", Position: at(9)}, {Mailbox: "c", Position: at(2)}, {Mailbox: "d", Position: at(3)}}
+	// An owner that was overtaken by another, and lost its mailbox in between,
+	// joins what it took before the other to what it took after.
+	write(t, s, 0, persistence.MailboxWrite{Mailbox: "a", Position: at(3), Sources: []persistence.Source{{Mailbox: "b", Position: at(8)}, {Mailbox: "d", Position: at(4)}}})
+	want := []persistence.Source{{Mailbox: "b", Position: at(9)}, {Mailbox: "c", Position: at(2)}, {Mailbox: "d", Position: at(4)}}
 	if diff := cmp.Diff(want, mustLoad(t, s, 0, "a").Sources); diff != "" {
 		t.Fatalf("sources (-want +got):\n%s", diff)
 	}
