@@ -412,26 +412,6 @@ func TestSkippedRecordIsAnsweredFromItsEntry(t *testing.T) {
 	}
 }
 
-func TestKnown(t *testing.T) {
-	version := func(v uint32) *record.Record {
-		return &record.Record{Kind: &record.Record_Version{Version: &record.Version{ApplyVersion: v}}}
-	}
-	for _, c := range []struct {
-		record *record.Record
-		want   bool
-	}{
-		{send("alice", "m", 1), true},
-		{trim(1), true},
-		{&record.Record{}, false},
-		{version(ApplyVersion), true},
-		{version(ApplyVersion + 1), false},
-	} {
-		if got := Known(c.record); got != c.want {
-			t.Errorf("%v: %v", c.record, got)
-		}
-	}
-}
-
 func session(device string, epoch uint64) talk.Session {
 	return talk.Session{User: "bob", Device: device, Epoch: epoch}
 }

@@ -53,16 +53,6 @@ func malformed(r *record.Record) bool {
 	}
 }
 
-// Known reports whether this version of Apply can decide a record. An owner
-// that meets another kind, or a Version record with a higher version, must
-// stop its shard: newer owners decide what it cannot.
-func Known(r *record.Record) bool {
-	if kind := r.GetVersion(); kind != nil {
-		return kind.ApplyVersion <= ApplyVersion
-	}
-	return r.GetKind() != nil
-}
-
 func isHash(b []byte) bool { return len(b) == sha256.Size }
 
 // reasonWithoutAccount says why a record cannot be decided in a mailbox that
