@@ -157,7 +157,7 @@ func Start(options Options) (*Node, error) {
 		workers: shard.Workers{
 			Journal: supervision.NewWorkers(8, 4096),
 			Load:    supervision.NewWorkers(16, 16_384),
-			Page:    supervision.NewWorkers(8, 1024),
+			Page:    supervision.NewWorkers(4, 1024),
 			Write:   supervision.NewWorkers(4, 4096),
 		},
 		watchdog:   supervision.NewWatchdog(options.Logger),

@@ -131,6 +131,10 @@ func (s *Server) fetchOps(_ context.Context, caller talk.Session, deadline time.
 		reply(failure{err})
 		return noCancel
 	}
+	if err := s.writing.refuses(caller); err != nil {
+		reply(failure{err})
+		return noCancel
+	}
 	hold := request.GetTimeout().AsDuration()
 	if !deadline.IsZero() {
 		hold = max(0, min(hold, time.Until(deadline)-deadlineMargin))

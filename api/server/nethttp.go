@@ -129,6 +129,7 @@ func (c *hotCall) write(reply Reply) error {
 		return err
 	}
 	*buffer = body
+	defer c.handler.server.writing.begin(c.call.caller, len(body))()
 	writeBody(c.w, contentTypes[c.call.codec], http.StatusOK, body)
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 // Server is the API edge of one process: a public and an admin listener. All
 // methods are safe for concurrent use.
 type Server struct {
+	writing          writing
 	opts             Options
 	log              *slog.Logger
 	talk             Talk

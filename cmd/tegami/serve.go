@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/tegami-im/tegami/actors/node"
@@ -32,7 +33,15 @@ Examples:
   tegami serve --listen 127.0.0.1:7500 --admin 127.0.0.1:7501 --set journal.durability=os`
 }
 
+// collectAt is the growth of the heap, in percent, at which memory is
+// collected: less than Go's 100, so that a burst of large pages leaves little
+// behind it. GOGC overrides it.
+const collectAt = 60
+
 func (c *serveCommand) Run(ctx context.Context, std streams) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(collectAt)
+	}
 	loaded, err := c.load(std)
 	if err != nil {
 		return err

@@ -110,7 +110,7 @@ func awaitStopped(t *testing.T, pid int) {
 		}
 		stopped := 0
 		for _, path := range states {
-			stat, err := os.ReadFile(path) //nolint:gosec // a path below /proc
+			stat, err := os.ReadFile(path)
 			// The state stands behind the name, which is in parentheses.
 			if _, state, _ := strings.Cut(string(stat), ") "); err == nil && strings.HasPrefix(state, "T") {
 				stopped++
