@@ -1,6 +1,7 @@
 package server
 
 import (
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -160,6 +161,11 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, procedure string
 		// Else net/http reads on, in hope of another request behind this one.
 		w.Header()["Connection"] = []string{"close"}
 	}
+	if r.ContentLength <= smallBody {
+		// What is still to come would be cut off with a reset, which some
+		// clients take for a failure although they have the answer.
+		_, _ = io.CopyN(io.Discard, r.Body, smallBody)
+	}
 	if protocols[contentType(r)] != grpcProtocol {
 		s.refuseWith(w, procedure, f, f.HTTPStatus(), started)
 		return
@@ -168,6 +174,9 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, procedure string
 	setRetryAfter(w.Header(), f)
 	_ = grpcErrors.Write(w, r, f.Connect()) // the client has gone away: nobody is left to tell
 }
+
+// smallBody is up to where the body of a refused request is read all the same.
+const smallBody = 16 << 10
 
 // refuseWith answers with an error and a status of its own in Connect's
 // protocol.
