@@ -460,6 +460,9 @@ func TestNonsensicalRevisionsAreBounded(t *testing.T) {
 	d.Saw(op("bob", 1<<60, message("1")))
 	d.Saw(op("bob", -1, message("1")))
 	report := r.Check()
+	if !r.Broken() {
+		t.Error("a gap is seen at once")
+	}
 	if report.Count(Gap) != 1 || report.Count(Backwards) != 1 || report.Operations != 0 {
 		t.Error(report)
 	}

@@ -186,6 +186,14 @@ func (h *History) InFlight() int {
 	return h.mu.inFlight
 }
 
+// Broken reports whether a guarantee was broken on sight: by an operation or an
+// answer that no end of the run can make right.
+func (h *History) Broken() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.mu.breaches.count != [numBreaches]int{}
+}
+
 // Unsettled returns how many messages lie in one of their two mailboxes and
 // not yet in the other, or are acknowledged and not yet seen in both. A run
 // waits for none before it reads for the last time, with a deadline: what then

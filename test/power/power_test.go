@@ -77,7 +77,7 @@ func TestPowerCutWithFsync(t *testing.T) {
 	r := start(t, "journal: {durability: fsync}\n")
 	r.users.StartReceiving()
 	r.users.StartSending()
-	for range 3 {
+	for range workload.Cycles(3) {
 		r.load(t, 1000)
 		r.cut(t)
 		r.server.Start()
@@ -95,7 +95,7 @@ func TestPowerCutWithoutFsync(t *testing.T) {
 	r.disk.Sync()
 	r.users.StartReceiving()
 	r.users.StartSending()
-	for range 3 {
+	for range workload.Cycles(3) {
 		r.load(t, 2000)
 		r.cut(t)
 		// Nobody may still be asking under the old history: cursors beyond a

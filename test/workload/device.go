@@ -42,10 +42,20 @@ func (d *device) poll(ctx context.Context) {
 // judge notes what a device never ought to get, and returns how long it is to
 // wait.
 func (d *device) judge(err error) time.Duration {
-	if refused, ok := errors.AsType[*process.Error](err); ok && refused.Code != "unavailable" && refused.Code != "resource_exhausted" {
+	if !mayRetry(err) {
 		d.workload.unexpected.add("poll of %s/%s after %d: %v", d.user, d.name, d.seen.Cursor(), err)
 	}
 	return retryAfter(err)
+}
+
+// mayRetry reports whether an error passes by itself. A call without an answer
+// does not: the server bounds every wait.
+func mayRetry(err error) bool {
+	refused, ok := errors.AsType[*process.Error](err)
+	if !ok {
+		return !errors.Is(err, context.DeadlineExceeded)
+	}
+	return refused.Code == "unavailable" || refused.Code == "resource_exhausted"
 }
 
 // fetch asks for one page and reports what is in it.
@@ -96,18 +106,24 @@ func (d *device) judgePage(after int64, limit int32, page *tegamiv1.FetchOpsResp
 		d.user, d.name, after, limit, wrong, len(page.GetOps()), page.GetRevision())
 }
 
+// maxRefusals in a row end a catching up: some 10 s without a page.
+const maxRefusals = 300
+
 // catchUp reads, without being held, until nothing is left.
 func (d *device) catchUp(ctx context.Context, limit int32) error {
-	for {
+	for refusals := 0; ; {
 		page, err := d.fetch(ctx, limit, 0)
 		switch {
 		case err == nil && len(page.GetOps()) == 0:
 			return nil
-		case err != nil && ctx.Err() != nil:
+		case err == nil:
+			refusals = 0
+			continue
+		case ctx.Err() != nil, !mayRetry(err), refusals == maxRefusals:
 			return err
-		case err != nil:
-			pause(ctx, d.rand, d.judge(err))
 		}
+		refusals++
+		pause(ctx, d.rand, retryAfter(err))
 	}
 }
 

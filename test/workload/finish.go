@@ -11,8 +11,14 @@ import (
 	"github.com/tegami-im/tegami/test/checker"
 )
 
-// settleLimit is how long the copies of the last messages may take.
-const settleLimit = 60 * time.Second
+// Limits against hanging, far above what is needed.
+const (
+	// settleLimit is for the copies of the last messages, which take
+	// milliseconds.
+	settleLimit = 20 * time.Second
+	// readLimit is for reading all mailboxes from the start.
+	readLimit = 100 * time.Second
+)
 
 // Finish ends the run: senders finish, devices read what is left, then all of
 // it again from the start, and the checker judges. The server must run.
@@ -20,12 +26,13 @@ func (w *Workload) Finish() *checker.Report {
 	w.t.Helper()
 	w.StopSending()
 	w.StopReceiving()
-	ctx, cancel := context.WithTimeout(w.t.Context(), settleLimit)
+	w.settle()
+	ctx, cancel := context.WithTimeout(w.t.Context(), readLimit)
 	defer cancel()
-	w.settle(ctx)
 	for _, d := range w.devices {
 		if err := w.readAgain(ctx, d); err != nil {
 			w.t.Errorf("read %s/%s again: %v", d.user, d.name, err)
+			break // The others would only wait, too.
 		}
 	}
 	return w.History.Check()
@@ -33,7 +40,9 @@ func (w *Workload) Finish() *checker.Report {
 
 // settle reads with every device until each message is in both its mailboxes.
 // When that does not come to pass the checker says which are missing.
-func (w *Workload) settle(ctx context.Context) {
+func (w *Workload) settle() {
+	ctx, cancel := context.WithTimeout(w.t.Context(), settleLimit)
+	defer cancel()
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()
 	for {

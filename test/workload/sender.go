@@ -143,6 +143,9 @@ func (s *sender) deliver(ctx context.Context, m message) bool {
 func (s *sender) judge(m message, err error) {
 	refusal, ok := errors.AsType[*process.Error](err)
 	if !ok {
+		if !mayRetry(err) {
+			s.workload.unexpected.add("send of %v: %v", m.known, err)
+		}
 		return
 	}
 	switch refusal.Code {

@@ -83,6 +83,15 @@ func Seed(t testing.TB) uint64 {
 	return seed
 }
 
+// Cycles returns how often a test breaks its server: as often as it says, or
+// TEGAMI_TEST_CYCLES times, which the tests of planted bugs set.
+func Cycles(usual int) int {
+	if cycles, err := strconv.Atoi(os.Getenv("TEGAMI_TEST_CYCLES")); err == nil && cycles > 0 {
+		return min(cycles, usual)
+	}
+	return usual
+}
+
 // New makes the users and signs their devices in. Nothing moves yet.
 func New(t testing.TB, server *process.Server, options Options) *Workload {
 	t.Helper()
