@@ -29,23 +29,31 @@ const (
 	draining   = tegamiv1.FetchOpsResponse_DRAINING
 )
 
+// wakeLimit is for twenty rounds of held polls, which take some milliseconds
+// each. It is less than the time after which the server looks again of its own
+// accord: a wake-up that is lost does not go unseen.
+const wakeLimit = 25 * time.Second
+
 func TestHeldPollIsWoken(t *testing.T) {
 	server := start(t)
 	users := signIn(t, server, "alice", "bob")
 	alice, bob := users[0], users[1]
 	bobsTablet, alicesTablet := device(t, server, "bob", "tablet"), device(t, server, "alice", "tablet")
-	cursor := int64(0)
-	for _, body := range []string{"one", "two", "three"} {
-		polls := []*held{bob.poll(cursor, long), bobsTablet.poll(cursor, long), alicesTablet.poll(cursor, long)}
+	begin := time.Now()
+	for round := range int64(20) {
+		polls := []*held{bob.poll(round, long), bobsTablet.poll(round, long), alicesTablet.poll(round, long)}
 		awaitHeld(t, server, len(polls))
+		body := strconv.FormatInt(round, 10)
 		alice.send(text("bob", body))
 		for _, poll := range polls {
 			page := poll.page(operations)
-			if got := texts(page); !slices.Equal(got, []string{body}) || page.GetRevision() != cursor+1 || page.GetHasMore() {
+			if got := texts(page); !slices.Equal(got, []string{body}) || page.GetRevision() != round+1 || page.GetHasMore() {
 				t.Fatalf("woken with %v, revision %d, more %v", got, page.GetRevision(), page.GetHasMore())
 			}
 		}
-		cursor++
+		if elapsed := time.Since(begin); elapsed > wakeLimit {
+			t.Fatalf("%d rounds took %v: polls are not woken", round+1, elapsed)
+		}
 	}
 }
 
