@@ -3,6 +3,7 @@ package workload
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -106,23 +107,25 @@ func (d *device) judgePage(after int64, limit int32, page *tegamiv1.FetchOpsResp
 		d.user, d.name, after, limit, wrong, len(page.GetOps()), page.GetRevision())
 }
 
-// maxRefusals in a row end a catching up: some 10 s without a page.
-const maxRefusals = 300
+// stuckLimit is how long a device may be turned away, again and again, before
+// it counts as stuck.
+const stuckLimit = 10 * time.Second
 
 // catchUp reads, without being held, until nothing is left.
 func (d *device) catchUp(ctx context.Context, limit int32) error {
-	for refusals := 0; ; {
+	for progress := time.Now(); ; {
 		page, err := d.fetch(ctx, limit, 0)
 		switch {
 		case err == nil && len(page.GetOps()) == 0:
 			return nil
 		case err == nil:
-			refusals = 0
+			progress = time.Now()
 			continue
-		case ctx.Err() != nil, !mayRetry(err), refusals == maxRefusals:
+		case ctx.Err() != nil, !mayRetry(err):
 			return err
+		case time.Since(progress) > stuckLimit:
+			return fmt.Errorf("no page after revision %d for %v: %w", d.seen.Cursor(), stuckLimit, err)
 		}
-		refusals++
 		pause(ctx, d.rand, retryAfter(err))
 	}
 }
