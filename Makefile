@@ -7,7 +7,8 @@ SHELL := bash
 MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
 
 GO ?= go
-# Arguments for `make run`, as in: make run ARGS="--listen 127.0.0.1:7500"
+# Arguments for `make run` and `make figures`, as in:
+# make run ARGS="--listen 127.0.0.1:7500"
 ARGS ?=
 # Suites for `make suite`, as in: make suite NAME="e2e crash"
 NAME ?= unit
@@ -72,8 +73,8 @@ corpus: ## Fetch the real conversations that `tegami replay` plays, to ./corpus
 	@scripts/corpus.sh
 
 .PHONY: figures
-figures: bin/tegami ## Measure what docs/performance.md reports, three paired runs
-	@scripts/figures.sh
+figures: bin/tegami ## Measure what docs/performance.md reports, three runs of everything
+	@bin/tegami bench figures --runs 3 --strict $(ARGS)
 
 .PHONY: clean
 clean: ## Remove what was built; ./data stays
