@@ -7,11 +7,17 @@ SHELL := bash
 MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
 
 GO ?= go
+GOFLAGS ?=
 # Arguments for `make run` and `make figures`, as in:
 # make run ARGS="--listen 127.0.0.1:7500"
 ARGS ?=
 # Suites for `make suite`, as in: make suite NAME="e2e crash"
 NAME ?= unit
+
+# Everything is built alike, so that it is built once: static, and without the
+# paths of this machine. What the race detector needs is set where it is used.
+export CGO_ENABLED := 0
+export GOFLAGS := $(strip $(GOFLAGS) -trimpath)
 
 SUITES := $(GO) run -C tools ./suites -C ..
 
@@ -30,7 +36,7 @@ run: bin/tegami ## Build the server and run it on 127.0.0.1:7400 with its data i
 build: bin/tegami ## Build bin/tegami: one static binary
 
 bin/tegami: | requirements
-	@CGO_ENABLED=0 $(GO) build -trimpath -o $@ ./cmd/tegami
+	@$(GO) build -o $@ ./cmd/tegami
 
 .PHONY: check
 check: requirements ## For the working day: build, vet, lint and unit tests, within 3 minutes once built
@@ -74,7 +80,7 @@ corpus: ## Fetch the real conversations that `tegami replay` plays, to ./corpus
 
 .PHONY: figures
 figures: bin/tegami ## Measure what docs/performance.md reports, three runs of everything
-	@bin/tegami bench figures --runs 3 --strict $(ARGS)
+	@scripts/figures.sh --strict $(ARGS)
 
 .PHONY: clean
 clean: ## Remove what was built; ./data stays

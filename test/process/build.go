@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -60,8 +61,11 @@ func Build(t testing.TB, flags ...string) string {
 		built.directory, built.paths = directory, map[string]string{}
 	}
 	path := filepath.Join(built.directory, name)
-	arguments := append([]string{"build", "-o", path}, flags...)
+	arguments := append([]string{"build", "-ldflags=-w", "-o", path}, flags...)
 	command := exec.CommandContext(t.Context(), "go", append(arguments, "github.com/tegami-im/tegami/cmd/tegami")...)
+	if slices.Contains(flags, "-race") {
+		command.Env = append(os.Environ(), "CGO_ENABLED=1")
+	}
 	if output, err := command.CombinedOutput(); err != nil {
 		t.Fatal(fmt.Errorf("%s: %w\n%s", command, err, output))
 	}

@@ -1,8 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
-	"os"
+	"io"
 	"sync"
 	"time"
 )
@@ -11,16 +12,26 @@ import (
 // lives.
 const quiet = 20 * time.Second
 
-// console is where a suite writes. It is safe for concurrent use.
-type console struct {
-	suite string
-	start time.Time
-	count count
-	done  chan struct{}
-	owner sync.WaitGroup
+// screen is the terminal that all consoles write to, line by line.
+type screen struct {
+	mu  sync.Mutex
+	out io.Writer
+}
 
-	mu   sync.Mutex
-	last time.Time
+// console is where one suite writes. Each line begins with the suite's name,
+// since two suites may run side by side. It is safe for concurrent use.
+type console struct {
+	suite  string
+	screen *screen
+	start  time.Time
+	count  count
+	done   chan struct{}
+	owner  sync.WaitGroup
+
+	mu sync.Mutex
+	// partial is a line that has not ended.
+	partial []byte
+	last    time.Time
 }
 
 // count is of tests, subtests included.
@@ -28,8 +39,8 @@ type count struct {
 	passed, failed, skipped int
 }
 
-func newConsole(suite string) *console {
-	c := &console{suite: suite, start: time.Now(), last: time.Now(), done: make(chan struct{})}
+func newConsole(suite string, to *screen) *console {
+	c := &console{suite: suite, screen: to, start: time.Now(), last: time.Now(), done: make(chan struct{})}
 	c.owner.Go(c.beat)
 	return c
 }
@@ -37,6 +48,9 @@ func newConsole(suite string) *console {
 func (c *console) close() {
 	close(c.done)
 	c.owner.Wait()
+	if len(c.partial) > 0 {
+		c.printf("")
+	}
 }
 
 // beat shows that a suite without output still runs.
@@ -52,20 +66,33 @@ func (c *console) beat() {
 			silent := now.Sub(c.last) >= quiet
 			c.mu.Unlock()
 			if silent {
-				c.printf("… %s: %.0f s", c.suite, now.Sub(c.start).Seconds())
+				c.printf("… %.0f s", now.Sub(c.start).Seconds())
 			}
 		}
 	}
 }
 
-// Write passes bytes on as they are.
+// Write shows whole lines and keeps the rest until it is one.
 func (c *console) Write(data []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.last = time.Now()
-	return os.Stdout.Write(data)
+	c.partial = append(c.partial, data...)
+	end := bytes.LastIndexByte(c.partial, '\n') + 1
+	if end == 0 {
+		return len(data), nil
+	}
+	c.screen.mu.Lock()
+	defer c.screen.mu.Unlock()
+	for line := range bytes.Lines(c.partial[:end]) {
+		if _, err := fmt.Fprintf(c.screen.out, "%-9s │ %s", c.suite, line); err != nil {
+			return 0, err
+		}
+	}
+	c.partial = append(c.partial[:0], c.partial[end:]...)
+	return len(data), nil
 }
 
 func (c *console) printf(format string, arguments ...any) {
-	fmt.Fprintf(c, "  "+format+"\n", arguments...)
+	fmt.Fprintf(c, format+"\n", arguments...)
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 )
 
@@ -25,9 +26,10 @@ type event struct {
 // goTest runs go test on packages. It shows a line for each package, the
 // progress lines of those that run long, and the whole output of what fails
 // or skips.
-func (c *console) goTest(ctx context.Context, directory string, flags []string, packages ...string) error {
+func (c *console) goTest(ctx context.Context, directory string, environment, flags []string, packages ...string) error {
 	arguments := append([]string{"test", "-json", "-vet=off"}, flags...)
 	command := newCommand(ctx, directory, "go", append(arguments, packages...)...)
+	command.Env = append(os.Environ(), environment...)
 	command.Stderr = c
 	output, err := command.StdoutPipe()
 	if err != nil {

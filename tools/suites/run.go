@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -19,53 +21,69 @@ type row struct {
 }
 
 // runAll runs every suite, also after a failure: one run tells all that is
-// wrong. It fails when one failed, or in CI when one did not run.
+// wrong. The two lanes run side by side, once what comes before both is done.
+// It fails when a suite failed, or in CI when one did not run.
 func runAll(ctx context.Context, chosen []suite) error {
-	var rows []row
-	var failed, notRun []string
-	for _, s := range chosen {
-		switch {
-		case ctx.Err() != nil:
-			rows = append(rows, row{suite: s, result: "not run: interrupted"})
-			notRun = append(notRun, s.name)
-			continue
-		case s.root && os.Geteuid() != 0:
-			rows = append(rows, row{suite: s, result: "not run: needs root, try: sudo make " + s.name})
-			notRun = append(notRun, s.name)
-			continue
+	rows := make([]row, len(chosen))
+	out := &screen{out: os.Stdout}
+	begin := time.Now()
+	runLane := func(l lane) {
+		for i, s := range chosen {
+			if s.lane == l {
+				rows[i] = runOne(ctx, s, out)
+			}
 		}
-		r := runOne(ctx, s)
-		if r.result != passed {
-			failed = append(failed, s.name)
-		}
-		rows = append(rows, r)
 	}
-	printTable(rows)
+	runLane(before)
+	var lanes sync.WaitGroup
+	lanes.Go(func() { runLane(code) })
+	lanes.Go(func() { runLane(processes) })
+	lanes.Wait()
+	printTable(rows, time.Since(begin))
+
+	var failed, absent []string
+	for _, r := range rows {
+		switch {
+		case strings.HasPrefix(r.result, notRun):
+			absent = append(absent, r.suite.name)
+		case r.result != passed:
+			failed = append(failed, r.suite.name)
+		}
+	}
 	switch {
 	case len(failed) > 0:
 		return fmt.Errorf("failed: %s", strings.Join(failed, ", "))
 	case ctx.Err() != nil:
 		return errors.New("interrupted")
-	case len(notRun) > 0 && os.Getenv("CI") != "":
-		return fmt.Errorf("not run, which CI does not accept: %s", strings.Join(notRun, ", "))
-	case len(notRun) > 0:
-		fmt.Printf("\nEverything that ran passed. NOT RUN: %s\n", strings.Join(notRun, ", "))
+	case len(absent) > 0 && os.Getenv("CI") != "":
+		return fmt.Errorf("not run, which CI does not accept: %s", strings.Join(absent, ", "))
+	case len(absent) > 0:
+		fmt.Printf("\nEverything that ran passed. NOT RUN: %s\n", strings.Join(absent, ", "))
 	default:
 		fmt.Println("\nEverything passed.")
 	}
 	return nil
 }
 
-const passed = "ok"
+// Results; a failure says why.
+const (
+	passed = "ok"
+	notRun = "NOT RUN: "
+)
 
-func runOne(ctx context.Context, s suite) row {
+func runOne(ctx context.Context, s suite, out *screen) row {
+	switch {
+	case ctx.Err() != nil:
+		return row{suite: s, result: notRun + "interrupted"}
+	case s.root && os.Geteuid() != 0:
+		return row{suite: s, result: notRun + "needs root; sudo make " + s.name + " runs it"}
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, s.limit, fmt.Errorf("it hung: more than %v", s.limit))
 	defer cancel()
-	fmt.Printf("\n── %s: %s\n", s.name, s.about)
-	c := newConsole(s.name)
+	c := newConsole(s.name, out)
+	c.printf("── %s", s.about)
 	start := time.Now()
 	err := s.run(ctx, c)
-	c.close()
 	r := row{suite: s, result: passed, took: time.Since(start), count: c.count}
 	switch {
 	case err != nil && ctx.Err() != nil:
@@ -75,24 +93,21 @@ func runOne(ctx context.Context, s suite) row {
 	case c.count.skipped > 0:
 		r.result = fmt.Sprintf("FAILED: %d tests skipped themselves", c.count.skipped)
 	}
-	if r.result != passed {
-		fmt.Println("  " + r.result)
-	}
+	c.printf("── %s after %.1f s", r.result, r.took.Seconds())
+	c.close()
 	return r
 }
 
-func printTable(rows []row) {
+func printTable(rows []row, total time.Duration) {
 	fmt.Printf("\n%-10s %8s %7s  %s\n", "suite", "seconds", "tests", "result")
-	var total time.Duration
 	for _, r := range rows {
 		tests := ""
 		if r.count.passed+r.count.failed > 0 {
-			tests = fmt.Sprint(r.count.passed + r.count.failed)
+			tests = strconv.Itoa(r.count.passed + r.count.failed)
 		}
 		fmt.Printf("%-10s %8.1f %7s  %s\n", r.suite.name, r.took.Seconds(), tests, r.result)
-		total += r.took
 	}
-	fmt.Printf("%-10s %8.1f\n", "total", total.Seconds())
+	fmt.Printf("%-10s %8.1f          two lanes, side by side\n", "total", total.Seconds())
 }
 
 // command runs a program with its output shown.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -13,11 +14,24 @@ const (
 	inTest
 )
 
+// A lane is run from its first suite to its last. Beside the compilers and the
+// fuzzers, which want every processor, the suites that drive real processes
+// mostly wait.
+type lane int
+
+const (
+	// before both others.
+	before lane = iota
+	code
+	processes
+)
+
 // A suite is one row of the table.
 type suite struct {
 	name  string
 	about string
 	in    int
+	lane  lane
 	// root: it mounts file systems.
 	root bool
 	// limit is a limit against hanging, about ten times what the suite takes.
@@ -33,13 +47,13 @@ var blackBox = []string{"e2e", "crash", "power", "hostile", "planted"}
 var fuzzTime = "5s"
 
 // suites in the order in which they run: what fails most often and fastest
-// comes first, what needs the whole machine last.
+// comes first.
 var suites = []suite{
 	{
-		name: "build", about: "bin/tegami, static, and every package with its tests",
-		in: inCheck | inTest, limit: 10 * time.Minute,
+		name: "build", about: "bin/tegami, and every package",
+		in: inCheck | inTest, limit: 20 * time.Minute,
 		run: func(ctx context.Context, c *console) error {
-			if err := c.command(ctx, []string{"CGO_ENABLED=0"}, "go", "build", "-trimpath", "-o", "bin/tegami", "./cmd/tegami"); err != nil {
+			if err := c.command(ctx, nil, "go", "build", "-o", "bin/tegami", "./cmd/tegami"); err != nil {
 				return err
 			}
 			return c.command(ctx, nil, "go", "build", "./...")
@@ -47,14 +61,14 @@ var suites = []suite{
 	},
 	{
 		name: "generated", about: "generated code is up to date",
-		in: inTest, limit: 10 * time.Minute,
+		lane: code, in: inTest, limit: 20 * time.Minute,
 		run: func(ctx context.Context, c *console) error {
 			return c.command(ctx, nil, "go", "run", "-C", "tools", "./protogen", "-check", "..")
 		},
 	},
 	{
 		name: "vet", about: "go vet, on the module and on the tools",
-		in: inCheck | inTest, limit: 10 * time.Minute,
+		lane: code, in: inCheck | inTest, limit: 20 * time.Minute,
 		run: func(ctx context.Context, c *console) error {
 			if err := c.command(ctx, nil, "go", "vet", "./..."); err != nil {
 				return err
@@ -64,7 +78,7 @@ var suites = []suite{
 	},
 	{
 		name: "lint", about: "golangci-lint by .golangci.yml",
-		in: inCheck | inTest, limit: 15 * time.Minute,
+		lane: code, in: inCheck | inTest, limit: 30 * time.Minute,
 		run: func(ctx context.Context, c *console) error {
 			if err := c.command(ctx, nil, "go", "build", "-C", "tools/lint", "-o", "../../bin/golangci-lint",
 				"github.com/golangci/golangci-lint/v2/cmd/golangci-lint"); err != nil {
@@ -78,56 +92,95 @@ var suites = []suite{
 	},
 	{
 		name: "unit", about: "unit, property and contract tests, golden scripts",
-		in: inCheck, limit: 10 * time.Minute,
-		run: func(ctx context.Context, c *console) error { return unit(ctx, c) },
+		lane: code, in: inCheck, limit: 20 * time.Minute,
+		run: func(ctx context.Context, c *console) error {
+			packages, err := inProcess(ctx, c)
+			if err != nil {
+				return err
+			}
+			return unit(ctx, c, packages)
+		},
 	},
 	{
-		name: "race", about: "the same with the race detector",
-		in: inTest, limit: 15 * time.Minute,
-		run: func(ctx context.Context, c *console) error { return unit(ctx, c, "-race") },
+		name: "race", about: "the same with the race detector, where goroutines share anything",
+		lane: code, in: inTest, limit: 30 * time.Minute, run: race,
 	},
 	{
 		name: "fuzz", about: "each fuzz target for a short while",
-		in: inTest, limit: 2 * time.Hour, run: fuzz,
+		lane: code, in: inTest, limit: 2 * time.Hour, run: fuzz,
 	},
 	{
 		name: "e2e", about: "the whole API over real sockets, by every protocol",
-		in: inTest, limit: 10 * time.Minute, run: blackBoxSuite("e2e"),
+		lane: processes, in: inTest, limit: 20 * time.Minute, run: blackBoxSuite("e2e"),
 	},
 	{
 		name: "crash", about: "30 times kill -9 under load",
-		in: inTest, limit: 15 * time.Minute, run: blackBoxSuite("crash"),
+		lane: processes, in: inTest, limit: 30 * time.Minute, run: blackBoxSuite("crash"),
 	},
 	{
 		name: "power", about: "power cut and full disk on real file systems",
-		in: inTest, root: true, limit: 10 * time.Minute, run: blackBoxSuite("power"),
+		lane: processes, in: inTest, root: true, limit: 20 * time.Minute, run: blackBoxSuite("power"),
 	},
 	{
 		name: "hostile", about: "slow and hostile clients",
-		in: inTest, limit: 10 * time.Minute, run: blackBoxSuite("hostile"),
+		lane: processes, in: inTest, limit: 20 * time.Minute, run: blackBoxSuite("hostile"),
 	},
 	{
 		name: "planted", about: "each planted bug is found by the same checkers",
-		in: inTest, root: true, limit: 20 * time.Minute, run: blackBoxSuite("planted"),
+		lane: processes, in: inTest, root: true, limit: 20 * time.Minute, run: blackBoxSuite("planted"),
 	},
 }
 
-// unit tests every package that needs no server process, and the tools.
-func unit(ctx context.Context, c *console, flags ...string) error {
-	packages, err := c.output(ctx, "go", "list", "./...")
+// sequential packages run on one goroutine, and long: the race detector would
+// find nothing there and take ten times as long.
+var sequential = []string{"actors/mailbox", "persistence/persisttest", "test/checker"}
+
+// race runs the unit tests with the race detector, the sequential ones without.
+func race(ctx context.Context, c *console) error {
+	packages, err := inProcess(ctx, c)
 	if err != nil {
 		return err
 	}
-	var inProcess []string
-	for name := range strings.FieldsSeq(packages) {
-		if !isBlackBox(name) {
-			inProcess = append(inProcess, name)
+	var plain, concurrent []string
+	for _, name := range packages {
+		if slices.Contains(sequential, short(name)) {
+			plain = append(plain, name)
+		} else {
+			concurrent = append(concurrent, name)
 		}
 	}
-	if err := c.goTest(ctx, ".", flags, inProcess...); err != nil {
+	// More at once than there are processors: some wait for time to pass.
+	if err := c.goTest(ctx, ".", raceBuild, []string{"-race", "-p=4"}, concurrent...); err != nil {
 		return err
 	}
-	return c.goTest(ctx, "tools", nil, "./...")
+	return unit(ctx, c, plain)
+}
+
+// raceBuild is what the race detector needs; everything else is built alike,
+// by the variables of the Makefile, so that it is built once.
+var raceBuild = []string{"CGO_ENABLED=1"}
+
+// unit runs the tests of packages, and of the tools.
+func unit(ctx context.Context, c *console, packages []string) error {
+	if err := c.goTest(ctx, ".", nil, nil, packages...); err != nil {
+		return err
+	}
+	return c.goTest(ctx, "tools", nil, nil, "./...")
+}
+
+// inProcess lists the packages that need no server process.
+func inProcess(ctx context.Context, c *console) ([]string, error) {
+	all, err := c.output(ctx, "go", "list", "./...")
+	if err != nil {
+		return nil, err
+	}
+	var packages []string
+	for name := range strings.FieldsSeq(all) {
+		if !isBlackBox(name) {
+			packages = append(packages, name)
+		}
+	}
+	return packages, nil
 }
 
 func isBlackBox(importPath string) bool {
@@ -143,7 +196,7 @@ func isBlackBox(importPath string) bool {
 // know that it depends on the server's binary.
 func blackBoxSuite(name string) func(context.Context, *console) error {
 	return func(ctx context.Context, c *console) error {
-		return c.goTest(ctx, ".", []string{"-count=1", "-timeout=0"}, "./test/"+name)
+		return c.goTest(ctx, ".", nil, []string{"-count=1", "-timeout=0"}, "./test/"+name)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -49,7 +50,7 @@ func TestBlackBoxPackagesAreSuites(t *testing.T) {
 }
 
 func TestReportCounts(t *testing.T) {
-	c := newConsole("x")
+	c := newConsole("x", &screen{out: io.Discard})
 	defer c.close()
 	r := newReport(c)
 	err := r.read(strings.NewReader(`{"Action":"run","Package":"p","Test":"TestA"}
@@ -69,6 +70,28 @@ not json
 	}
 	if len(r.output) != 0 {
 		t.Errorf("output kept after its test ended: %v", r.output)
+	}
+}
+
+func TestConsoleWritesWholeLines(t *testing.T) {
+	var out strings.Builder
+	c := newConsole("x", &screen{out: &out})
+	for _, part := range []string{"one\ntw", "o\n", "thr", "ee"} {
+		if _, err := c.Write([]byte(part)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.close()
+	if got, want := out.String(), "x         │ one\nx         │ two\nx         │ three\n"; got != want {
+		t.Errorf("wrote %q, want %q", got, want)
+	}
+}
+
+func TestSequentialPackagesExist(t *testing.T) {
+	for _, name := range sequential {
+		if files, err := filepath.Glob(filepath.Join("..", "..", name, "*_test.go")); err != nil || len(files) == 0 {
+			t.Errorf("%s has no tests (%v)", name, err)
+		}
 	}
 }
 
