@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,14 +35,16 @@ func TestRunHandsOverInOrderAndHoldsThePoll(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		go func() {
+		var sender sync.WaitGroup
+		defer sender.Wait() // the last text may arrive before its send is answered
+		sender.Go(func() {
 			for _, text := range []string{"one", "two", "three"} {
 				<-time.After(70 * time.Second) // longer than a poll is held
 				if _, err := c.Send(t.Context(), "alice", text); err != nil {
 					t.Error(err)
 				}
 			}
-		}()
+		})
 		var texts []string
 		cursor := new(client.MemoryCursor)
 		if err := c.Run(t.Context(), cursor, until(3, &texts)); !errors.Is(err, errStop) {

@@ -70,6 +70,7 @@ func (s *Server) guard(procedure string, maxBytes int64, next http.Handler) http
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.passes(w, r, procedure, maxBytes) {
 			next.ServeHTTP(w, r)
+			readOn(w, r)
 		}
 	})
 }
@@ -161,11 +162,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, procedure string
 		// Else net/http reads on, in hope of another request behind this one.
 		w.Header()["Connection"] = []string{"close"}
 	}
-	if r.ContentLength <= smallBody {
-		// What is still to come would be cut off with a reset, which some
-		// clients take for a failure although they have the answer.
-		_, _ = io.CopyN(io.Discard, r.Body, smallBody)
-	}
+	readOn(w, r)
 	if protocols[contentType(r)] != grpcProtocol {
 		s.refuseWith(w, procedure, f, f.HTTPStatus(), started)
 		return
@@ -175,8 +172,23 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, procedure string
 	_ = grpcErrors.Write(w, r, f.Connect()) // the client has gone away: nobody is left to tell
 }
 
-// smallBody is up to where the body of a refused request is read all the same.
-const smallBody = 16 << 10
+const (
+	// smallBody is up to where the body of a refused request is read all the
+	// same, and lingering for how long.
+	smallBody = 16 << 10
+	lingering = 500 * time.Millisecond
+)
+
+// readOn reads what is left of a small body, before the answer goes out. It
+// would be cut off with a reset, which some clients take for a failure although
+// they have the answer.
+func readOn(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength > smallBody {
+		return
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lingering)) // one that has none bounds the body otherwise
+	_, _ = io.CopyN(io.Discard, r.Body, smallBody)
+}
 
 // refuseWith answers with an error and a status of its own in Connect's
 // protocol.

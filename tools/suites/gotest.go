@@ -110,6 +110,7 @@ func (r *report) end(e event, key [2]string) {
 		switch {
 		case e.Action == "fail":
 			r.console.printf("FAIL %s (%.1f s)", short(e.Package), e.Elapsed)
+			r.cutOff(e.Package)
 			_, _ = io.WriteString(r.console, output)
 		case r.tests[e.Package] > 0:
 			r.console.printf("ok   %s (%d tests, %.1f s)", short(e.Package), r.tests[e.Package], e.Elapsed)
@@ -128,6 +129,18 @@ func (r *report) end(e event, key [2]string) {
 	}
 	r.console.printf("%s %s %s", strings.ToUpper(e.Action), short(e.Package), e.Test)
 	_, _ = io.WriteString(r.console, output)
+}
+
+// cutOff shows what the tests of a package printed that never ended: the
+// process did, in the middle of them.
+func (r *report) cutOff(name string) {
+	for key, output := range r.output {
+		if key[0] == name && key[1] != "" {
+			r.console.printf("cut off: %s", key[1])
+			_, _ = io.WriteString(r.console, output.String())
+			delete(r.output, key)
+		}
+	}
 }
 
 // short is an import path below the module.
