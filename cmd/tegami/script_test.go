@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/tegami-im/tegami/test/process"
 )
 
 // awaitLimit is how long a script waits for something before it fails.
@@ -53,15 +55,11 @@ func TestScripts(t *testing.T) {
 
 func setUp(env *testscript.Env) error {
 	for _, name := range []string{"ADDR", "ADMIN"} {
-		var listen net.ListenConfig
-		listener, err := listen.Listen(context.Background(), "tcp", "127.0.0.1:0")
+		address, err := process.FreeAddress(context.Background())
 		if err != nil {
 			return err
 		}
-		env.Setenv(name, listener.Addr().String())
-		if err := listener.Close(); err != nil {
-			return err
-		}
+		env.Setenv(name, address)
 	}
 	env.Setenv("TEGAMI_URL", "http://"+env.Getenv("ADDR"))
 	env.Setenv("TEGAMI_CREDENTIALS", env.WorkDir+"/credentials.json")

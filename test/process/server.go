@@ -273,19 +273,25 @@ func complaint(line string) bool {
 	return strings.HasPrefix(line, "panic:") || strings.HasPrefix(line, "fatal error:")
 }
 
-// freeAddress returns a loopback address that nobody listens on. It keeps off
+// FreeAddress returns a loopback address that nobody listens on. It keeps off
 // the range that the system takes the ports of outgoing connections from: a
 // client must not get the server's port while the server is down.
-func freeAddress(t testing.TB) string {
-	t.Helper()
+func FreeAddress(ctx context.Context) (string, error) {
 	for range 100 {
 		address := fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000))
-		listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address)
+		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 		if err == nil {
-			listener.Close()
-			return address
+			return address, listener.Close()
 		}
 	}
-	t.Fatal("no free port found")
-	return ""
+	return "", errors.New("no free port found")
+}
+
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	address, err := FreeAddress(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return address
 }
