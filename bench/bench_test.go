@@ -148,6 +148,22 @@ func TestSkippedRevisionIsAFault(t *testing.T) {
 	}
 }
 
+// A read that another poll took over from says nothing of what the mailbox
+// holds: what it did not hand over is not lost.
+func TestReadThatIsSupersededIsMadeAgain(t *testing.T) {
+	f := startFake(t)
+	f.supersede = 2
+	load := short()
+	load.Users = 3
+	result, err := Run(t.Context(), f.config(&Saturation{Load: load, Window: 1}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if result.Faults.Any() || result.Errors["read: SUPERSEDED"] != 3*f.supersede {
+		t.Errorf("found %v, %v", result.Faults, result.Errors)
+	}
+}
+
 // runWith sends one message after the other between three users, so that a
 // pair comes again soon.
 func runWith(t *testing.T, deliver deliver) Result {

@@ -32,6 +32,9 @@ type fakeServer struct {
 	refuse func(number int) string
 	// wake wakes the polls of a mailbox; nil: as it should.
 	wake func(number int) bool
+	// supersede is how many reads of each mailbox, polls that are not to be held,
+	// end as if a newer poll had come.
+	supersede int
 	// keep makes a message durable; nil: nothing is.
 	keep func(*tegamiv1.Message)
 }
@@ -41,8 +44,9 @@ type deliver func(number int, box *fakeMailbox, op *tegamiv1.Operation)
 
 // fakeMailbox is guarded by its server.
 type fakeMailbox struct {
-	ops     []*tegamiv1.Operation
-	changed chan struct{} // closed and replaced when there are more
+	ops        []*tegamiv1.Operation
+	changed    chan struct{} // closed and replaced when there are more
+	superseded int           // reads that ended so
 }
 
 func newFakeMailbox() *fakeMailbox { return &fakeMailbox{changed: make(chan struct{})} }
@@ -233,6 +237,11 @@ func (f *fakeServer) page(user string, request *tegamiv1.FetchOpsRequest) (*tega
 	}
 	after := min(request.AfterRevision, int64(len(box.ops)))
 	page := &tegamiv1.FetchOpsResponse{Revision: request.AfterRevision, Reason: tegamiv1.FetchOpsResponse_TIMEOUT}
+	if request.Timeout.AsDuration() == 0 && box.superseded < f.supersede {
+		box.superseded++
+		page.Reason = tegamiv1.FetchOpsResponse_SUPERSEDED
+		return page, box.changed
+	}
 	if page.Ops = box.ops[after:]; len(page.Ops) > 0 {
 		page.Revision = page.Ops[len(page.Ops)-1].Revision
 		page.Reason = tegamiv1.FetchOpsResponse_OPERATIONS

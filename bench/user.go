@@ -206,9 +206,21 @@ func (u *user) readOn(ctx context.Context) (more bool, err error) {
 		return false, errors.New(what)
 	}
 	u.mu.Lock()
-	defer u.mu.Unlock()
 	page, err := u.readLocked(response.Body)
-	return page.GetHasMore(), err
+	u.mu.Unlock()
+	if err != nil {
+		return false, err
+	}
+	switch page.Reason {
+	case tegamiv1.FetchOpsResponse_OPERATIONS, tegamiv1.FetchOpsResponse_TIMEOUT:
+		return page.HasMore, nil
+	default:
+		// The page says nothing of what the mailbox holds: a poll that was
+		// cancelled a moment ago came to the server's actors behind this one, or
+		// the server stops.
+		u.crowd.errors.add("read: " + page.Reason.String())
+		return true, sleep(ctx, pollAgain)
+	}
 }
 
 func (u *user) fetch(cursor int64, timeout time.Duration) (h2client.Request, error) {
