@@ -126,7 +126,7 @@ func (r sentReply) Message(context.Context) (proto.Message, error) {
 }
 
 // fetchOps hands a poll to the talk tier.
-func (s *Server) fetchOps(_ context.Context, caller talk.Session, deadline time.Time, request *tegamiv1.FetchOpsRequest, reply func(Reply)) (cancel func()) {
+func (s *Server) fetchOps(ctx context.Context, caller talk.Session, deadline time.Time, request *tegamiv1.FetchOpsRequest, reply func(Reply)) (cancel func()) {
 	if err := validate.FetchOps(request, s.opts.Deadlines.Hold); err != nil {
 		reply(failure{err})
 		return noCancel
@@ -138,6 +138,12 @@ func (s *Server) fetchOps(_ context.Context, caller talk.Session, deadline time.
 	hold := request.GetTimeout().AsDuration()
 	if !deadline.IsZero() {
 		hold = max(0, min(hold, time.Until(deadline)-deadlineMargin))
+	}
+	if err := ctx.Err(); err != nil {
+		// Nobody waits for it, and the device's next poll may be here already:
+		// this one must not take over from it.
+		reply(failure{err})
+		return noCancel
 	}
 	poll := &pendingPoll{server: s, caller: caller, after: request.GetAfterRevision(), reply: reply, held: hold > 0}
 	if poll.held {
@@ -213,11 +219,19 @@ func (p *pendingPoll) cancel() {
 	}
 }
 
+// expire answers a poll that the talk tier has forgotten. One that was held
+// comes again; one that was not would take an empty page for the end of the
+// mailbox.
 func (p *pendingPoll) expire() {
-	if p.end() {
-		p.cancelPoll()
-		p.reply(&pageReply{page: talk.Page{Revision: p.after, Reason: talk.Timeout}})
+	if !p.end() {
+		return
 	}
+	p.cancelPoll()
+	if !p.held {
+		p.reply(failure{refusal.After(refusal.NotReady, time.Second)})
+		return
+	}
+	p.reply(&pageReply{page: talk.Page{Revision: p.after, Reason: talk.Timeout}})
 }
 
 // pageReply is a page whose bodies are still sealed.

@@ -100,6 +100,30 @@ func TestALostPollIsAnswered(t *testing.T) {
 	})
 }
 
+// A poll that asks what there is must not be told that there is nothing when
+// nobody looked.
+func TestALostReadIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, tier, replies, _ := edge()
+		s.fetchOps(t.Context(), caller, time.Time{}, &tegamiv1.FetchOpsRequest{AfterRevision: 3}, func(r Reply) { replies <- r })
+		page, err := (<-replies).Message(t.Context())
+		if refused, ok := errors.AsType[*refusal.Refusal](err); !ok || refused.Reason != refusal.NotReady || tier.cancelled != 1 {
+			t.Errorf("got %v, %v, cancelled %d times", page, err, tier.cancelled)
+		}
+	})
+}
+
+// A poll whose client has gone must not end the one that came instead of it.
+func TestAPollWithoutAClientIsNotMade(t *testing.T) {
+	s, tier, replies, held := edge()
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	s.fetchOps(gone, caller, time.Time{}, &tegamiv1.FetchOpsRequest{Timeout: durationpb.New(time.Minute)}, func(r Reply) { replies <- r })
+	if _, err := (<-replies).Message(t.Context()); !errors.Is(err, context.Canceled) || len(tier.polls) != 0 || *held != 0 {
+		t.Errorf("got %v, %d polls were made, %d are held", err, len(tier.polls), *held)
+	}
+}
+
 // A hold ends a little before the client's deadline.
 func TestAHoldEndsBeforeTheDeadline(t *testing.T) {
 	for _, c := range []struct{ timeout, deadline, want time.Duration }{
