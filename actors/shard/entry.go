@@ -125,37 +125,50 @@ func (s *shardActor) load(ctx actor.Context, e *entry) {
 		ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 		defer cancel()
 		m := &loaded{incarnation: incarnation}
-		m.mailbox, m.err = store.Load(ctx, id, name, mailbox.MaxDedupInMemory)
-		if errors.Is(m.err, persistence.ErrNotFound) {
-			m.mailbox, m.err = nil, nil
-		}
-		if m.err == nil && !through.IsZero() {
-			var from persistence.Position
-			if m.mailbox != nil {
-				from = m.mailbox.Position
-			}
-			m.records, m.err = readForward(ctx, journal, id, name, from, through)
-		}
+		m.mailbox, m.records, m.err = loadForward(ctx, journal, store, id, name, through)
 		root.Send(pid, m)
 	}) {
 		s.loadFailed(ctx, &loadFailed{mailbox: name})
 	}
 }
 
-// readForward reads the records of one mailbox above from, up to and with
-// through.
-func readForward(ctx context.Context, journal persistence.Journal, shard uint32, name string, from, through persistence.Position) ([]applyRecord, error) {
-	if !from.Less(through) {
-		return nil, nil
+// loadForward reads a mailbox's state, nil when it was never stored, and the
+// records of the mailbox above it, up to and with through. The start of the log
+// is asked for first: what is truncated after that may not be in the state that
+// is read, and is missed when it is to be read.
+func loadForward(ctx context.Context, journal persistence.Journal, store persistence.Store, shard uint32, name string, through persistence.Position) (*persistence.Mailbox, []applyRecord, error) {
+	var bounds persistence.Bounds
+	if !through.IsZero() {
+		var err error
+		if bounds, err = journal.Bounds(ctx, shard); err != nil {
+			return nil, nil, err
+		}
 	}
-	bounds, err := journal.Bounds(ctx, shard)
+	stored, err := store.Load(ctx, shard, name, mailbox.MaxDedupInMemory)
+	if errors.Is(err, persistence.ErrNotFound) {
+		stored, err = nil, nil
+	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	var from persistence.Position
+	if stored != nil {
+		from = stored.Position
+	}
+	if !from.Less(through) {
+		return stored, nil, nil
 	}
 	offset := bounds.First
 	if from.Generation == through.Generation {
 		offset = max(offset, from.Offset+1)
 	}
+	records, err := readForward(ctx, journal, shard, name, offset, through)
+	return stored, records, err
+}
+
+// readForward reads the records of one mailbox from an offset on, up to and
+// with through.
+func readForward(ctx context.Context, journal persistence.Journal, shard uint32, name string, offset int64, through persistence.Position) ([]applyRecord, error) {
 	var records []applyRecord
 	for offset <= through.Offset {
 		entries, err := journal.Read(ctx, shard, offset, readBytes)
