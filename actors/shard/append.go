@@ -92,7 +92,8 @@ func (s *shardActor) command(ctx actor.Context, c *Command) {
 		c.refuse(r)
 		return
 	}
-	if s.commands >= s.Limits.CommandsPerShard || s.unstored.len() >= s.Limits.Unstored || s.followUps >= s.Limits.FollowUps {
+	// Those admitted and not yet dispatched come to be unstored too.
+	if s.commands >= s.Limits.CommandsPerShard || s.unstored.len()+s.undispatched >= s.Limits.Unstored || s.followUps >= s.Limits.FollowUps {
 		c.refuse(refusal.After(refusal.Busy, 100*time.Millisecond))
 		return
 	}
@@ -103,6 +104,7 @@ func (s *shardActor) command(ctx actor.Context, c *Command) {
 	}
 	e.commands++
 	s.commands++
+	s.undispatched++
 	if !e.loaded {
 		e.waiting = append(e.waiting, c)
 		return
@@ -130,7 +132,7 @@ func (s *shardActor) refuses() *refusal.Refusal {
 // under way.
 func (s *shardActor) admit(ctx actor.Context, e *entry, c *Command) {
 	if !e.exists && c.Record.GetCreateAccount() == nil && e.appending == 0 && len(e.unstored) == 0 && s.next >= s.log.end {
-		s.finish(e)
+		s.abandon(e)
 		c.refuse(refusal.Of(refusal.UnknownRecipient))
 		return
 	}
@@ -159,11 +161,18 @@ func (s *shardActor) finish(e *entry) {
 	s.commands--
 }
 
+// abandon takes a command out of the counts that is refused before it is
+// queued.
+func (s *shardActor) abandon(e *entry) {
+	s.undispatched--
+	s.finish(e)
+}
+
 // settled takes a command out of the counts whose record is not dispatched.
 func (s *shardActor) settled(c *Command) {
 	if e := s.mailboxes[c.Record.GetMailbox()]; e != nil {
 		e.appending--
-		s.finish(e)
+		s.abandon(e)
 	}
 }
 

@@ -28,6 +28,7 @@ func (s *shardActor) dispatch(ctx actor.Context, position persistence.Position, 
 	u.entry = s.entry(ctx, r.GetMailbox())
 	if command != nil {
 		u.entry.appending--
+		s.undispatched--
 	}
 	u.entry.unstored = append(u.entry.unstored, u)
 	u.entry.last = position

@@ -206,7 +206,7 @@ func (s *shardActor) ready(ctx actor.Context, m *ready) {
 	e.waiting = nil
 	for _, c := range waiting {
 		if r := s.refuses(); r != nil {
-			s.finish(e)
+			s.abandon(e)
 			c.refuse(r)
 			continue
 		}
@@ -222,7 +222,7 @@ func (s *shardActor) loadFailed(ctx actor.Context, m *loadFailed) {
 		return
 	}
 	for _, c := range e.waiting {
-		s.finish(e)
+		s.abandon(e)
 		c.refuse(refusal.After(refusal.StoreUnavailable, time.Second))
 	}
 	e.waiting = nil

@@ -55,8 +55,9 @@ type Limits struct {
 	// FollowUps bounds those that wait to be confirmed: while there are more,
 	// commands are refused.
 	FollowUps int
-	// Unstored bounds the records of a shard that are not yet in the store. It
-	// must be below mailbox.MaxDedupInMemory, so that a dedup entry that was
+	// Unstored bounds the records of a shard that are not yet in the store,
+	// those of commands under way included; follow-ups may go beyond. It must be
+	// below mailbox.MaxDedupInMemory, so that a dedup entry that was
 	// let go from memory is in the store.
 	Unstored int
 	// AppendRecords and AppendBytes bound one append.
@@ -161,6 +162,8 @@ type shardActor struct {
 	// the answer to a retry waits for it too.
 	copies   map[[16]byte]*unstoredRecord
 	commands int // not yet answered
+	// undispatched are those of the commands that no record was dispatched for.
+	undispatched int
 	// checkpoint is the position below which all is stored, written the one
 	// that the store knows of.
 	checkpoint, written persistence.Position
