@@ -1,9 +1,12 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"strconv"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/tegami-im/tegami/actors/mailbox"
 	"github.com/tegami-im/tegami/actors/refusal"
@@ -77,5 +80,109 @@ func TestRetryBehindManyCommandsFindsTheFirst(t *testing.T) {
 	again := <-retried
 	if busy, ok := again.err.(*refusal.Refusal); (!ok || busy.Reason != refusal.Busy) && again.sent != first {
 		t.Errorf("the retry was answered %v, %v; the first was %v", again.sent, again.err, first)
+	}
+}
+
+// lookUps is a store whose look-ups of dedup entries wait to be let go, each
+// by its number.
+type lookUps struct {
+	persistence.Store
+	mu   sync.Mutex
+	wait map[int]chan struct{} // by number, from 1 on; the others do not wait
+	made int
+}
+
+func (s *lookUps) Dedup(ctx context.Context, shard uint32, name string, key [persistence.DedupKeySize]byte, notBefore int64) (persistence.DedupEntry, bool, error) {
+	entry, found, err := s.Store.Dedup(ctx, shard, name, key, notBefore)
+	s.mu.Lock()
+	s.made++
+	wait := s.wait[s.made]
+	s.mu.Unlock()
+	if wait != nil {
+		<-wait
+	}
+	return entry, found, err
+}
+
+func (s *lookUps) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.made
+}
+
+// busyDay fills a mailbox with so many commands that some of its dedup entries
+// are in the store alone, stores everything, and returns a new node over it
+// that stores nothing. Messages have the ids 0, 1, 2 ….
+func busyDay(t *testing.T, store *lookUps) (c cell, users map[string]talk.Session, from, to string, first talk.Sent) {
+	t.Helper()
+	options := Options{Journal: memory.NewJournal(persistence.DurabilityFsync), Store: store, Keys: memory.NewKeys()}
+	before := start(t, options)
+	users, from, to = before.strangers()
+	var err error
+	if first, err = before.send(users[from], to, "0", "hello"); err != nil {
+		t.Fatal(err)
+	}
+	for i := 1; i < messagesADay; i++ {
+		before.until("sent", func() bool {
+			_, err := before.send(users[from], to, strconv.Itoa(i), "hello")
+			return err == nil
+		})
+	}
+	if err := before.Drain(before.context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := before.Close(); err != nil {
+		t.Fatal(err)
+	}
+	slow := slowWrites()
+	slow.Journal, slow.Store, slow.Keys = options.Journal, options.Store, options.Keys
+	return start(t, slow), users, from, to, first
+}
+
+const messagesADay = mailbox.MaxDedupInMemory + 100
+
+// What was answered before a restart is there for readers as soon as they are
+// answered after it, however long the look-ups of the replay take.
+func TestNoReaderIsAnsweredInTheMiddleOfAReplay(t *testing.T) {
+	store := &lookUps{Store: memory.NewStore()}
+	c, users, from, to, _ := busyDay(t, store)
+	const more = 3
+	for i := range more {
+		if _, err := c.send(users[from], to, fmt.Sprint("more ", i), "hello"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.Close(); err != nil { // nothing of that is stored
+		t.Fatal(err)
+	}
+	slow := make(chan struct{})
+	store.wait = map[int]chan struct{}{store.count() + 1: slow}
+	options := c.options
+	again := start(t, options)
+	const cursor = messagesADay + more
+	again.until("looking up", func() bool { return store.count() > more })
+	if head, err := again.Head(again.context(), to); err == nil && head.Revision != cursor {
+		t.Errorf("the head is %d, it was %d", head.Revision, cursor)
+	}
+	answers, _ := again.poll(users[to], messagesADay, 0)
+	if got := again.await(answers); got.refused == nil || got.refused.Reason != refusal.NotReady {
+		t.Errorf("a read got %+v", got)
+	}
+	answers, _ = again.poll(users[to], cursor, time.Minute)
+	select {
+	case got := <-answers:
+		t.Errorf("a poll from the newest operation got %+v", got)
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(slow)
+	again.until("replayed", func() bool {
+		head, err := again.Head(again.context(), to)
+		return err == nil && head.Revision == cursor
+	})
+	if _, err := again.send(users[from], to, "the next", "hello"); err != nil {
+		t.Fatal(err)
+	}
+	if got := again.await(answers); got.refused != nil || got.page.Revision != cursor+1 {
+		t.Errorf("the held poll got %+v", got)
 	}
 }

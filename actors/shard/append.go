@@ -233,7 +233,7 @@ func (s *shardActor) landed(ctx actor.Context, flight []appendable, landed persi
 		}
 		if contiguous {
 			s.generation = position.Generation
-			s.dispatch(ctx, position, landed.Time, item.record, item.command)
+			s.dispatch(ctx, position, landed.Time, item.record, item.command, false)
 		} else if item.command != nil {
 			s.log.settleLater(item.command)
 		}

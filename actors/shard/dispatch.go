@@ -11,8 +11,9 @@ import (
 	"github.com/tegami-im/tegami/persistence"
 )
 
-// dispatch hands the next record of the log to its mailbox.
-func (s *shardActor) dispatch(ctx actor.Context, position persistence.Position, logTime int64, r *record.Record, command *Command) {
+// dispatch hands the next record of the log to its mailbox. read says that it
+// was read from the log, where it may have been decided and answered before.
+func (s *shardActor) dispatch(ctx actor.Context, position persistence.Position, logTime int64, r *record.Record, command *Command, read bool) {
 	s.next = position.Offset + 1
 	u := &unstoredRecord{position: position, command: command}
 	s.unstored.push(u)
@@ -32,7 +33,7 @@ func (s *shardActor) dispatch(ctx actor.Context, position persistence.Position, 
 	}
 	u.entry.unstored = append(u.entry.unstored, u)
 	u.entry.last = position
-	s.tell(ctx, u.entry, &applyRecord{position: position, time: logTime, record: r, command: command})
+	s.tell(ctx, u.entry, &applyRecord{position: position, time: logTime, record: r, command: command, read: read})
 }
 
 // stage reports that a command has come through a stage.

@@ -187,7 +187,7 @@ func readForward(ctx context.Context, journal persistence.Journal, shard uint32,
 				return nil, err
 			}
 			if r.GetMailbox() == name {
-				records = append(records, applyRecord{position: entry.Position, time: entry.Time, record: r})
+				records = append(records, applyRecord{position: entry.Position, time: entry.Time, record: r, read: true})
 			}
 		}
 		offset = entries[len(entries)-1].Position.Offset + 1

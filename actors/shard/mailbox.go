@@ -3,6 +3,7 @@ package shard
 import (
 	"context"
 	"path"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -101,10 +102,28 @@ func (b *mailboxActor) receive(ctx actor.Context, message any) {
 		b.apply(ctx, m)
 	case *storedThrough:
 		b.stored(ctx, m.position)
-	case *Fetch:
-		b.fetch(ctx, m)
 	case *Unsubscribe:
 		b.unsubscribe(m)
+	case addressed:
+		if b.behind() {
+			m.refuse(refusal.After(refusal.NotReady, 200*time.Millisecond), ctx)
+			return
+		}
+		b.read(ctx, m)
+	}
+}
+
+// behind reports whether records wait here that may have been answered before:
+// without them, readers would not see what they saw.
+func (b *mailboxActor) behind() bool {
+	return slices.ContainsFunc(b.records, func(m *applyRecord) bool { return m.read })
+}
+
+// read answers what asks about the mailbox.
+func (b *mailboxActor) read(ctx actor.Context, message addressed) {
+	switch m := message.(type) {
+	case *Fetch:
+		b.fetch(ctx, m)
 	case *Inspect:
 		m.With(b.state, nil)
 	case *History:

@@ -181,6 +181,7 @@ type (
 		time     int64
 		record   *record.Record
 		command  *Command // that it came with; nil if not here
+		read     bool     // from the log: it may have been answered before
 	}
 	// begin tells an instance its number. What comes before it waits. Shard to
 	// mailbox.

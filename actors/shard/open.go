@@ -144,7 +144,7 @@ func (s *shardActor) logRead(ctx actor.Context, m *logRead) {
 			s.halt(fmt.Sprintf("record at offset %d: %v", e.Position.Offset, err))
 			return
 		}
-		s.dispatch(ctx, e.Position, e.Time, r, s.log.take(r.GetId()))
+		s.dispatch(ctx, e.Position, e.Time, r, s.log.take(r.GetId()), true)
 	}
 	s.replayed(ctx)
 	s.append(ctx)
