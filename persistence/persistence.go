@@ -245,6 +245,22 @@ type Marks struct {
 	Checkpoint, Highest Position
 }
 
+// Newest returns the highest position that the store knows of.
+func (m Marks) Newest() Position {
+	if m.Highest.Less(m.Checkpoint) { // by records that changed no mailbox
+		return m.Checkpoint
+	}
+	return m.Highest
+}
+
+// Ahead reports whether the store holds what a journal with these bounds does
+// not: the journal went back. Its shard must not be opened before a new
+// generation was started, or new records would look old.
+func (m Marks) Ahead(of Bounds) bool {
+	newest := m.Newest()
+	return newest.Generation == of.Generation && newest.Offset >= of.Next
+}
+
 // Mailbox is a mailbox as loaded: state, sources and dedup entries of one
 // moment.
 type Mailbox struct {

@@ -48,22 +48,22 @@ func (s *shardActor) opened(ctx actor.Context, m *opened) {
 		s.later(ctx, retryOpen, &openAgain{s.incarnation})
 		return
 	}
-	checkpoint, highest, bounds := m.marks.Checkpoint, m.marks.Highest, m.bounds
-	if highest.Generation == bounds.Generation && highest.Offset >= bounds.Next {
-		s.halt(fmt.Sprintf("the journal went back: the store holds records up to offset %d, the journal ends below %d; restore the journal, or start a new generation", highest.Offset, bounds.Next))
+	checkpoint, bounds := m.marks.Checkpoint, m.bounds
+	if m.marks.Ahead(bounds) {
+		s.halt(fmt.Sprintf("the journal went back: the store holds records up to offset %d, the journal ends below %d; restore the journal, or start a new generation (tegami generation)", m.marks.Newest().Offset, bounds.Next))
 		return
 	}
 	s.generation = bounds.Generation
 	s.checkpoint, s.written = checkpoint, checkpoint
+	// A checkpoint of an earlier generation says nothing of the offsets of this
+	// one: all that the journal has is replayed.
 	s.next = bounds.First
-	if !checkpoint.IsZero() {
-		if checkpoint.Generation == bounds.Generation && checkpoint.Offset+1 < bounds.First {
+	if checkpoint.Generation == bounds.Generation && !checkpoint.IsZero() {
+		if checkpoint.Offset+1 < bounds.First {
 			s.halt(fmt.Sprintf("the journal starts at offset %d, beyond the store's checkpoint %d", bounds.First, checkpoint.Offset))
 			return
 		}
-		if checkpoint.Offset+1 > bounds.First && checkpoint.Offset < bounds.Next {
-			s.next = checkpoint.Offset + 1
-		}
+		s.next = checkpoint.Offset + 1
 	}
 	s.unstored.base = s.next
 	s.log.end = bounds.Next

@@ -22,20 +22,21 @@ import (
 
 // commands is the command line. Each command lies in the file of its name.
 type commands struct {
-	Serve    serveCommand    `cmd:"" group:"server" help:"Run the server."`
-	Config   configCommand   `cmd:"" group:"server" help:"Print the configuration in effect and where each value comes from."`
-	Doctor   doctorCommand   `cmd:"" group:"server" help:"Check whether this machine can run the server well, and say how to mend what is wrong."`
-	Backup   backupCommand   `cmd:"" group:"server" help:"Copy the data of a running server to a new folder."`
-	Restore  restoreCommand  `cmd:"" group:"server" help:"Make a data folder from a backup."`
-	Register registerCommand `cmd:"" group:"user" help:"Take a user id and sign in."`
-	Login    loginCommand    `cmd:"" group:"user" help:"Sign in."`
-	Logout   logoutCommand   `cmd:"" group:"user" help:"Sign out."`
-	Chat     chatCommand     `cmd:"" group:"user" help:"Talk in the terminal."`
-	Send     sendCommand     `cmd:"" group:"user" help:"Send one message."`
-	Ops      opsCommand      `cmd:"" group:"user" help:"Print the operations of the mailbox."`
-	Replay   replayCommand   `cmd:"" group:"measure" help:"Play conversations from a file and check that every turn arrives once, in order, byte for byte."`
-	Bench    bench.Command   `cmd:"" group:"measure" help:"Measure a server."`
-	Version  versionCommand  `cmd:"" help:"Print the version."`
+	Serve      serveCommand      `cmd:"" group:"server" help:"Run the server."`
+	Config     configCommand     `cmd:"" group:"server" help:"Print the configuration in effect and where each value comes from."`
+	Doctor     doctorCommand     `cmd:"" group:"server" help:"Check whether this machine can run the server well, and say how to mend what is wrong."`
+	Backup     backupCommand     `cmd:"" group:"server" help:"Copy the data of a running server to a new folder."`
+	Restore    restoreCommand    `cmd:"" group:"server" help:"Make a data folder from a backup."`
+	Generation generationCommand `cmd:"" group:"server" help:"Start a new generation of journals that went back, so that their shards open again."`
+	Register   registerCommand   `cmd:"" group:"user" help:"Take a user id and sign in."`
+	Login      loginCommand      `cmd:"" group:"user" help:"Sign in."`
+	Logout     logoutCommand     `cmd:"" group:"user" help:"Sign out."`
+	Chat       chatCommand       `cmd:"" group:"user" help:"Talk in the terminal."`
+	Send       sendCommand       `cmd:"" group:"user" help:"Send one message."`
+	Ops        opsCommand        `cmd:"" group:"user" help:"Print the operations of the mailbox."`
+	Replay     replayCommand     `cmd:"" group:"measure" help:"Play conversations from a file and check that every turn arrives once, in order, byte for byte."`
+	Bench      bench.Command     `cmd:"" group:"measure" help:"Measure a server."`
+	Version    versionCommand    `cmd:"" help:"Print the version."`
 }
 
 const description = `A messaging server, and the tools to use and run it.
