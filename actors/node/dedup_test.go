@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/tegami-im/tegami/actors/mailbox"
+	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
+	"github.com/tegami-im/tegami/actors/shard"
 	"github.com/tegami-im/tegami/actors/talk"
 	"github.com/tegami-im/tegami/persistence"
 	"github.com/tegami-im/tegami/persistence/memory"
@@ -184,5 +186,42 @@ func TestNoReaderIsAnsweredInTheMiddleOfAReplay(t *testing.T) {
 	}
 	if got := again.await(answers); got.refused != nil || got.page.Revision != cursor+1 {
 		t.Errorf("the held poll got %+v", got)
+	}
+}
+
+// The answer to a look-up of a shard's last incarnation must not be taken for
+// that to another one of this incarnation.
+func TestLookUpDoesNotOutliveItsShard(t *testing.T) {
+	store := &lookUps{Store: memory.NewStore()}
+	c, users, from, to, first := busyDay(t, store)
+	made := store.count()
+	stale, slow := make(chan struct{}), make(chan struct{})
+	store.wait = map[int]chan struct{}{made + 2: stale, made + 3: slow}
+	// The entry of the first message is in the store alone.
+	if again, err := c.send(users[from], to, "0", "hello"); err != nil || again != first {
+		t.Fatalf("the retry got %v, %v; the first answer was %v", again, err, first)
+	}
+	c.Send(c.context(), talk.Send{
+		From: from, FromDevice: users[from].Device, To: to, ClientMessageID: "new", Body: talk.Body{Text: "hello"},
+		Answer: func(talk.Sent, error) {},
+	})
+	c.until("looking up what is not there", func() bool { return store.count() == made+2 })
+
+	var once sync.Once
+	// The refusal of an unknown recipient is the shard's own.
+	c.system.Root.Send(c.shards[c.places.Shard(to)], &shard.Command{
+		Record: &record.Record{Mailbox: "nobody", Kind: &record.Record_Trim{Trim: &record.Trim{}}},
+		Answer: func(mailbox.Answer, *refusal.Refusal) { once.Do(func() { panic("planted") }) },
+	})
+	c.until("looking up the retry again", func() bool { return store.count() == made+3 })
+	close(stale)
+	<-time.After(50 * time.Millisecond) // until its answer has come
+	close(slow)
+	c.until("replayed", func() bool {
+		again, err := c.send(users[from], to, "new", "hello")
+		return err == nil && again != first
+	})
+	if head, err := c.Head(c.context(), to); err != nil || head.Revision != messagesADay+1 {
+		t.Errorf("the head is %d, %v, after %d messages", head.Revision, err, messagesADay+1)
 	}
 }

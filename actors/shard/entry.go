@@ -18,8 +18,10 @@ import (
 type entry struct {
 	name string
 	pid  *actor.PID
-	// incarnation numbers the instances of the actor.
-	incarnation uint32
+	// incarnation numbers the instances of the actor. No other instance had the
+	// number, whatever its mailbox and its shard's incarnation: an actor's address
+	// comes again, and what was meant for one that is gone may still arrive.
+	incarnation uint64
 	failures    int
 	failed      time.Time
 
@@ -81,7 +83,8 @@ func (s *shardActor) spawn(ctx actor.Context, e *entry) {
 
 // begin has a new instance of a mailbox actor loaded.
 func (s *shardActor) begin(ctx actor.Context, e *entry) {
-	e.incarnation++
+	s.instances++
+	e.incarnation = s.incarnation<<32 | s.instances
 	e.loaded = false
 	ctx.Send(e.pid, &begin{e.incarnation})
 	s.load(ctx, e)

@@ -23,7 +23,7 @@ type mailboxActor struct {
 	shard       *actor.PID
 	shardID     uint32
 	name        string
-	incarnation uint32
+	incarnation uint64
 
 	state          *mailbox.State
 	waiting        []any          // for the state

@@ -185,11 +185,11 @@ type (
 	}
 	// begin tells an instance its number. What comes before it waits. Shard to
 	// mailbox.
-	begin struct{ incarnation uint32 }
+	begin struct{ incarnation uint64 }
 	// loaded brings a mailbox its state, and the records above it that were
 	// dispatched before. Worker to mailbox.
 	loaded struct {
-		incarnation uint32
+		incarnation uint64
 		mailbox     *persistence.Mailbox // nil: never stored
 		records     []applyRecord
 		err         error
@@ -223,11 +223,11 @@ type (
 	}
 
 	dedupRead struct {
-		incarnation uint32
+		incarnation uint64
 		entry       *persistence.DedupEntry
 		err         error
 	}
-	dedupAgain struct{ incarnation uint32 }
+	dedupAgain struct{ incarnation uint64 }
 )
 
 // stored is what the write-behind actor reports.

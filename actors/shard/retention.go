@@ -34,7 +34,7 @@ const (
 )
 
 // trimmed: the Trim that the mailbox asked for was decided.
-type trimmed struct{ incarnation uint32 }
+type trimmed struct{ incarnation uint64 }
 
 // retain asks for a Trim when the mailbox holds more than it is to keep.
 func (b *mailboxActor) retain(ctx actor.Context) {
@@ -80,7 +80,7 @@ func (b *mailboxActor) trimByAge(ctx actor.Context, before int64) {
 
 // trimDue: the operations below a revision are too old.
 type trimDue struct {
-	incarnation uint32
+	incarnation uint64
 	first       int64
 }
 

@@ -151,6 +151,7 @@ type shardActor struct {
 	log       appender
 	unstored  window
 	mailboxes map[string]*entry
+	instances uint64 // of mailbox actors so far
 	outboxes  map[uint32]*outbox
 	followUps int                   // in all outboxes
 	early     map[string]*FollowUps // by source: those that came before the shard was open
