@@ -199,7 +199,7 @@ func (u *user) readOn(ctx context.Context) (more bool, err error) {
 	}
 	switch what := failure(response); what {
 	case "":
-	case "unavailable": // it may be loading
+	case "unavailable", "resource_exhausted": // it may be loading, or a cancelled poll is still being taken over
 		u.crowd.errors.add("read: " + what)
 		return true, sleep(ctx, pollAgain)
 	default:
