@@ -33,7 +33,8 @@ const (
 	ageBatch = 1000
 )
 
-// trimmed: the Trim that the mailbox asked for was decided.
+// trimmed: the Trim that the mailbox asked for was decided, or was refused a
+// while ago.
 type trimmed struct{ incarnation uint64 }
 
 // retain asks for a Trim when the mailbox holds more than it is to keep.
@@ -99,8 +100,18 @@ func (b *mailboxActor) trim(ctx actor.Context, first int64) {
 		},
 		Accepted: now,
 		Deadline: now.Add(trimDeadline),
-		Answer:   func(mailbox.Answer, *refusal.Refusal) { root.Send(self, done) },
+		Answer: func(_ mailbox.Answer, refused *refusal.Refusal) {
+			if refused != nil { // the shard is busy, or not open
+				time.AfterFunc(trimAgain, func() { root.Send(self, done) })
+				return
+			}
+			root.Send(self, done)
+		},
 	})
 }
 
-const trimDeadline = 5 * time.Second
+const (
+	trimDeadline = 5 * time.Second
+	// trimAgain is how long a mailbox waits behind a Trim that was refused.
+	trimAgain = time.Second
+)
