@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/shard"
 	"github.com/tegami-im/tegami/actors/talk"
@@ -397,6 +399,34 @@ func TestShardDoesNotOpenOnAJournalThatWentBack(t *testing.T) {
 	c.until("halted", func() bool { return len(n.Halted()) == 1 })
 	if n.Ready() {
 		t.Error("ready with a shard that waits for an operator")
+	}
+}
+
+// What the checkpoint of an earlier generation covers is replayed, and stored
+// as far as it can be.
+func TestShardOfANewGenerationDrains(t *testing.T) {
+	const shardID = 0
+	journal, store := memory.NewJournal(persistence.DurabilityFsync), memory.NewStore()
+	data, err := proto.Marshal(&record.Record{Mailbox: "nobody", Kind: &record.Record_Trim{Trim: &record.Trim{}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	appended := make(chan error, 1)
+	journal.Append(shardID, [][]byte{data, data}, func(_ persistence.Appended, err error) { appended <- err })
+	checkpoint := persistence.Position{Generation: 1, Offset: 90}
+	if err := errors.Join(
+		<-appended,
+		store.Write(t.Context(), shardID, persistence.Batch{Highest: checkpoint, Checkpoint: checkpoint}),
+		store.Sync(t.Context()),
+		journal.StartGeneration(t.Context(), shardID),
+	); err != nil {
+		t.Fatal(err)
+	}
+	c := start(t, Options{Journal: journal, Store: store, Keys: memory.NewKeys()})
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if err := c.Drain(ctx); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -400,7 +400,7 @@ func (s *shardActor) drained(ctx actor.Context) {
 	if len(s.draining) == 0 {
 		return
 	}
-	if s.phase != halted && (s.phase != open || !s.log.idle() || s.unstored.len() > 0 || s.written != s.checkpoint) {
+	if s.phase != halted && (s.phase != open || !s.log.idle() || s.unstored.len() > 0 || s.written.Less(s.checkpoint)) {
 		ctx.Send(s.writer, &writebehind.Flush{})
 		return
 	}
