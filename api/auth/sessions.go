@@ -87,14 +87,9 @@ func (s *Sessions) Check(ctx context.Context, session talk.Session) error {
 	shard := s.shard(session)
 	shard.mu.Lock()
 	device := s.device(shard, session)
-	switch {
-	case session.Epoch <= device.ended || session.Epoch < device.epoch:
+	if known, err := s.known(device, session); known {
 		shard.mu.Unlock()
-		return errNoSession
-	case device.held > 0 && device.heldEpoch == session.Epoch,
-		device.epoch == session.Epoch && s.now()-device.confirmed < s.opts.Fresh:
-		shard.mu.Unlock()
-		return nil
+		return err
 	}
 	if q := device.asking; q != nil && q.epoch == session.Epoch {
 		shard.mu.Unlock()
@@ -120,6 +115,27 @@ func (s *Sessions) Check(ctx context.Context, session talk.Session) error {
 	q.err = device.learn(session.Epoch, asked, err)
 	close(q.done)
 	return q.err
+}
+
+// CheckNow is Check without asking: known is false when Check would have to.
+func (s *Sessions) CheckNow(session talk.Session) (known bool, err error) {
+	shard := s.shard(session)
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	return s.known(s.device(shard, session), session)
+}
+
+// known returns what Check does, if the talk tier need not be asked. The
+// caller holds the shard's lock.
+func (s *Sessions) known(device *liveness, session talk.Session) (known bool, err error) {
+	switch {
+	case session.Epoch <= device.ended || session.Epoch < device.epoch:
+		return true, errNoSession
+	case device.held > 0 && device.heldEpoch == session.Epoch,
+		device.epoch == session.Epoch && s.now()-device.confirmed < s.opts.Fresh:
+		return true, nil
+	}
+	return false, nil
 }
 
 func (q *question) wait(ctx context.Context) error {

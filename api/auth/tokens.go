@@ -153,6 +153,15 @@ func (t *Tokens) VerifyAccess(token string) (talk.Session, error) {
 	return session, nil
 }
 
+// Recall returns what VerifyAccess would, if the token was verified before and
+// that is still known.
+func (t *Tokens) Recall(token string) (session talk.Session, known bool) {
+	if token == "" || len(token) > maxTokenLength {
+		return talk.Session{}, false
+	}
+	return t.verified.get(sha256.Sum256([]byte(token)), time.Now())
+}
+
 // Bearer returns the token of an Authorization header, empty when it carries
 // none.
 func Bearer(header string) string {

@@ -96,6 +96,25 @@ func (a *admission) admit(ctx context.Context, procedure, authorization, peer st
 	return talk.Session{}, errNotAllowed
 }
 
+// admitNow is admit for the methods of devices where nothing may be waited for:
+// decided is false when the token must be verified or the talk tier asked.
+func (a *admission) admitNow(procedure, authorization string) (caller talk.Session, decided bool, err error) {
+	if a.stopping.Load() {
+		return talk.Session{}, true, refusal.Of(refusal.Stopping)
+	}
+	if rules[procedure] != device {
+		return talk.Session{}, false, nil
+	}
+	caller, known := a.tokens.Recall(auth.Bearer(authorization))
+	if !known {
+		return talk.Session{}, false, nil
+	}
+	if known, err = a.sessions.CheckNow(caller); !known || err != nil {
+		return talk.Session{}, known, err
+	}
+	return caller, true, a.limitCaller(procedure, caller)
+}
+
 func (a *admission) limitCaller(procedure string, caller talk.Session) error {
 	switch procedure {
 	case tegamiv1connect.TalkServiceSendMessageProcedure:

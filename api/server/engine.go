@@ -14,17 +14,19 @@ import (
 	"github.com/tegami-im/tegami/api/fault"
 )
 
-// An engine accepts connections and carries requests. [net/http.Server] is the
-// one in use. Another one takes its place for the hot methods by calling, for
-// each request,
+// An engine accepts connections and carries requests. On the public listener
+// that is package h2 for HTTP/2 and [net/http.Server] for HTTP/1.1, and on the
+// admin listener the latter alone. Either serves the hot methods by calling,
+// for each request,
 //
 //	call, err := method.open(ctx, head) // when the header is there
 //	cancel := call.serve(ctx, body, reply) // when the body is there
 //	… later, where it may cost time …
 //	out, err := call.encode(ctx, dst, r) // r is what reply was called with
 //
-// and cancel if the client goes away before. Nothing of this waits, so an
-// engine may keep a held poll as an entry in a map.
+// and cancel if the client goes away before. Nothing of this waits but open,
+// which has openNow beside it, and encode, so an engine may keep a held poll as
+// an entry in a map.
 type engine interface {
 	Serve(net.Listener) error
 	Shutdown(context.Context) error
@@ -97,6 +99,26 @@ func newHotMethod[Request any, Message interface {
 
 // open lets a call in or refuses it. It blocks only as admission does.
 func (m *hotMethod) open(ctx context.Context, head *Head) (Call, error) {
+	call, err := m.check(head)
+	if err != nil {
+		return call, err
+	}
+	call.caller, err = m.admission.admit(ctx, m.procedure, head.Authorization, head.Peer)
+	return call, err
+}
+
+// openNow is open where nothing may be waited for; decided is false when open
+// has to be called.
+func (m *hotMethod) openNow(head *Head) (call Call, decided bool, err error) {
+	if call, err = m.check(head); err != nil {
+		return call, true, err
+	}
+	call.caller, decided, err = m.admission.admitNow(m.procedure, head.Authorization)
+	return call, decided, err
+}
+
+// check refuses a call for what its header says.
+func (m *hotMethod) check(head *Head) (Call, error) {
 	call := Call{method: m, codec: head.Codec}
 	if err := checkConnect(head.ContentEncoding, head.ProtocolVersion); err != nil {
 		return call, err
@@ -111,8 +133,7 @@ func (m *hotMethod) open(ctx context.Context, head *Head) (Call, error) {
 	if timeout >= 0 {
 		call.deadline = time.Now().Add(timeout)
 	}
-	call.caller, err = m.admission.admit(ctx, m.procedure, head.Authorization, head.Peer)
-	return call, err
+	return call, nil
 }
 
 // serve decodes the body, of which nothing is kept, and hands the call on. It

@@ -52,8 +52,10 @@ var acceptPost = func() string {
 
 // contentType returns a request's content type without the charset that JSON
 // has anyway.
-func contentType(r *http.Request) string {
-	kind, charset, found := strings.Cut(header(r, "Content-Type"), ";")
+func contentType(r *http.Request) string { return mediaType(header(r, "Content-Type")) }
+
+func mediaType(contentType string) string {
+	kind, charset, found := strings.Cut(contentType, ";")
 	kind = strings.ToLower(strings.TrimSpace(kind))
 	if !found || strings.EqualFold(strings.ReplaceAll(charset, " ", ""), "charset=utf-8") {
 		return kind

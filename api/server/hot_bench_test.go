@@ -88,7 +88,7 @@ func BenchmarkHot(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	handler := s.publicHandler()
+	handler := s.publicHandler(s.hotMethods())
 
 	for _, method := range []struct {
 		name, procedure string

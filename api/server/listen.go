@@ -51,14 +51,14 @@ func (s *Server) listen() error {
 		tlsConfig = cert.config()
 	}
 	var err error
-	if s.public, err = s.bind(s.opts.Listen, tlsConfig, s.publicHandler()); err != nil {
+	if s.public, err = bind(s.opts.Listen, tlsConfig, s.publicEngine()); err != nil {
 		return err
 	}
-	s.admin, err = s.bind(s.opts.AdminListen, nil, s.adminHandler())
+	s.admin, err = bind(s.opts.AdminListen, nil, s.httpServer(s.adminHandler()))
 	return err
 }
 
-func (s *Server) bind(address string, tlsConfig *tls.Config, handler http.Handler) (*listener, error) {
+func bind(address string, tlsConfig *tls.Config, engine engine) (*listener, error) {
 	var config net.ListenConfig
 	bound, err := config.Listen(context.Background(), "tcp", address)
 	if err != nil {
@@ -67,10 +67,10 @@ func (s *Server) bind(address string, tlsConfig *tls.Config, handler http.Handle
 	if tlsConfig != nil {
 		bound = tls.NewListener(bound, tlsConfig)
 	}
-	return &listener{bound: bound, engine: s.httpServer(handler)}, nil
+	return &listener{bound: bound, engine: engine}, nil
 }
 
-// httpServer returns the engine that serves a handler.
+// httpServer returns net/http's engine for a handler.
 func (s *Server) httpServer(handler http.Handler) *http.Server {
 	o := s.opts.HTTP
 	protocols := new(http.Protocols)
@@ -114,12 +114,12 @@ func boundConnections(limit int64) func(net.Conn, http.ConnState) {
 }
 
 // publicHandler routes the requests of clients.
-func (s *Server) publicHandler() http.Handler {
+func (s *Server) publicHandler(hot map[string]*hotMethod) http.Handler {
 	rpc := connect.NewServer(s.intercept)
 	tegamiv1connect.RegisterAuthServiceHandler(rpc, authService{s})
 	tegamiv1connect.RegisterTalkServiceHandler(rpc, talkService{s})
 	mux := http.NewServeMux()
-	s.mount(mux, rpc, s.opts.HTTP.MaxRequestBytes, s.hotMethods())
+	s.mount(mux, rpc, s.opts.HTTP.MaxRequestBytes, hot)
 	return mux
 }
 

@@ -24,13 +24,7 @@ type hotHandler struct {
 }
 
 func (h *hotHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	var encoding codec.Codec
-	switch contentType(r) {
-	case "application/proto":
-		encoding = codec.Binary
-	case "application/json":
-		encoding = codec.JSON
-	}
+	encoding := codecOf(contentType(r))
 	if encoding == nil || r.Method != http.MethodPost {
 		h.rest.ServeHTTP(w, r)
 		return
@@ -39,6 +33,19 @@ func (h *hotHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.call.codec = encoding
 	defer c.recover()
 	c.finish(c.serve()) //nolint:contextcheck // the call has its request, and with it the context
+}
+
+// codecOf returns the encoding of Connect's unary protocol that a content type
+// means, nil for another protocol.
+func codecOf(contentType string) codec.Codec {
+	switch contentType {
+	case "application/proto":
+		return codec.Binary
+	case "application/json":
+		return codec.JSON
+	default:
+		return nil
+	}
 }
 
 // hotCall is one request of a hotHandler. What it needs lies here and not in
