@@ -136,8 +136,7 @@ func (c *conn) serve() {
 	if !c.weak {
 		err = c.read()
 	}
-	var code http2.ConnectionError
-	if errors.As(err, &code) {
+	if code, ok := errors.AsType[http2.ConnectionError](err); ok {
 		c.say(http2.ErrCode(code))
 		c.endStreams()
 		c.linger()
@@ -197,15 +196,16 @@ func (c *conn) endStreams() {
 // second GOAWAY, which draws the line, follows the answer to a PING.
 func (c *conn) drain() {
 	c.mu.Lock()
-	switch {
-	case c.phase == greeting:
+	switch c.phase {
+	case greeting:
 		c.cutOff()
-	case c.phase == serving:
+	case serving:
 		c.phase = draining
 		c.announcedAt = c.server.now()
 		c.control = appendGoAway(c.control, maxWindow, http2.ErrCodeNo)
 		c.control = appendPing(c.control, 0, drainPing[:])
 		c.soon(c.announcedAt + int64(lingerTime))
+	default: // it ends already
 	}
 	wake := c.wake()
 	c.mu.Unlock()

@@ -2,10 +2,11 @@ package h2
 
 import "golang.org/x/net/http2"
 
-// smallBody is up to where the body of a request that was answered early is
+// maxUnwanted is up to where the body of a request that was answered early is
 // still taken. Resetting the stream would cut off what is on its way, which
-// some clients take for a failure although they have the answer.
-const smallBody = 16 << 10
+// some clients (curl 7.88 is one) take for a failure although they have the
+// answer.
+const maxUnwanted = 1 << 20
 
 func (c *conn) onData(h frameHeader) error {
 	if h.stream == 0 {
@@ -47,6 +48,7 @@ func (c *conn) onData(h frameHeader) error {
 	}
 	s.received += int64(size)
 	s.recvLeft -= int32(h.length)
+	s.returned += int32(h.length - size) // padding
 	switch {
 	case s.bodyDone:
 		c.mu.Unlock()
@@ -68,7 +70,7 @@ func (c *conn) onData(h frameHeader) error {
 		err = c.discard(s, size, end)
 	case s.arrived != nil:
 		err = c.pass(s, size)
-	case s.received > int64(c.server.opts.MaxBodyBytes):
+	case s.received > c.server.opts.MaxBodyBytes:
 		err = c.refuseBody(s)
 	case whole && (s.declared < 0 || s.received == s.declared):
 		return c.serveInPlace(s, size)
@@ -189,7 +191,12 @@ func (c *conn) discard(s *Stream, size int, end bool) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s.answered && !end && s.received > smallBody && c.streams[s.id] == s {
+	switch {
+	case end || c.streams[s.id] != s:
+	case s.received <= maxUnwanted:
+		c.returnWindow(s, size)
+		c.corked = true
+	case s.answered: // else it ends when it is
 		c.remove(s)
 		c.control = appendReset(c.control, s.id, http2.ErrCodeNo)
 		c.corked = true

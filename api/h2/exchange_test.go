@@ -40,7 +40,7 @@ func TestExchange(t *testing.T) {
 	})
 	t.Run("refused before its body", func(t *testing.T) {
 		p.t = t
-		p.open(5, false, post("/early", "content-length: 99999")...)
+		p.open(5, false, post("/early", "content-length: 9999999")...)
 		if status, _ := p.answer(5); status != "401" {
 			t.Errorf("status %s", status)
 		}
@@ -66,6 +66,9 @@ func TestExchange(t *testing.T) {
 		}
 		if status, _ := p.answer(11); status != "413" {
 			t.Errorf("status %s", status)
+		}
+		for range maxUnwanted/15_000 - 6 { // the client need not have seen it
+			_ = p.WriteData(11, false, make([]byte, 15_000))
 		}
 		if f, ok := p.next().(*http2.RSTStreamFrame); !ok || f.ErrCode != http2.ErrCodeNo {
 			t.Errorf("the client may go on with its body: %v", f)

@@ -45,7 +45,7 @@ func FuzzConnection(f *testing.F) {
 		s.letIn()
 		client, server := net.Pipe()
 		c := newConn(s.Server, server)
-		s.Server.open.Add(1)
+		s.open.Add(1)
 		s.know(c)
 		go func() { _, _ = io.Copy(io.Discard, client) }()
 		go func() {
@@ -54,7 +54,7 @@ func FuzzConnection(f *testing.F) {
 			_ = client.Close()
 		}()
 		c.greet()
-		if len(s.conns) != 0 || s.Server.open.Load() != 0 {
+		if len(s.conns) != 0 || s.open.Load() != 0 {
 			t.Error("the connection is still known")
 		}
 		s.judge()

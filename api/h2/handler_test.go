@@ -185,7 +185,7 @@ func TestOtherProtocolsAreHandedOver(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var conn net.Conn
-			eventually(t, "the connection before is closed", func() bool { return s.Server.open.Load() == 0 })
+			eventually(t, "the connection before is closed", func() bool { return s.open.Load() == 0 })
 			conn = s.silent()
 			for _, piece := range pieces {
 				_, _ = io.WriteString(conn, piece)

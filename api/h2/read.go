@@ -44,8 +44,8 @@ func (c *conn) read() error {
 		if err == nil {
 			continue
 		}
-		var one http2.StreamError
-		if !errors.As(err, &one) {
+		one, ok := errors.AsType[http2.StreamError](err)
+		if !ok {
 			return err
 		}
 		c.reset(one.StreamID, one.Code)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,8 +51,9 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// idleGoroutines is how many of the pool wait for work.
-const idleGoroutines = 64
+// idleGoroutines is how many of the pool wait for work, for each processor: it
+// takes more only when many write to slow clients, or wait for admission.
+const idleGoroutines = 8
 
 // Server serves connections. Its methods are safe for concurrent use.
 type Server struct {
@@ -74,7 +76,7 @@ type Server struct {
 // New returns a server. The caller must Close it.
 func New(opts Options) *Server {
 	s := &Server{
-		opts: opts, pool: newPool(idleGoroutines), began: time.Now(),
+		opts: opts, pool: newPool(idleGoroutines * runtime.GOMAXPROCS(0)), began: time.Now(),
 		conns: make(map[*conn]struct{}), gone: make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())

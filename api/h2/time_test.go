@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"testing"
 	"testing/synctest"
@@ -40,7 +41,9 @@ func inTime(t *testing.T, run func(t *testing.T, s *site, dial func() *peer)) {
 		go func() { served <- s.Serve(l) }()
 		defer func() {
 			_ = s.Close()
-			<-served
+			if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+				t.Errorf("serve: %v", err)
+			}
 			s.letIn()
 			s.judge()
 		}()
@@ -240,7 +243,7 @@ func TestClientsThatDoNotRead(t *testing.T) {
 		synctest.Wait()
 		time.Sleep(15 * time.Second) //nolint:forbidigo // the bubble's time
 		synctest.Wait()
-		if n := s.Server.open.Load(); n != 0 {
+		if n := s.open.Load(); n != 0 {
 			t.Error("the connection is still there")
 		}
 	})

@@ -226,7 +226,7 @@ func (c *conn) finish(w *writer, s *Stream) {
 	switch {
 	case s.bodyDone:
 		c.remove(s)
-	case s.declared > smallBody || s.received > smallBody || s.slow:
+	case s.declared > maxUnwanted || s.received > maxUnwanted || s.slow:
 		// The client need not send the rest.
 		w.out = appendReset(w.out, s.id, http2.ErrCodeNo)
 		c.remove(s)

@@ -211,9 +211,10 @@ func TestJSONPagesAreComplete(t *testing.T) {
 	}
 }
 
-// A held poll costs no goroutine above net/http's own three of its connection.
+// A held poll costs no goroutine above the one of its connection; beside those
+// the engine keeps a few to lend.
 func TestHeldPollsHaveNoGoroutineOfTheirOwn(t *testing.T) {
-	const polls, constant = 200, 10
+	const polls, constant = 200, 80
 	var held atomic.Int64
 	e := start(t, func(o *server.Options) { o.Hooks.Held = func(delta int) { held.Add(int64(delta)) } })
 	alice := e.signIn(t, "alice")[0]
@@ -223,8 +224,8 @@ func TestHeldPollsHaveNoGoroutineOfTheirOwn(t *testing.T) {
 		defer rawPoll(t, e, alice.access).Close()
 	}
 	eventually(t, "all polls are held", func() bool { return held.Load() == polls })
-	eventually(t, "three goroutines for each connection", func() bool {
-		return runtime.NumGoroutine()-before <= 3*polls+constant
+	eventually(t, "one goroutine for each connection", func() bool {
+		return runtime.NumGoroutine()-before <= polls+constant
 	})
 }
 
