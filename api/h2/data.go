@@ -129,10 +129,14 @@ func (c *conn) serveInPlace(s *Stream, size int) error {
 	return nil
 }
 
+// maxPromised is up to where a client's word is taken for how long a body will
+// be. Above, its buffer grows with what comes.
+const maxPromised = 4 << 10
+
 // collect keeps a part of a body.
 func (c *conn) collect(s *Stream, size int) error {
 	if s.body == nil && s.declared > 0 {
-		s.body = make([]byte, 0, s.declared) // within MaxBodyBytes, or refused at its first byte
+		s.body = make([]byte, 0, min(s.declared, maxPromised))
 	}
 	old := len(s.body)
 	s.body = append(s.body, make([]byte, size)...)

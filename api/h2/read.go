@@ -153,12 +153,12 @@ func (c *conn) onSettings(h frameHeader) error {
 	case h.length%6 != 0:
 		return errFrameSize
 	}
-	if err := c.cost(); err != nil {
-		return err
-	}
 	for c.left > 0 {
 		b, err := c.take(6)
 		if err != nil {
+			return err
+		}
+		if err := c.cost(); err != nil { // one can concern every stream
 			return err
 		}
 		setting := http2.Setting{ID: http2.SettingID(binary.BigEndian.Uint16(b)), Val: binary.BigEndian.Uint32(b[2:])}
@@ -168,6 +168,9 @@ func (c *conn) onSettings(h frameHeader) error {
 		if err := c.apply(setting); err != nil {
 			return err
 		}
+	}
+	if err := c.cost(); err != nil {
+		return err
 	}
 	return c.controlling(func(dst []byte) []byte {
 		return appendFrameHeader(dst, frameHeader{kind: http2.FrameSettings, flags: http2.FlagSettingsAck})
