@@ -23,21 +23,29 @@ func (s *site) client() *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-func (s *site) do(ctx context.Context, method, path string, body io.Reader, header ...string) (*http.Response, string, error) {
+// reply is an answer read to its end.
+type reply struct {
+	status          int
+	header, trailer http.Header
+	length          int64
+	body            string
+}
+
+func (s *site) do(ctx context.Context, method, path string, body io.Reader, header ...string) (*reply, error) {
 	request, err := http.NewRequestWithContext(ctx, method, "http://"+s.addr+path, body)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	for i := 0; i < len(header); i += 2 {
 		request.Header.Add(header[i], header[i+1])
 	}
 	response, err := s.client().Do(request)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	defer response.Body.Close()
 	content, err := io.ReadAll(response.Body)
-	return response, string(content), err
+	return &reply{response.StatusCode, response.Header, response.Trailer, response.ContentLength, string(content)}, err
 }
 
 // What a handler sees and says reaches the other side as with net/http.
@@ -48,48 +56,48 @@ func TestHandler(t *testing.T) {
 		name, method, path string
 		body               io.Reader
 		header             []string
-		check              func(r *http.Response, body string) bool
+		check              func(r *reply) bool
 	}{
-		{"a request", "POST", "/show?a=b", nil, []string{"Cookie", "a=1", "Cookie", "b=2"}, func(r *http.Response, body string) bool {
-			return r.StatusCode == http.StatusTeapot && body == "POST HTTP/2.0" && r.Header.Get("X-Host") == s.addr &&
-				r.Header.Get("X-Cookie") == "a=1; b=2" && r.Header.Get("X-Uri") == "/show?a=b" && r.Header.Get("Connection") == "" &&
-				r.ContentLength == 13 && r.Header.Get("Date") != "" && strings.HasPrefix(r.Header.Get("Content-Type"), "text/plain")
+		{"a request", "POST", "/show?a=b", nil, []string{"Cookie", "a=1", "Cookie", "b=2"}, func(r *reply) bool {
+			return r.status == http.StatusTeapot && r.body == "POST HTTP/2.0" && r.header.Get("X-Host") == s.addr &&
+				r.header.Get("X-Cookie") == "a=1; b=2" && r.header.Get("X-Uri") == "/show?a=b" && r.header.Get("Connection") == "" &&
+				r.length == 13 && r.header.Get("Date") != "" && strings.HasPrefix(r.header.Get("Content-Type"), "text/plain")
 		}},
-		{"a large body", "POST", "/copy", strings.NewReader(large), nil, func(r *http.Response, body string) bool {
-			return r.StatusCode == http.StatusOK && body == large
+		{"a large body", "POST", "/copy", strings.NewReader(large), nil, func(r *reply) bool {
+			return r.status == http.StatusOK && r.body == large
 		}},
-		{"a body of unknown length", "PUT", "/copy", io.MultiReader(strings.NewReader(large)), nil, func(_ *http.Response, body string) bool {
-			return body == large
+		{"a body of unknown length", "PUT", "/copy", io.MultiReader(strings.NewReader(large)), nil, func(r *reply) bool {
+			return r.body == large
 		}},
-		{"a body to be asked for", "POST", "/copy", strings.NewReader("x"), []string{"Expect", "100-continue"}, func(_ *http.Response, body string) bool {
-			return body == "x"
+		{"a body to be asked for", "POST", "/copy", strings.NewReader("x"), []string{"Expect", "100-continue"}, func(r *reply) bool {
+			return r.body == "x"
 		}},
-		{"a body that is not read", "POST", "/other", strings.NewReader(large), nil, func(_ *http.Response, body string) bool {
-			return body == "handled"
+		{"a body that is not read", "POST", "/other", strings.NewReader(large), nil, func(r *reply) bool {
+			return r.body == "handled"
 		}},
-		{"HEAD", "HEAD", "/other", nil, nil, func(r *http.Response, body string) bool {
-			return r.StatusCode == http.StatusOK && body == "" && r.ContentLength == 7
+		{"HEAD", "HEAD", "/other", nil, nil, func(r *reply) bool {
+			return r.status == http.StatusOK && r.body == "" && r.length == 7
 		}},
-		{"OPTIONS", "OPTIONS", "/show", nil, nil, func(_ *http.Response, body string) bool { return body == "OPTIONS HTTP/2.0" }},
-		{"trailers", "POST", "/trailer", strings.NewReader("x"), nil, func(r *http.Response, body string) bool {
-			return body == "x" && r.Trailer.Get("X-Announced") == "1" && r.Trailer.Get("X-Late") == "2" && r.Header.Get("X-Announced") == ""
+		{"OPTIONS", "OPTIONS", "/show", nil, nil, func(r *reply) bool { return r.body == "OPTIONS HTTP/2.0" }},
+		{"trailers", "POST", "/trailer", strings.NewReader("x"), nil, func(r *reply) bool {
+			return r.body == "x" && r.trailer.Get("X-Announced") == "1" && r.trailer.Get("X-Late") == "2" && r.header.Get("X-Announced") == ""
 		}},
-		{"trailers without a body", "GET", "/trailer", nil, nil, func(r *http.Response, body string) bool {
-			return body == "" && r.Trailer.Get("X-Late") == "2"
+		{"trailers without a body", "GET", "/trailer", nil, nil, func(r *reply) bool {
+			return r.body == "" && r.trailer.Get("X-Late") == "2"
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r, body, err := s.do(t.Context(), test.method, test.path, test.body, test.header...)
+			r, err := s.do(t.Context(), test.method, test.path, test.body, test.header...)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !test.check(r, body) {
-				t.Errorf("status %d, %v, %.50q, %v", r.StatusCode, r.Header, body, r.Trailer)
+			if !test.check(r) {
+				t.Errorf("status %d, %v, %.50q, %v", r.status, r.header, r.body, r.trailer)
 			}
 		})
 	}
 	t.Run("a panic", func(t *testing.T) {
-		_, _, err := s.do(t.Context(), "GET", "/panic", nil)
+		_, err := s.do(t.Context(), "GET", "/panic", nil)
 		if err == nil || !strings.Contains(err.Error(), http2.ErrCodeInternal.String()) {
 			t.Errorf("got %v", err)
 		}
