@@ -220,9 +220,11 @@ func (s *site) probe(n int) *probe {
 
 // judge checks that every exchange has ended once and was called as promised.
 func (s *site) judge() {
+	eventually(s.t, "the connections end", func() bool { return s.open.Load() == 0 })
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i, p := range s.probes {
+	probes := s.probes
+	s.mu.Unlock()
+	for i, p := range probes {
 		select {
 		case <-p.done:
 		case <-time.After(hangLimit):
