@@ -56,6 +56,35 @@ func TestASessionIsAskedAboutOnceInAWhile(t *testing.T) {
 	})
 }
 
+// CheckNow says what Check would, and says so when Check would have to ask.
+func TestCheckNowNeverAsks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tier := &tier{}
+		s := NewSessions(tier.check, SessionOptions{})
+		want := func(when string, known bool, err error) {
+			t.Helper()
+			gotKnown, got := s.CheckNow(phone)
+			if gotKnown != known || !errors.Is(got, err) {
+				t.Errorf("%s: %v, %v", when, gotKnown, got)
+			}
+		}
+		want("never seen", false, nil)
+		if err := s.Check(t.Context(), phone); err != nil {
+			t.Fatal(err)
+		}
+		want("just confirmed", true, nil)
+		<-time.After(6 * time.Second)
+		want("a while ago", false, nil)
+		s.Hold(phone)
+		want("with a poll", true, nil)
+		s.End(phone)
+		want("ended", true, errNoSession)
+		if got := tier.asked.Load(); got != 1 {
+			t.Errorf("asked %d times", got)
+		}
+	})
+}
+
 func TestASessionThatWasJustIssuedIsBelieved(t *testing.T) {
 	tier := &tier{}
 	s := NewSessions(tier.check, SessionOptions{})

@@ -62,11 +62,20 @@ func TestAccessTokensExpire(t *testing.T) {
 				t.Errorf("got %v, %v", session, err)
 			}
 		}
+		if session, known := tokens.Recall(token); !known || session != phone {
+			t.Errorf("recalled: %v, %v", session, known)
+		}
+		if _, known := others.Recall(token); known {
+			t.Error("recalled by one that never saw it")
+		}
 		<-time.After(15*time.Minute - time.Second)
 		if _, err := tokens.VerifyAccess(token); err != nil {
 			t.Errorf("a second before: %v", err)
 		}
 		<-time.After(time.Second)
+		if _, known := tokens.Recall(token); known {
+			t.Error("recalled after its time")
+		}
 		for name, verifier := range map[string]*Tokens{"remembered": tokens, "new": others} {
 			if _, err := verifier.VerifyAccess(token); !errors.Is(err, errExpiredToken) {
 				t.Errorf("%s: %v", name, err)
