@@ -42,11 +42,7 @@ func (im image) clone() image {
 	for shard, s := range im {
 		mailboxes := make(map[string]*mailbox, len(s.mailboxes))
 		for name, m := range s.mailboxes {
-			c := *m
-			c.rows = slices.Clone(m.rows)
-			c.dedup = slices.Clone(m.dedup)
-			c.sources = maps.Clone(m.sources)
-			mailboxes[name] = &c
+			mailboxes[name] = m.clone()
 		}
 		clone[shard] = &shardImage{marks: s.marks, mailboxes: mailboxes}
 	}
@@ -67,6 +63,15 @@ func (im image) apply(shard uint32, batch persistence.Batch) {
 	}
 }
 
+// clone shares byte slices.
+func (m *mailbox) clone() *mailbox {
+	c := *m
+	c.rows = slices.Clone(m.rows)
+	c.dedup = slices.Clone(m.dedup)
+	c.sources = maps.Clone(m.sources)
+	return &c
+}
+
 func later(p, q persistence.Position) persistence.Position {
 	if p.Less(q) {
 		return q
@@ -78,6 +83,11 @@ func (m *mailbox) apply(write persistence.MailboxWrite) {
 	if !m.position.Less(write.Position) {
 		return
 	}
+	m.set(write)
+}
+
+// set takes a write whatever its position.
+func (m *mailbox) set(write persistence.MailboxWrite) {
 	m.position = write.Position
 	m.state = write.State
 	m.first = max(m.first, write.First)

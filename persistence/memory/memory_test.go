@@ -52,3 +52,16 @@ func keys(k *memory.Keys) *persisttest.KeysInstance {
 	survivors := func() *persisttest.KeysInstance { return keys(k.Crash()) } // it loses nothing
 	return &persisttest.KeysInstance{Keys: k, Reopen: survivors, Crash: survivors}
 }
+
+func TestCache(t *testing.T) {
+	persisttest.Cache(t, cache)
+}
+
+func TestCacheModel(t *testing.T) {
+	persisttest.CacheModel(t, cache)
+}
+
+func cache(*testing.T) *persisttest.CacheInstance {
+	c := memory.NewCache()
+	return &persisttest.CacheInstance{Cache: c, Empty: c.Empty, Snapshot: c.Snapshot}
+}

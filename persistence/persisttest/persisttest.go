@@ -41,6 +41,17 @@ type KeysInstance struct {
 	Reopen, Crash func() *KeysInstance
 }
 
+// CacheInstance is a cache under test. Its bounds are above what the suite
+// writes: hundreds of rows and dedup entries of a mailbox.
+type CacheInstance struct {
+	persistence.Cache
+	// Empty takes everything from the cache, as a restart without data does.
+	Empty func()
+	// Snapshot remembers what the cache holds, and returns what sets it back to
+	// that, as a restart with old data does.
+	Snapshot func() (setBack func())
+}
+
 // hang is how long a suite waits for what should take moments.
 const hang = 30 * time.Second
 
