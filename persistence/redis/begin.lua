@@ -1,0 +1,7 @@
+-- Starts a filling: the keys of the one before are not read again.
+--
+-- KEYS: the mark.
+-- ARGV: fill, watermark, expiry in milliseconds.
+redis.call('HSET', KEYS[1], 'fill', ARGV[1], 'watermark', ARGV[2], 'write', '')
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return 1

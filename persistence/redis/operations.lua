@@ -1,0 +1,37 @@
+-- Reads rows. Returns the shard's fill, which may be another than the keys were
+-- made for; then id and content of each row.
+--
+-- KEYS: the mark, the rows.
+-- ARGV: fill, expiry in milliseconds, first and last id, most rows, most bytes,
+-- which are those of the data behind the peer (its length, below 128 in one
+-- byte, and name).
+local fill = redis.call('HGET', KEYS[1], 'fill') or ''
+if fill ~= ARGV[1] then
+	return {fill}
+end
+local read, from = {fill}, ARGV[3]
+local limit, bytes = tonumber(ARGV[5]), tonumber(ARGV[6])
+-- By pages, since only the rows tell how long they are. The first is small: a
+-- row may have many kilobytes.
+local page = 16
+while limit > 0 and bytes >= 0 do
+	page = math.min(page, limit)
+	local rows = redis.call('XRANGE', KEYS[2], from, ARGV[4], 'COUNT', page)
+	for _, row in ipairs(rows) do
+		read[#read + 1] = row[1]
+		read[#read + 1] = row[2][2]
+		local peer = string.byte(row[2][2])
+		bytes = bytes - #row[2][2] + (peer < 128 and peer + 1 or 0)
+		if bytes < 0 then
+			break
+		end
+	end
+	if #rows < page then
+		break
+	end
+	from = '(' .. rows[#rows][1]
+	limit, page = limit - page, 4 * page
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
+return read
