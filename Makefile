@@ -14,6 +14,13 @@ ARGS ?=
 # Suites for `make suite`, as in: make suite NAME="e2e crash"
 NAME ?= unit
 
+# Servers for `make stack` and `make stack-down`, as in:
+# make stack SERVICES="redis kafka"
+SERVICES ?= redis hbase kafka etcd
+# WIPE=1 has `make stack-down` remove data, GRACEFUL=1 has it ask servers to end.
+export WIPE ?=
+export GRACEFUL ?=
+
 # Everything is built alike, so that it is built once: static, and without the
 # paths of this machine. What the race detector needs is set where it is used.
 export CGO_ENABLED := 0
@@ -50,10 +57,10 @@ test: requirements-test ## Every test once, real processes included: at most 15 
 suite: requirements-test ## Chosen suites only: make suite NAME="e2e crash"
 	@$(SUITES) $(NAME)
 
-.PHONY: unit lint e2e crash power hostile planted
+.PHONY: unit lint e2e crash power hostile stores planted
 unit lint: requirements
 	@$(SUITES) $@
-e2e crash power hostile planted: requirements-test
+e2e crash power hostile stores planted: requirements-test
 	@$(SUITES) $@
 
 .PHONY: fuzz
@@ -73,6 +80,12 @@ generate: requirements ## Write the generated code again
 .PHONY: checkgenerate
 checkgenerate: requirements ## Fail when generated code is stale; writes nothing
 	@$(GO) run -C tools ./protogen -check ..
+
+.PHONY: stack stack-down
+stack: ## Start Redis, HBase, Kafka and etcd as local processes in .stack, or SERVICES="redis" only
+	@scripts/stack/up.sh $(SERVICES)
+stack-down: ## Stop them; WIPE=1 removes their data, GRACEFUL=1 lets each end by itself
+	@scripts/stack/down.sh $(SERVICES)
 
 .PHONY: corpus
 corpus: ## Fetch the real conversations that `tegami replay` plays, to ./corpus

@@ -3,6 +3,8 @@
 #
 #   scripts/requirements.sh build   what building and linting need
 #   scripts/requirements.sh test    what the tests need as well
+#   scripts/requirements.sh redis kafka hbase etcd
+#                                   what these servers need (scripts/stack)
 #
 # Root, and CI with sudo, install what is missing with the system's package
 # manager. Everybody else is told the one command to type, and nothing goes on
@@ -16,19 +18,25 @@ if [[ $(id -u) == 0 && $(uname) == Linux ]]; then
 	test+=(mkfs.ext4 mount losetup)
 fi
 
-case ${1:-} in
-build) wanted=("${build[@]}") ;;
-test) wanted=("${build[@]}" "${test[@]}") ;;
-*)
-	echo "usage: $0 build|test" >&2
-	exit 2
-	;;
-esac
+wanted=()
+for name in "${@:-}"; do
+	case $name in
+	build) wanted+=("${build[@]}") ;;
+	test) wanted+=("${build[@]}" "${test[@]}") ;;
+	redis) wanted+=(redis-server) ;;
+	kafka | hbase) wanted+=(java mvn) ;;
+	etcd) wanted+=(etcd curl) ;;
+	*)
+		echo "usage: $0 build | test | redis | kafka | hbase | etcd ..." >&2
+		exit 2
+		;;
+	esac
+done
 
 PATH=$PATH:/usr/sbin:/sbin
 missing=()
 for program in "${wanted[@]}"; do
-	command -v "$program" >/dev/null || missing+=("$program")
+	command -v "$program" >/dev/null || [[ " ${missing[*]-} " == *" $program "* ]] || missing+=("$program")
 done
 ((${#missing[@]})) || exit 0
 
@@ -43,6 +51,16 @@ package() {
 	apk/gcc) echo gcc musl-dev ;;
 	*/mkfs.ext4) echo e2fsprogs ;;
 	*/mount | */losetup) echo util-linux ;;
+	apt-get/etcd) echo etcd-server ;;
+	apt-get/java) echo default-jre-headless ;;
+	dnf/java) echo java-latest-openjdk-headless ;;
+	apk/java) echo openjdk17-jre-headless ;;
+	pacman/java) echo jre-openjdk-headless ;;
+	zypper/java) echo java-17-openjdk-headless ;;
+	brew/java) echo openjdk ;;
+	*/mvn) echo maven ;;
+	apt-get/redis-server) echo redis-server ;;
+	*/redis-server) echo redis ;;
 	*) echo "$2" ;;
 	esac
 }

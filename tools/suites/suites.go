@@ -70,7 +70,7 @@ var suites = []suite{
 		name: "vet", about: "go vet, on the module and on the tools",
 		lane: code, in: inCheck | inTest, limit: 20 * time.Minute,
 		run: func(ctx context.Context, c *console) error {
-			if err := c.command(ctx, nil, "go", "vet", "./..."); err != nil {
+			if err := c.command(ctx, nil, "go", "vet", "-tags="+storesTag, "./..."); err != nil {
 				return err
 			}
 			return c.command(ctx, nil, "go", "vet", "-C", "tools", "./...")
@@ -124,6 +124,10 @@ var suites = []suite{
 	{
 		name: "hostile", about: "slow and hostile clients",
 		lane: processes, in: inTest, limit: 20 * time.Minute, run: blackBoxSuite("hostile"),
+	},
+	{
+		name: "stores", about: "journal and stores on real servers, which are killed and paused",
+		lane: processes, in: inTest, limit: 30 * time.Minute, run: stores,
 	},
 	{
 		name: "planted", about: "each planted bug is found by the same checkers",

@@ -95,6 +95,30 @@ func TestSequentialPackagesExist(t *testing.T) {
 	}
 }
 
+func TestStorePackagesAreFound(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for name, source := range map[string]string{
+		"a/one_test.go": "//go:build stores\n\npackage a\n",
+		"a/two_test.go": "//go:build stores\n\npackage a\n",
+		"b/one_test.go": "package b\n",
+		"b/one.go":      "//go:build stores\n\npackage b\n",
+	} {
+		if err := os.MkdirAll(filepath.Dir(name), 0o750); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(source), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found, err := storePackages(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"./a"}; !slices.Equal(found, want) {
+		t.Errorf("found %v, want %v", found, want)
+	}
+}
+
 func TestFuzzTargetsAreFound(t *testing.T) {
 	t.Chdir(t.TempDir())
 	source := "package p\n\nfunc FuzzDecode(f *testing.F) {}\n\nfunc TestX(t *testing.T) {}\n"

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// storesTag is the build tag of tests that need the servers of scripts/stack,
+// which they start themselves.
+const storesTag = "stores"
+
+// storePackages finds the packages below root that have such tests, so that a
+// new one is run without being listed anywhere.
+func storePackages(root string) ([]string, error) {
+	var found []string
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() && path != root && (strings.HasPrefix(entry.Name(), ".") || entry.Name() == "testdata" || entry.Name() == "tools") {
+			return fs.SkipDir
+		}
+		if !strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		source, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if bytes.HasPrefix(source, []byte("//go:build "+storesTag+"\n")) {
+			found = append(found, "./"+filepath.ToSlash(filepath.Dir(path)))
+		}
+		return nil
+	})
+	slices.Sort(found)
+	return slices.Compact(found), err
+}
+
+// stores runs the tests on real servers, one package at a time: each starts
+// servers of its own.
+func stores(ctx context.Context, c *console) error {
+	packages, err := storePackages(".")
+	if err != nil {
+		return err
+	}
+	if len(packages) == 0 {
+		return errors.New("no test with the build tag " + storesTag + " found")
+	}
+	return c.goTest(ctx, ".", nil, []string{"-tags=" + storesTag, "-p=1", "-count=1", "-timeout=0"}, packages...)
+}
