@@ -96,8 +96,17 @@ func TestNothingIsLostOverFaultyStores(t *testing.T) {
 		Store:   persisttest.NewFaultyStore(memory.NewStore(), plan),
 		Keys:    memory.NewKeys(),
 	}
+	sendAndReadAll(t, options, func(int) {}, plan.Stop)
+	t.Log(plan)
+}
+
+// sendAndReadAll sends in rounds, each send retried until it is answered, then
+// has the faults stop and reads every mailbox. Between rounds all mailboxes have
+// left memory.
+func sendAndReadAll(t *testing.T, options Options, between func(round int), stopFaults func()) {
+	t.Helper()
 	options.setDefaults()
-	options.Limits.MailboxesPerShard = 1 // so that mailboxes load all the time
+	options.Limits.MailboxesPerShard, options.Limits.Tick = 0, 20*time.Millisecond
 	n, err := Start(withShards(options))
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +116,6 @@ func TestNothingIsLostOverFaultyStores(t *testing.T) {
 		if err := n.Close(); err != nil {
 			t.Error(err)
 		}
-		t.Log(plan)
 	}()
 	names := []string{"alice", "bob", "carol", "dave", "erin", "frank"}
 	users := map[string]talk.Session{}
@@ -122,33 +130,37 @@ func TestNothingIsLostOverFaultyStores(t *testing.T) {
 		})
 	}
 
-	const each = 60
+	const rounds, each = 12, 6
 	var mu sync.Mutex
 	want := map[string]int{} // message ids by how often they must be found
-	var wg sync.WaitGroup
-	for i, from := range names {
-		wg.Go(func() {
-			for k := range each {
-				to := names[(i+k)%len(names)]
-				id := fmt.Sprint(k)
-				c.until("sent", func() bool {
-					sent, err := c.send(users[from], to, id, from+id)
-					if err != nil {
-						return false
-					}
-					mu.Lock()
-					defer mu.Unlock()
-					want[string(sent.MessageID[:])] = 2
-					if from == to {
-						want[string(sent.MessageID[:])] = 1
-					}
-					return true
-				})
-			}
-		})
+	for round := range rounds {
+		var wg sync.WaitGroup
+		for i, from := range names {
+			wg.Go(func() {
+				for k := range each {
+					to := names[(i+k)%len(names)]
+					id := fmt.Sprint(round, ".", k)
+					c.until("sent", func() bool {
+						sent, err := c.send(users[from], to, id, from+id)
+						if err != nil {
+							return false
+						}
+						mu.Lock()
+						defer mu.Unlock()
+						want[string(sent.MessageID[:])] = 2
+						if from == to {
+							want[string(sent.MessageID[:])] = 1
+						}
+						return true
+					})
+				}
+			})
+		}
+		wg.Wait()
+		c.until("all have left memory", func() bool { return c.Depths().Mailboxes == 0 })
+		between(round)
 	}
-	wg.Wait()
-	plan.Stop()
+	stopFaults()
 
 	for _, name := range names {
 		var after int64
@@ -177,8 +189,8 @@ func TestNothingIsLostOverFaultyStores(t *testing.T) {
 			t.Errorf("message %x: found %d times too few", id, missing)
 		}
 	}
-	if len(want) != each*len(names) {
-		t.Errorf("%d messages, want %d", len(want), each*len(names))
+	if len(want) != rounds*each*len(names) {
+		t.Errorf("%d messages, want %d", len(want), rounds*each*len(names))
 	}
 }
 

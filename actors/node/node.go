@@ -39,6 +39,9 @@ type Options struct {
 	Journal persistence.Journal
 	Store   persistence.Store
 	Keys    Keyring
+	// Cache is in front of the store; nil for none. It stays the caller's to
+	// close, too.
+	Cache persistence.Cache
 	// Shards is the number of shards, fixed when the data was made.
 	Shards int
 	// Limits bound each shard; the zero value means shard.DefaultLimits.
@@ -62,9 +65,10 @@ type Options struct {
 // Observer is told how long things took. Nil functions are left out; all must
 // be quick and safe for concurrent use.
 type Observer struct {
-	Stage   func(stage shard.Stage, took time.Duration)
-	Written func(records int, took time.Duration)
-	Poll    func(talk.Reason)
+	Stage func(stage shard.Stage, took time.Duration)
+	// Written is told of batches for the store, Cached of those for the cache.
+	Written, Cached func(records int, took time.Duration)
+	Poll            func(talk.Reason)
 	// Trace begins the trace of a message; nil traces none, and so does a nil
 	// answer.
 	Trace func(context.Context) shard.Trace
@@ -159,6 +163,7 @@ func Start(options Options) (*Node, error) {
 			Load:    supervision.NewWorkers(16, 16_384),
 			Page:    supervision.NewWorkers(4, 1024),
 			Write:   supervision.NewWorkers(4, 4096),
+			Cache:   supervision.NewWorkers(cacheWorkers(&options), 4096),
 		},
 		watchdog:   supervision.NewWatchdog(options.Logger),
 		dispatcher: supervision.NewDispatcher(idleGoroutines),
@@ -168,6 +173,14 @@ func Start(options Options) (*Node, error) {
 	}
 	n.keeper = startKeeper(n)
 	return n, nil
+}
+
+// cacheWorkers returns how many goroutines write to the cache.
+func cacheWorkers(options *Options) int {
+	if options.Cache == nil {
+		return 0
+	}
+	return 4
 }
 
 // startTalk spawns the shards. Their addresses are known beforehand, since a
@@ -181,6 +194,7 @@ func (n *Node) startTalk() error {
 	environment := &shard.Environment{
 		Journal:      n.options.Journal,
 		Store:        n.options.Store,
+		Cache:        n.options.Cache,
 		Route:        func(id uint32) *actor.PID { return n.shards[id] },
 		ShardOf:      n.places.Shard,
 		SessionEnded: n.sessionEnded,
@@ -191,7 +205,7 @@ func (n *Node) startTalk() error {
 		Loaded:       &n.loaded,
 		Unstored:     &n.unstored,
 		Watchdog:     n.watchdog,
-		Observe:      shard.Observer{Stage: n.options.Observe.Stage, Written: n.options.Observe.Written},
+		Observe:      shard.Observer{Stage: n.options.Observe.Stage, Written: n.options.Observe.Written, Cached: n.options.Observe.Cached},
 		Logger:       n.options.Logger,
 	}
 	props := make([]*actor.Props, len(n.shards))
@@ -344,6 +358,7 @@ func (n *Node) Close() error {
 		n.workers.Load.Close()
 		n.workers.Page.Close()
 		n.workers.Write.Close()
+		n.workers.Cache.Close()
 		n.watchdog.Close()
 		n.system.Shutdown()
 		n.dispatcher.Stop()

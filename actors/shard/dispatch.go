@@ -20,6 +20,7 @@ func (s *shardActor) dispatch(ctx actor.Context, position persistence.Position, 
 	s.Unstored.Add(1)
 	if r.GetMailbox() == "" { // a record of the shard itself, which decode checked
 		u.applied, u.followed, u.released, u.stored = true, true, true, true
+		s.through(ctx)
 		s.forget(ctx)
 		return
 	}
@@ -113,6 +114,7 @@ func (s *shardActor) followed(ctx actor.Context, u *unstoredRecord) {
 // release hands the writes of a mailbox to the write-behind actor, in order:
 // each when it is applied and its follow-up durable.
 func (s *shardActor) release(ctx actor.Context, e *entry) {
+	defer s.through(ctx)
 	for e.released < len(e.unstored) {
 		u := e.unstored[e.released]
 		if !u.applied || !u.followed {
@@ -129,6 +131,17 @@ func (s *shardActor) release(ctx actor.Context, e *entry) {
 		}
 		ctx.Send(s.writer, &writebehind.Put{Write: u.write})
 		u.write = persistence.MailboxWrite{}
+	}
+}
+
+// through tells the write-behind actor, which has a cache to keep, how far
+// everything was put.
+func (s *shardActor) through(ctx actor.Context) {
+	if s.Cache == nil {
+		return
+	}
+	if last, moved := s.unstored.release(); moved {
+		ctx.Send(s.writer, &writebehind.Through{Position: last})
 	}
 }
 
@@ -174,6 +187,13 @@ func (s *shardActor) forget(ctx actor.Context) {
 		return
 	}
 	s.Unstored.Add(-int64(n))
-	s.checkpoint = last
-	ctx.Send(s.writer, &writebehind.Advance{Checkpoint: last})
+	if s.checkpoint.Less(last) { // not so where an older generation is replayed
+		s.checkpoint = last
+	}
+	for name, position := range s.gone {
+		if !s.checkpoint.Less(position) {
+			delete(s.gone, name)
+		}
+	}
+	ctx.Send(s.writer, &writebehind.Advance{Checkpoint: s.checkpoint})
 }

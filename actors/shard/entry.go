@@ -1,15 +1,12 @@
 package shard
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
-	"github.com/tegami-im/tegami/actors/mailbox"
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/persistence"
 )
@@ -57,7 +54,8 @@ func (e *entry) busy() bool {
 func (s *shardActor) entry(ctx actor.Context, name string) *entry {
 	e := s.mailboxes[name]
 	if e == nil {
-		e = &entry{name: name}
+		e = &entry{name: name, last: s.gone[name]}
+		delete(s.gone, name)
 		s.mailboxes[name] = e
 		s.Loaded.Add(1)
 		s.spawn(ctx, e)
@@ -110,92 +108,6 @@ func (s *shardActor) forward(ctx actor.Context, m addressed) {
 		return
 	}
 	s.tell(ctx, s.entry(ctx, m.mailbox()), m)
-}
-
-const (
-	minLoadWait = 100 * time.Millisecond
-	maxLoadWait = 5 * time.Second
-	loadTimeout = 5 * time.Second
-)
-
-// load reads a mailbox's state, and from the journal what was dispatched to it
-// beyond that.
-func (s *shardActor) load(ctx actor.Context, e *entry) {
-	root, pid, id := ctx.ActorSystem().Root, e.pid, s.id
-	name, incarnation, through := e.name, e.incarnation, e.last
-	journal, store := s.Journal, s.Store
-	if !s.Workers.Load.Submit(func(ctx context.Context) {
-		ctx, cancel := context.WithTimeout(ctx, loadTimeout)
-		defer cancel()
-		m := &loaded{incarnation: incarnation}
-		m.mailbox, m.records, m.err = loadForward(ctx, journal, store, id, name, through)
-		root.Send(pid, m)
-	}) {
-		s.loadFailed(ctx, &loadFailed{mailbox: name})
-	}
-}
-
-// loadForward reads a mailbox's state, nil when it was never stored, and the
-// records of the mailbox above it, up to and with through. The start of the log
-// is asked for first: what is truncated after that may not be in the state that
-// is read, and is missed when it is to be read.
-func loadForward(ctx context.Context, journal persistence.Journal, store persistence.Store, shard uint32, name string, through persistence.Position) (*persistence.Mailbox, []applyRecord, error) {
-	var bounds persistence.Bounds
-	if !through.IsZero() {
-		var err error
-		if bounds, err = journal.Bounds(ctx, shard); err != nil {
-			return nil, nil, err
-		}
-	}
-	stored, err := store.Load(ctx, shard, name, mailbox.MaxDedupInMemory)
-	if errors.Is(err, persistence.ErrNotFound) {
-		stored, err = nil, nil
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	var from persistence.Position
-	if stored != nil {
-		from = stored.Position
-	}
-	if !from.Less(through) {
-		return stored, nil, nil
-	}
-	offset := bounds.First
-	if from.Generation == through.Generation {
-		offset = max(offset, from.Offset+1)
-	}
-	records, err := readForward(ctx, journal, shard, name, offset, through)
-	return stored, records, err
-}
-
-// readForward reads the records of one mailbox from an offset on, up to and
-// with through.
-func readForward(ctx context.Context, journal persistence.Journal, shard uint32, name string, offset int64, through persistence.Position) ([]applyRecord, error) {
-	var records []applyRecord
-	for offset <= through.Offset {
-		entries, err := journal.Read(ctx, shard, offset, readBytes)
-		if err != nil {
-			return nil, err
-		}
-		if len(entries) == 0 {
-			break
-		}
-		for _, entry := range entries {
-			if through.Less(entry.Position) {
-				break
-			}
-			r, err := decode(entry.Data)
-			if err != nil {
-				return nil, err
-			}
-			if r.GetMailbox() == name {
-				records = append(records, applyRecord{position: entry.Position, time: entry.Time, record: r, read: true})
-			}
-		}
-		offset = entries[len(entries)-1].Position.Offset + 1
-	}
-	return records, nil
 }
 
 // ready lets the commands in that waited for the mailbox.
@@ -285,6 +197,9 @@ func (s *shardActor) passivated(ctx actor.Context, m *passivated) {
 		ctx.Stop(e.pid)
 		if len(held) == 0 && len(e.waiting) == 0 && !e.busy() {
 			delete(s.mailboxes, e.name)
+			if s.Cache != nil && s.checkpoint.Less(e.last) {
+				s.gone[e.name] = e.last
+			}
 			s.Loaded.Add(-1)
 			return
 		}

@@ -127,7 +127,7 @@ const pageTimeout = 5 * time.Second
 // readPage answers from the store, with workers of its own, and goes on in
 // memory where the page has room.
 func (b *mailboxActor) readPage(ctx actor.Context, m *Fetch, head int64) {
-	root, store, shardID, name := ctx.ActorSystem().Root, b.Store, b.shardID, b.name
+	root := ctx.ActorSystem().Root
 	upTo := b.storedRevision
 	if first := b.tail.first(); first > 0 {
 		upTo = first - 1
@@ -137,9 +137,9 @@ func (b *mailboxActor) readPage(ctx actor.Context, m *Fetch, head int64) {
 		ctx, cancel := context.WithTimeout(ctx, pageTimeout)
 		defer cancel()
 		operations, err := readOperations(func() ([]persistence.Row, error) {
-			return store.Operations(ctx, shardID, name, m.After, upTo, m.Limit, pageBytes)
+			return b.rows(ctx, m.After, upTo, m.Limit)
 		})
-		if err != nil || len(operations) == 0 || operations[0].GetRevision() != m.After+1 {
+		if err != nil || !follow(operations, m.After) {
 			m.refuse(refusal.After(refusal.StoreUnavailable, time.Second), root)
 			return
 		}
@@ -150,6 +150,28 @@ func (b *mailboxActor) readPage(ctx actor.Context, m *Fetch, head int64) {
 	}) {
 		m.refuse(refusal.After(refusal.Busy, time.Second), ctx)
 	}
+}
+
+// follow reports whether there are operations and they follow a cursor without
+// a gap.
+func follow(operations []*record.Operation, after int64) bool {
+	for i, operation := range operations {
+		if operation.GetRevision() != after+1+int64(i) {
+			return false
+		}
+	}
+	return len(operations) > 0
+}
+
+// rows reads old operations: from the cache as far as that reaches back. It runs
+// on a worker, and touches what does not change alone.
+func (b *mailboxActor) rows(ctx context.Context, after, upTo int64, limit int) ([]persistence.Row, error) {
+	if b.Cache != nil {
+		if rows, err := b.Cache.Operations(ctx, b.shardID, b.name, after, upTo, limit, pageBytes); err == nil {
+			return rows, nil
+		}
+	}
+	return b.Store.Operations(ctx, b.shardID, b.name, after, upTo, limit, pageBytes)
 }
 
 // fill appends what still fits a page.

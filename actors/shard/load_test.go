@@ -66,12 +66,12 @@ func TestLoadMissesNothingThatIsTruncatedMeanwhile(t *testing.T) {
 	write(positions[1])
 	store.meanwhile = func() { write(positions[6]) }
 
-	through := positions[records-1]
-	_, _, err = loadForward(ctx, journal, store, 0, "bob", through)
+	l := loading{journal: journal, store: store, mailbox: "bob", through: positions[records-1]}
+	_, _, err = l.run(ctx)
 	if !errors.Is(err, persistence.ErrTruncated) {
 		t.Errorf("a load that was overtaken: %v, want that it is made again", err)
 	}
-	loaded, forward, err := loadForward(ctx, journal, store, 0, "bob", through)
+	loaded, forward, err := l.run(ctx)
 	if err != nil || loaded.Position != positions[6] || len(forward) != 3 || forward[0].position != positions[7] {
 		t.Errorf("loaded at %v with %d records behind it, %v", loaded.Position, len(forward), err)
 	}

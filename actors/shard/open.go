@@ -12,6 +12,7 @@ import (
 	"github.com/tegami-im/tegami/actors/mailbox"
 	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
+	"github.com/tegami-im/tegami/actors/writebehind"
 	"github.com/tegami-im/tegami/persistence"
 )
 
@@ -55,6 +56,7 @@ func (s *shardActor) opened(ctx actor.Context, m *opened) {
 	}
 	s.generation = bounds.Generation
 	s.checkpoint, s.written = checkpoint, checkpoint
+	ctx.Send(s.writer, &writebehind.Opened{Checkpoint: checkpoint})
 	// A checkpoint of an earlier generation says nothing of the offsets of this
 	// one: all that the journal has is replayed.
 	s.next = bounds.First

@@ -20,6 +20,8 @@ import (
 type Environment struct {
 	Journal persistence.Journal
 	Store   persistence.Store
+	// Cache is nil where there is none.
+	Cache persistence.Cache
 	// Route returns the actor that owns a shard.
 	Route func(shard uint32) *actor.PID
 	// ShardOf returns the shard of a mailbox.
@@ -45,6 +47,7 @@ type Environment struct {
 // catches up never slows a live poll.
 type Workers struct {
 	Journal, Load, Page, Write *supervision.Workers
+	Cache                      *supervision.Workers
 }
 
 // Limits bound a shard. Whatever would go beyond is refused as Busy.
@@ -72,6 +75,8 @@ type Limits struct {
 	// WriteAge and WriteRecords end a write-behind batch.
 	WriteAge     time.Duration
 	WriteRecords int
+	// Tick is how often a shard looks after what is late or idle.
+	Tick time.Duration
 }
 
 // DefaultLimits suit a node of two cores.
@@ -89,6 +94,7 @@ func DefaultLimits() Limits {
 		TailBytes:          64 << 10,
 		WriteAge:           200 * time.Millisecond,
 		WriteRecords:       512,
+		Tick:               time.Second,
 	}
 }
 
@@ -115,8 +121,9 @@ type Trace interface {
 // Observer is told how long things took. All functions must be set, quick, and
 // safe for concurrent use.
 type Observer struct {
-	Stage   func(Stage, time.Duration)
-	Written func(records int, took time.Duration)
+	Stage func(Stage, time.Duration)
+	// Written is of batches for the store, Cached of those for the cache.
+	Written, Cached func(records int, took time.Duration)
 }
 
 // phase is what a shard is doing.
@@ -152,6 +159,9 @@ type shardActor struct {
 	unstored  window
 	mailboxes map[string]*entry
 	instances uint64 // of mailbox actors so far
+	// gone has, for the mailboxes that left memory, the position of the newest
+	// record, while that lies above the checkpoint: see load.
+	gone      map[string]persistence.Position
 	outboxes  map[uint32]*outbox
 	followUps int                   // in all outboxes
 	early     map[string]*FollowUps // by source: those that came before the shard was open
@@ -214,6 +224,7 @@ func Props(id uint32, environment *Environment) (*actor.Props, *Status) {
 			status:      status,
 			incarnation: incarnation,
 			mailboxes:   make(map[string]*entry),
+			gone:        make(map[string]persistence.Position),
 			outboxes:    make(map[uint32]*outbox),
 			early:       make(map[string]*FollowUps),
 			taken:       make(map[string]uint64),
@@ -320,6 +331,10 @@ func (s *shardActor) start(ctx actor.Context) {
 		Watchdog:   s.Watchdog,
 		Logger:     s.Logger,
 		Written:    s.Observe.Written,
+
+		Cache:        s.Cache,
+		CacheWorkers: s.Workers.Cache,
+		Cached:       s.Observe.Cached,
 	}))
 	root, self, status := ctx.ActorSystem().Root, ctx.Self(), s.status
 	s.stopTail = s.Journal.Tail(s.id, func(next int64) {
@@ -368,10 +383,8 @@ func (s *shardActor) arm(ctx actor.Context) {
 		return
 	}
 	s.ticking = true
-	s.later(ctx, tickInterval, &tick{s.incarnation})
+	s.later(ctx, s.Limits.Tick, &tick{s.incarnation})
 }
-
-const tickInterval = time.Second
 
 // later sends the shard a message after d.
 func (s *shardActor) later(ctx actor.Context, d time.Duration, message any) {

@@ -34,6 +34,9 @@ type retry struct {
 type window struct {
 	base    int64 // offset of records[0]
 	records []*unstoredRecord
+	// released is how many at the front are released: everything up to there
+	// was put.
+	released int
 }
 
 func (w *window) len() int                 { return len(w.records) }
@@ -65,5 +68,18 @@ func (w *window) shrink() (last persistence.Position, n int) {
 	}
 	w.records = w.records[n:]
 	w.base += int64(n)
+	w.released = max(w.released-n, 0)
 	return last, n
+}
+
+// release counts those that were released at the front, and returns the
+// position of the last of them; moved is false when there are no more than
+// before.
+func (w *window) release() (last persistence.Position, moved bool) {
+	for w.released < len(w.records) && w.records[w.released].released {
+		last = w.records[w.released].position
+		w.released++
+		moved = true
+	}
+	return last, moved
 }

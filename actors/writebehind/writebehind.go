@@ -1,18 +1,23 @@
-// Package writebehind carries what was applied to the store, in batches,
-// behind the acks.
+// Package writebehind carries what was applied to the store, and to the cache
+// where there is one, in batches, behind the acks.
 //
-// A write-behind actor serves one shard. It folds the writes of a mailbox
-// together, the last state replacing those before it, and keeps one batch in
-// flight. A batch is written by a worker: first the journal is synced, so that
-// the store is never ahead of what survives a power cut, then the batch is
-// written, rows and states in one step. A write that fails is repeated, with
-// back-off, until it succeeds: batches may be written twice and states only
-// move forward, so repeating is always safe.
+// A write-behind actor serves one shard. For each of the two it has a lane of
+// its own, so that neither holds up the other: a lane folds the writes of a
+// mailbox together, the last state replacing those before it, and keeps one
+// batch in flight, which a worker writes.
+//
+// For the store, the journal is synced first, so that the store is never ahead
+// of what survives a power cut; then the batch is written, rows and states in
+// one step. A write that fails is repeated, with back-off, until it succeeds:
+// batches may be written twice and states only move forward, so repeating is
+// always safe.
+//
+// The cache may lose anything at any time, and so may its lane: what waits for
+// it is bounded, and dropped when it is too much. From then on, as whenever the
+// cache's mark is not the one that the lane left, a new filling is begun.
 package writebehind
 
 import (
-	"context"
-	"errors"
 	"log/slog"
 	"time"
 
@@ -28,6 +33,9 @@ type Options struct {
 	Journal persistence.Journal
 	Store   persistence.Store
 	Workers *supervision.Workers
+	// Cache is nil where there is none; CacheWorkers write to it.
+	Cache        persistence.Cache
+	CacheWorkers *supervision.Workers
 	// MaxAge is how long a write waits for others to be batched with it.
 	MaxAge time.Duration
 	// MaxRecords ends the wait early.
@@ -35,16 +43,33 @@ type Options struct {
 	Dispatcher actor.Dispatcher
 	Watchdog   *supervision.Watchdog
 	Logger     *slog.Logger
-	// Written is called, if set, after each batch with its size and duration.
-	Written func(records int, took time.Duration)
+	// Written is called, if set, after each batch for the store with its size
+	// and duration; Cached after each one for the cache.
+	Written, Cached func(records int, took time.Duration)
 }
 
 // Messages to a write-behind actor.
 type (
+	// Opened tells that the shard replays from the store's checkpoint: what it
+	// puts begins above it. It comes first.
+	Opened struct {
+		Checkpoint persistence.Position
+	}
 	// Put hands over what one record changed. Puts of one mailbox come in the
 	// order of its positions.
 	Put struct {
 		Write persistence.MailboxWrite
+	}
+	// Fill hands over a mailbox that was loaded from the store, nil for one that
+	// it does not have, to be copied to the cache. It comes before the puts of
+	// the mailbox, which must be whole.
+	Fill struct {
+		Mailbox string
+		Loaded  *persistence.Mailbox // read only
+	}
+	// Through tells that everything up to a position was put that is to be.
+	Through struct {
+		Position persistence.Position
 	}
 	// Advance moves the checkpoint. It is written with the next batch, or on
 	// its own when none comes.
@@ -63,21 +88,9 @@ type Stored struct {
 	Checkpoint persistence.Position
 }
 
-type (
-	flushDue struct{ incarnation uint64 }
-	written  struct {
-		incarnation uint64
-		err         error
-		took        time.Duration
-	}
-)
-
 const (
-	minRetry     = 50 * time.Millisecond
-	maxRetry     = 5 * time.Second
-	writeTimeout = 30 * time.Second
-	// checkpointAge is how long a checkpoint waits for a batch to go with.
-	checkpointAge = 500 * time.Millisecond
+	minRetry = 50 * time.Millisecond
+	maxRetry = 5 * time.Second
 )
 
 var kind = &supervision.Kind{Name: "writebehind", Receive: "writebehind.(*writer).Receive"}
@@ -85,17 +98,8 @@ var kind = &supervision.Kind{Name: "writebehind", Receive: "writebehind.(*writer
 type writer struct {
 	Options
 	incarnation uint64
-
-	pending    map[string]*persistence.MailboxWrite
-	records    int
-	checkpoint persistence.Position // wanted
-	written    persistence.Position // in the store
-
-	batch   persistence.Batch // in flight when writing
-	count   int
-	writing bool
-	armed   bool
-	retry   time.Duration
+	store       storeLane
+	cache       *cacheLane // nil: there is no cache
 }
 
 // Props returns the props of a write-behind actor. Its parent is told of every
@@ -104,11 +108,12 @@ func Props(options Options) *actor.Props {
 	var incarnation uint64
 	return actor.PropsFromProducer(func() actor.Actor {
 		incarnation++
-		return &writer{
-			Options:     options,
-			incarnation: incarnation,
-			pending:     make(map[string]*persistence.MailboxWrite),
+		w := &writer{Options: options, incarnation: incarnation}
+		w.store.writer = w
+		if options.Cache != nil {
+			w.cache = &cacheLane{writer: w}
 		}
+		return w
 	}, actor.WithDispatcher(options.Dispatcher))
 }
 
@@ -117,152 +122,54 @@ func (w *writer) Receive(ctx actor.Context) {
 	defer w.Watchdog.Enter(kind, ctx.Message()).Leave()
 	switch m := ctx.Message().(type) {
 	case *Put:
-		w.put(m.Write)
-		if w.records >= w.MaxRecords {
-			w.flush(ctx)
-		} else {
-			w.arm(ctx, w.MaxAge)
+		w.store.put(ctx, m.Write)
+		if w.cache != nil {
+			w.cache.put(ctx, m.Write)
 		}
 	case *Advance:
-		if w.checkpoint.Less(m.Checkpoint) {
-			w.checkpoint = m.Checkpoint
-			w.arm(ctx, max(w.MaxAge, checkpointAge))
-		}
+		w.store.advance(ctx, m.Checkpoint)
 	case *Flush:
-		w.flush(ctx)
-	case *flushDue:
+		w.store.flush(ctx)
+	case *storeDue:
 		if m.incarnation == w.incarnation {
-			w.armed = false
-			w.flush(ctx)
+			w.store.due(ctx)
 		}
-	case *written:
+	case *stored:
 		if m.incarnation == w.incarnation {
-			w.done(ctx, m)
+			w.store.done(ctx, m)
+		}
+	default:
+		if w.cache != nil {
+			w.receiveCache(ctx)
 		}
 	}
 }
 
-// put folds a write into the one that waits for the same mailbox.
-func (w *writer) put(next persistence.MailboxWrite) {
-	w.records++
-	waiting, ok := w.pending[next.Mailbox]
-	if !ok {
-		w.pending[next.Mailbox] = &next
-		return
-	}
-	waiting.Position = next.Position
-	waiting.State = next.State
-	waiting.First = max(waiting.First, next.First)
-	waiting.Rows = append(waiting.Rows, next.Rows...)
-	waiting.Dedup = append(waiting.Dedup, next.Dedup...)
-	for _, source := range next.Sources {
-		waiting.Sources = putSource(waiting.Sources, source)
-	}
-}
-
-func putSource(sources []persistence.Source, source persistence.Source) []persistence.Source {
-	for i := range sources {
-		if sources[i].Mailbox == source.Mailbox {
-			sources[i].Position = source.Position
-			return sources
+// receiveCache handles what concerns the cache alone.
+func (w *writer) receiveCache(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case *Opened:
+		w.cache.opened(m.Checkpoint)
+	case *Through:
+		w.cache.reached(ctx, m.Position)
+	case *Fill:
+		w.cache.fill(ctx, m)
+	case *cacheDue:
+		if m.incarnation == w.incarnation {
+			w.cache.due(ctx)
+		}
+	case *cached:
+		if m.incarnation == w.incarnation {
+			w.cache.done(ctx, m)
 		}
 	}
-	return append(sources, source)
 }
 
-// arm has the actor flush after d, unless it is to already.
-func (w *writer) arm(ctx actor.Context, d time.Duration) {
-	if w.armed || w.writing {
-		return
-	}
-	w.armed = true
-	w.after(ctx, d)
+// after sends the actor a message later.
+func after(ctx actor.Context, d time.Duration, message any) {
+	root, self := ctx.ActorSystem().Root, ctx.Self()
+	time.AfterFunc(d, func() { root.Send(self, message) })
 }
 
-func (w *writer) after(ctx actor.Context, d time.Duration) {
-	root, self, due := ctx.ActorSystem().Root, ctx.Self(), &flushDue{w.incarnation}
-	time.AfterFunc(d, func() { root.Send(self, due) })
-}
-
-// flush starts writing what waits, unless a batch is in flight: then it goes
-// when that one is done.
-func (w *writer) flush(ctx actor.Context) {
-	if w.writing {
-		return
-	}
-	if w.count == 0 && w.batch.Checkpoint.IsZero() { // else the last batch failed, and is written again
-		if w.records == 0 && !w.written.Less(w.checkpoint) {
-			return
-		}
-		w.batch = persistence.Batch{Mailboxes: make([]persistence.MailboxWrite, 0, len(w.pending))}
-		for _, write := range w.pending {
-			if w.batch.Highest.Less(write.Position) {
-				w.batch.Highest = write.Position
-			}
-			w.batch.Mailboxes = append(w.batch.Mailboxes, *write)
-		}
-		if w.written.Less(w.checkpoint) {
-			w.batch.Checkpoint = w.checkpoint
-		}
-		w.count, w.records = w.records, 0
-		clear(w.pending)
-	}
-	root, self, batch, incarnation := ctx.ActorSystem().Root, ctx.Self(), w.batch, w.incarnation
-	w.writing = w.Workers.Submit(func(ctx context.Context) {
-		began := time.Now()
-		err := w.write(ctx, batch)
-		root.Send(self, &written{incarnation: incarnation, err: err, took: time.Since(began)})
-	})
-	if !w.writing {
-		w.again(ctx)
-	}
-}
-
-// write runs on a worker.
-func (w *writer) write(ctx context.Context, batch persistence.Batch) error {
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
-	defer cancel()
-	if err := w.Journal.Sync(ctx); err != nil {
-		return err
-	}
-	return writeBatch(ctx, w.Store, w.Shard, batch)
-}
-
-func (w *writer) done(ctx actor.Context, m *written) {
-	w.writing = false
-	if m.err != nil {
-		if !errors.Is(m.err, persistence.ErrClosed) {
-			w.Logger.Warn("write-behind failed; it is repeated", "shard", w.Shard, "records", w.count, "error", m.err)
-			w.again(ctx)
-		}
-		return
-	}
-	w.retry = 0
-	if w.Written != nil {
-		w.Written(w.count, m.took)
-	}
-	stored := &Stored{Checkpoint: w.batch.Checkpoint, Through: make(map[string]persistence.Position, len(w.batch.Mailboxes))}
-	for i := range w.batch.Mailboxes {
-		stored.Through[w.batch.Mailboxes[i].Mailbox] = w.batch.Mailboxes[i].Position
-	}
-	if w.written.Less(w.batch.Checkpoint) {
-		w.written = w.batch.Checkpoint
-	}
-	w.batch, w.count = persistence.Batch{}, 0
-	ctx.Send(ctx.Parent(), stored)
-	switch {
-	case w.records >= w.MaxRecords:
-		w.flush(ctx)
-	case w.records > 0:
-		w.arm(ctx, w.MaxAge)
-	case w.written.Less(w.checkpoint):
-		w.arm(ctx, max(w.MaxAge, checkpointAge))
-	}
-}
-
-// again repeats the batch after a back-off that doubles.
-func (w *writer) again(ctx actor.Context) {
-	w.retry = min(max(w.retry*2, minRetry), maxRetry)
-	w.armed = true
-	w.after(ctx, w.retry)
-}
+// nextRetry doubles a back-off within its bounds.
+func nextRetry(retry time.Duration) time.Duration { return min(max(retry*2, minRetry), maxRetry) }

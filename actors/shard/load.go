@@ -1,0 +1,155 @@
+package shard
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/tegami-im/tegami/actors/mailbox"
+	"github.com/tegami-im/tegami/actors/writebehind"
+	"github.com/tegami-im/tegami/persistence"
+)
+
+const (
+	minLoadWait = 100 * time.Millisecond
+	maxLoadWait = 5 * time.Second
+	loadTimeout = 5 * time.Second
+)
+
+// load reads a mailbox's state, and from the journal what was dispatched to it
+// beyond that.
+func (s *shardActor) load(ctx actor.Context, e *entry) {
+	root, pid, incarnation := ctx.ActorSystem().Root, e.pid, e.incarnation
+	l := loading{
+		journal: s.Journal, store: s.Store, cache: s.Cache,
+		shard: s.id, mailbox: e.name, through: e.last, checkpoint: s.checkpoint, stored: s.checkpoint,
+	}
+	if len(e.unstored) == 0 && l.stored.Less(e.last) {
+		l.stored = e.last
+	}
+	if s.Cache != nil && s.phase == open { // before, the filling may know of records that this shard does not
+		writer := s.writer
+		l.fill = func(m *persistence.Mailbox) { root.Send(writer, &writebehind.Fill{Mailbox: l.mailbox, Loaded: m}) }
+	}
+	if !s.Workers.Load.Submit(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+		defer cancel()
+		m := &loaded{incarnation: incarnation}
+		m.mailbox, m.records, m.err = l.run(ctx)
+		root.Send(pid, m)
+	}) {
+		s.loadFailed(ctx, &loadFailed{mailbox: e.name})
+	}
+}
+
+// loading is the loading of one mailbox. It runs on a worker.
+type loading struct {
+	journal persistence.Journal
+	store   persistence.Store
+	cache   persistence.Cache // nil where there is none
+	// fill hands what was loaded to the cache; nil where it is not to be. It
+	// comes before whatever is written for the mailbox afterwards.
+	fill    func(*persistence.Mailbox)
+	shard   uint32
+	mailbox string
+	// through is the newest record that was dispatched to the mailbox; zero
+	// when there is none above the checkpoint.
+	through persistence.Position
+	// checkpoint is the shard's: what the cache has counts when it reaches that
+	// far, since all that is above it is known by through.
+	checkpoint persistence.Position
+	// stored is how far the store is known to have the mailbox. A copy that is
+	// ahead of that does not count: records that it has, and the store has not,
+	// would be skipped by the replay that is to bring them there.
+	stored persistence.Position
+}
+
+// run reads a mailbox's state, nil when it was never stored, and the records of
+// the mailbox above it, up to and with through. The start of the log is asked
+// for first: what is truncated after that may not be in the state that is read,
+// and is missed when it is to be read.
+func (l *loading) run(ctx context.Context) (*persistence.Mailbox, []applyRecord, error) {
+	var bounds persistence.Bounds
+	if !l.through.IsZero() {
+		var err error
+		if bounds, err = l.journal.Bounds(ctx, l.shard); err != nil {
+			return nil, nil, err
+		}
+	}
+	stored, err := l.state(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	var from persistence.Position
+	if stored != nil {
+		from = stored.Position
+	}
+	if !from.Less(l.through) {
+		return stored, nil, nil
+	}
+	offset := bounds.First
+	if from.Generation == l.through.Generation {
+		offset = max(offset, from.Offset+1)
+	}
+	records, err := l.forward(ctx, offset)
+	return stored, records, err
+}
+
+// state reads the state: from the cache where that has it, otherwise from the
+// store, which the cache is then given.
+func (l *loading) state(ctx context.Context) (*persistence.Mailbox, error) {
+	if l.cache != nil {
+		cached, err := l.cache.Load(ctx, l.shard, l.mailbox, mailbox.MaxDedupInMemory, l.checkpoint)
+		if err == nil && !l.stored.Less(cached.Position) {
+			return cached, nil
+		}
+	}
+	stored, err := l.store.Load(ctx, l.shard, l.mailbox, mailbox.MaxDedupInMemory)
+	if errors.Is(err, persistence.ErrNotFound) {
+		stored, err = nil, nil
+	}
+	if err == nil && l.fill != nil && l.whole(stored) {
+		l.fill(stored)
+	}
+	return stored, err
+}
+
+// whole reports whether what the store has is all that was ever written of the
+// mailbox.
+func (l *loading) whole(stored *persistence.Mailbox) bool {
+	if stored == nil {
+		return l.through.IsZero()
+	}
+	return !stored.Position.Less(l.through)
+}
+
+// forward reads the records of the mailbox from an offset on, up to and with
+// through.
+func (l *loading) forward(ctx context.Context, offset int64) ([]applyRecord, error) {
+	var records []applyRecord
+	for offset <= l.through.Offset {
+		entries, err := l.journal.Read(ctx, l.shard, offset, readBytes)
+		if err != nil {
+			return nil, err
+		}
+		if len(entries) == 0 {
+			break
+		}
+		for _, entry := range entries {
+			if l.through.Less(entry.Position) {
+				break
+			}
+			r, err := decode(entry.Data)
+			if err != nil {
+				return nil, err
+			}
+			if r.GetMailbox() == l.mailbox {
+				records = append(records, applyRecord{position: entry.Position, time: entry.Time, record: r, read: true})
+			}
+		}
+		offset = entries[len(entries)-1].Position.Offset + 1
+	}
+	return records, nil
+}

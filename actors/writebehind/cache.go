@@ -1,0 +1,246 @@
+package writebehind
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/tegami-im/tegami/persistence"
+)
+
+const (
+	// cacheAge is how long a write waits for others to go to the cache with
+	// it: the cache is what is read where memory ends, so not long.
+	cacheAge = 5 * time.Millisecond
+	// cacheRecords bounds one step of the cache, which holds up its others.
+	cacheRecords = 512
+	// cachePending bounds the records that wait for the cache, cacheFills the
+	// mailboxes that were loaded: further ones are not copied.
+	cachePending = 4096
+	cacheFills   = 256
+	cacheTimeout = 2 * time.Second
+)
+
+type (
+	cacheDue struct{ incarnation uint64 }
+	cached   struct {
+		incarnation uint64
+		mark        persistence.CacheMark
+		err         error
+		took        time.Duration
+	}
+)
+
+// cacheLane writes to the cache, as long as it takes what it is given.
+type cacheLane struct {
+	*writer
+	pending pending
+	fills   map[string]*persistence.Mailbox // to be copied, before what is pending
+	through persistence.Position            // everything up to there was put
+	state   cacheState
+	mark    persistence.CacheMark // that the lane left, when following
+	floor   persistence.Position  // what was put begins above it, when adopting
+
+	count   int // records in flight
+	writing bool
+	armed   bool
+	retry   time.Duration
+}
+
+// cacheState says what the lane knows of the filling.
+type cacheState uint8
+
+const (
+	// beginning: something is missing, or may be: a new one is to be begun.
+	beginning cacheState = iota
+	// adopting: one that is found is gone on with, if nothing is missing
+	// between its watermark and the floor.
+	adopting
+	// following: it holds all that was put and is not pending or in flight.
+	following
+)
+
+// opened has the lane look at what the cache holds from before.
+func (l *cacheLane) opened(checkpoint persistence.Position) {
+	l.state, l.floor, l.through = adopting, checkpoint, checkpoint
+}
+
+func (l *cacheLane) put(ctx actor.Context, write persistence.MailboxWrite) {
+	if l.pending.records >= cachePending {
+		l.giveUp()
+	}
+	l.pending.put(write)
+	l.arm(ctx, cacheAge)
+}
+
+func (l *cacheLane) fill(ctx actor.Context, m *Fill) {
+	if len(l.fills) >= cacheFills {
+		return
+	}
+	if l.fills == nil {
+		l.fills = make(map[string]*persistence.Mailbox)
+	}
+	l.fills[m.Mailbox] = m.Loaded
+	l.arm(ctx, cacheAge)
+}
+
+// giveUp drops what waits: the next write begins a new filling.
+func (l *cacheLane) giveUp() {
+	l.pending.drop()
+	l.fills = nil
+	l.state = beginning
+}
+
+func (l *cacheLane) reached(ctx actor.Context, position persistence.Position) {
+	if l.through.Less(position) {
+		l.through = position
+		l.arm(ctx, cacheAge)
+	}
+}
+
+func (l *cacheLane) due(ctx actor.Context) {
+	l.armed = false
+	l.flush(ctx)
+}
+
+func (l *cacheLane) arm(ctx actor.Context, d time.Duration) {
+	if l.armed || l.writing {
+		return
+	}
+	l.armed = true
+	after(ctx, d, &cacheDue{l.incarnation})
+}
+
+// flush starts writing what waits, unless something is in flight. What fails is
+// given up with the filling: a write whose outcome is not known may have moved
+// the mark.
+func (l *cacheLane) flush(ctx actor.Context) {
+	if l.writing || l.pending.records == 0 && len(l.fills) == 0 && l.state == following && !l.mark.Watermark.Less(l.through) {
+		return
+	}
+	f := filling{cache: l.Cache, shard: l.Shard, state: l.state, mark: l.mark, floor: l.floor, through: l.through, fills: l.fills}
+	f.writes, l.count, _ = l.pending.take()
+	l.fills = nil
+	l.state = following // unless something is given up meanwhile
+	root, self, incarnation := ctx.ActorSystem().Root, ctx.Self(), l.incarnation
+	l.writing = l.CacheWorkers.Submit(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, cacheTimeout)
+		defer cancel()
+		began := time.Now()
+		mark, err := f.write(ctx)
+		root.Send(self, &cached{incarnation: incarnation, mark: mark, err: err, took: time.Since(began)})
+	})
+	if !l.writing {
+		l.giveUp()
+		l.again(ctx)
+	}
+}
+
+func (l *cacheLane) done(ctx actor.Context, m *cached) {
+	l.writing = false
+	if m.err != nil {
+		if l.retry == 0 && !errors.Is(m.err, persistence.ErrClosed) { // the first of a row
+			l.Logger.Warn("the cache takes no writes; a new filling is begun when it does", "shard", l.Shard, "error", m.err)
+		}
+		l.giveUp()
+		if !errors.Is(m.err, persistence.ErrClosed) {
+			l.again(ctx)
+		}
+		return
+	}
+	l.retry, l.mark = 0, m.mark
+	if l.Cached != nil {
+		l.Cached(l.count, m.took)
+	}
+	if l.pending.records > 0 || len(l.fills) > 0 || l.state != following || l.mark.Watermark.Less(l.through) {
+		l.arm(ctx, cacheAge)
+	}
+}
+
+// again comes back after a back-off that doubles.
+func (l *cacheLane) again(ctx actor.Context) {
+	l.retry = nextRetry(l.retry)
+	l.armed = true
+	after(ctx, l.retry, &cacheDue{l.incarnation})
+}
+
+// filling is one round of writing to the cache. It runs on a worker.
+type filling struct {
+	cache   persistence.Cache
+	shard   uint32
+	state   cacheState
+	mark    persistence.CacheMark
+	floor   persistence.Position
+	through persistence.Position
+	fills   map[string]*persistence.Mailbox
+	writes  []persistence.MailboxWrite
+}
+
+// write goes on from the mark, or begins anew, and moves the watermark with
+// the last of its steps. An empty filling is complete up to wherever it begins.
+func (f *filling) write(ctx context.Context) (persistence.CacheMark, error) {
+	if f.state == adopting {
+		mark, err := f.cache.Mark(ctx, f.shard)
+		if err != nil {
+			return mark, err
+		}
+		if f.mark = mark; f.goesOn() {
+			f.state = following
+		}
+	}
+	if f.state == following {
+		if err := f.steps(ctx); !errors.Is(err, persistence.ErrMarkMoved) {
+			return f.mark, err
+		}
+	}
+	mark, err := f.cache.Begin(ctx, f.shard, f.through)
+	if err != nil {
+		return mark, err
+	}
+	f.mark = mark
+	return f.mark, f.steps(ctx)
+}
+
+// goesOn reports whether the filling that was found misses nothing between its
+// watermark and what is put from here on.
+func (f *filling) goesOn() bool {
+	return f.mark.Fill != "" && f.mark.Watermark.Generation == f.floor.Generation && !f.mark.Watermark.Less(f.floor)
+}
+
+// steps copies the mailboxes that were loaded, then writes. It may be run again.
+func (f *filling) steps(ctx context.Context) error {
+	for name, loaded := range f.fills {
+		if err := f.cache.Fill(ctx, f.shard, f.mark, name, loaded); err != nil {
+			return err
+		}
+	}
+	rest := f.writes
+	for {
+		n := step(rest)
+		watermark := f.mark.Watermark
+		if n == len(rest) && watermark.Less(f.through) {
+			watermark = f.through
+		}
+		mark, err := f.cache.Write(ctx, f.shard, f.mark, watermark, rest[:n])
+		if err != nil {
+			return err
+		}
+		f.mark = mark
+		if rest = rest[n:]; len(rest) == 0 {
+			return nil
+		}
+	}
+}
+
+// step returns how many of the writes go in one step.
+func step(writes []persistence.MailboxWrite) int {
+	records := 0
+	for n := range writes {
+		if records += len(writes[n].Rows) + 1; records > cacheRecords && n > 0 {
+			return n
+		}
+	}
+	return len(writes)
+}

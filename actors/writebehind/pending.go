@@ -1,0 +1,67 @@
+package writebehind
+
+import (
+	"slices"
+
+	"github.com/tegami-im/tegami/persistence"
+)
+
+// pending is what waits to be written, folded by mailbox.
+type pending struct {
+	mailboxes map[string]*persistence.MailboxWrite
+	records   int
+}
+
+// put folds a write into the one that waits for the same mailbox.
+func (p *pending) put(next persistence.MailboxWrite) {
+	p.records++
+	waiting, ok := p.mailboxes[next.Mailbox]
+	if !ok {
+		if p.mailboxes == nil {
+			p.mailboxes = make(map[string]*persistence.MailboxWrite)
+		}
+		// Both lanes are handed the same slices: neither may append in place.
+		next.Rows, next.Dedup = slices.Clip(next.Rows), slices.Clip(next.Dedup)
+		next.Sources = slices.Clone(next.Sources)
+		p.mailboxes[next.Mailbox] = &next
+		return
+	}
+	waiting.Position = next.Position
+	waiting.State = next.State
+	waiting.First = max(waiting.First, next.First)
+	waiting.Rows = append(waiting.Rows, next.Rows...)
+	waiting.Dedup = append(waiting.Dedup, next.Dedup...)
+	for _, source := range next.Sources {
+		waiting.Sources = putSource(waiting.Sources, source)
+	}
+}
+
+func putSource(sources []persistence.Source, source persistence.Source) []persistence.Source {
+	for i := range sources {
+		if sources[i].Mailbox == source.Mailbox {
+			sources[i].Position = source.Position
+			return sources
+		}
+	}
+	return append(sources, source)
+}
+
+// take returns what waits, in any order, and the highest position in it.
+func (p *pending) take() (writes []persistence.MailboxWrite, records int, highest persistence.Position) {
+	writes = make([]persistence.MailboxWrite, 0, len(p.mailboxes))
+	for _, write := range p.mailboxes {
+		if highest.Less(write.Position) {
+			highest = write.Position
+		}
+		writes = append(writes, *write)
+	}
+	records = p.records
+	p.drop()
+	return writes, records, highest
+}
+
+// drop forgets what waits.
+func (p *pending) drop() {
+	clear(p.mailboxes)
+	p.records = 0
+}
