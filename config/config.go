@@ -26,7 +26,10 @@ type Config struct {
 	Data      Data      `yaml:"data" doc:"Where everything is kept."`
 	Journal   Journal   `yaml:"journal" doc:"What an acknowledged message has survived."`
 	Retention Retention `yaml:"retention" doc:"How long operations are kept. What is removed is gone for every device."`
-	Store     Store     `yaml:"store" doc:"How the store follows the journal. What it has not yet is replayed at a start."`
+	Store     Store     `yaml:"store" doc:"Where data is kept, and how the store follows the journal. What it has not yet is replayed at a start."`
+	Kafka     Kafka     `yaml:"kafka" doc:"The journal of a hybrid store."`
+	HBase     HBase     `yaml:"hbase" doc:"The store and the keys of a hybrid store."`
+	Redis     Redis     `yaml:"redis" doc:"The cache of a hybrid store. It may lose anything at any time."`
 	Mailbox   Mailbox   `yaml:"mailbox" doc:"The actors that hold a user's state in memory."`
 	Auth      Auth      `yaml:"auth" doc:"Accounts, passwords and tokens."`
 	Limits    Limits    `yaml:"limits" doc:"What one user, device or request may take. Beyond it the answer is resource_exhausted."`
@@ -78,11 +81,67 @@ type Retention struct {
 	Operations int64         `yaml:"operations" default:"0" doc:"Keep at most this many operations, and up to a tenth more, in each mailbox that is in use. 0 keeps all."`
 }
 
-// Store is the section of write-behind.
+// The kinds of stores.
+const (
+	StoreEmbedded = "embedded"
+	StoreHybrid   = "hybrid"
+)
+
+// Store is the section of where data is kept, and of write-behind.
 type Store struct {
+	Kind               string        `yaml:"kind" default:"embedded" oneof:"embedded hybrid" doc:"embedded keeps everything in the data folder; hybrid has the journal in Kafka, store and keys in HBase, and Redis in front, and in the data folder only the secrets of this server."`
 	WriteAge           time.Duration `yaml:"write_age" default:"200ms" doc:"A batch is written to the store when its oldest record is this old, 1ms to 1m."`
 	WriteRecords       int           `yaml:"write_records" default:"512" doc:"A batch is written when it has this many records, at least 1."`
 	CheckpointInterval time.Duration `yaml:"checkpoint_interval" default:"1s" doc:"How often the store is synced, and the journal let go of below that, 10ms to 1h."`
+}
+
+// Kafka is the section of a hybrid store's journal.
+type Kafka struct {
+	Brokers        string        `yaml:"brokers" default:"127.0.0.1:9092" doc:"Addresses to start from, separated by commas."`
+	Topic          string        `yaml:"topic" default:"tegami.journal" doc:"The topic, with a partition for each shard; beside it <topic>.generations."`
+	Replicas       int           `yaml:"replicas" default:"3" doc:"Replicas of each partition when the topic is made, 1 to 32."`
+	AllowOneBroker bool          `yaml:"allow_one_broker" default:"false" doc:"Accept a cluster of one broker, whose disk is then all there is of a message that was just acknowledged."`
+	Timeout        time.Duration `yaml:"timeout" default:"3s" doc:"How long an append may take before its outcome counts as unknown, 10ms to 1m."`
+	TLS            bool          `yaml:"tls" default:"false" doc:"Connect with TLS."`
+	CA             string        `yaml:"ca" default:"" doc:"PEM file with the authority of the brokers' certificates. Empty: the system's."`
+	Mechanism      string        `yaml:"mechanism" default:"none" oneof:"none PLAIN SCRAM-SHA-256 SCRAM-SHA-512" doc:"How the server identifies itself (SASL). PLAIN only with TLS."`
+	User           string        `yaml:"user" default:"" doc:"Name to identify as."`
+	PasswordFile   string        `yaml:"password_file" default:"" doc:"File with the password, which a line break may follow."`
+}
+
+// The durabilities of HBase.
+const (
+	HBaseSync  = "sync"
+	HBaseFsync = "fsync"
+)
+
+// HBase is the section of a hybrid store's store.
+type HBase struct {
+	ZooKeeper   string        `yaml:"zookeeper" default:"127.0.0.1:2181" doc:"The ZooKeeper quorum that knows HBase: addresses, separated by commas."`
+	Root        string        `yaml:"root" default:"/hbase" doc:"HBase's node in it."`
+	User        string        `yaml:"user" default:"tegami" doc:"The name under which HBase sees the calls."`
+	Prefix      string        `yaml:"prefix" default:"tegami_" doc:"What the names of all tables begin with."`
+	Regions     int           `yaml:"regions" default:"16" doc:"Regions that a table is split into when it is made, 1 to 4,096."`
+	Compression string        `yaml:"compression" default:"NONE" oneof:"NONE GZ SNAPPY LZ4 ZSTD" doc:"Compression of tables when they are made, as far as every region server has it."`
+	Durability  string        `yaml:"durability" default:"sync" oneof:"sync fsync" doc:"With sync a write is with all replicas, with fsync it is on their disks. Keys always are."`
+	Timeout     time.Duration `yaml:"timeout" default:"2s" doc:"How long a request may take, 10ms to 1m."`
+	Requests    int           `yaml:"requests" default:"64" doc:"Requests in flight, 1 to 4,096."`
+	Loads       int           `yaml:"loads" default:"16" doc:"Mailboxes that are loaded at a time, so that many cold ones leave room for writes, 1 to 1,024."`
+}
+
+// Redis is the section of a hybrid store's cache.
+type Redis struct {
+	Addresses    string        `yaml:"addresses" default:"127.0.0.1:6379" doc:"The server, or some of a cluster's, separated by commas. Empty: no cache."`
+	Cluster      bool          `yaml:"cluster" default:"false" doc:"The servers are a Redis Cluster."`
+	User         string        `yaml:"user" default:"" doc:"ACL user. Empty: the default user."`
+	PasswordFile string        `yaml:"password_file" default:"" doc:"File with the password, which a line break may follow."`
+	TLS          bool          `yaml:"tls" default:"false" doc:"Connect with TLS."`
+	CA           string        `yaml:"ca" default:"" doc:"PEM file with the authority of the servers' certificates. Empty: the system's."`
+	Prefix       string        `yaml:"prefix" default:"tegami" doc:"What all keys begin with."`
+	Expiry       time.Duration `yaml:"expiry" default:"6h" doc:"How long the copy of an idle mailbox is kept, at least 1m."`
+	Rows         int           `yaml:"rows" default:"1000" doc:"How many of its newest operations a mailbox has in the cache, about, 1 to 100,000."`
+	Timeout      time.Duration `yaml:"timeout" default:"500ms" doc:"How long a call may take, 1ms to 10s."`
+	Connections  int           `yaml:"connections" default:"16" doc:"Connections to each server, 1 to 1,024."`
 }
 
 // Mailbox is the section of mailbox actors.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -53,7 +54,41 @@ func (c *Config) problems() []problem {
 	v.check(c.Auth.RefreshToken > c.Auth.AccessToken, "auth.refresh_token", "must be longer than auth.access_token")
 	within(&v, "tracing.per_million", c.Tracing.PerMillion, 0, 1_000_000)
 	c.Limits.check(&v)
+	if c.Store.Kind == StoreHybrid {
+		c.Kafka.check(&v)
+		c.HBase.check(&v)
+		c.Redis.check(&v)
+	}
 	return v.problems
+}
+
+func (k *Kafka) check(v *validation) {
+	v.check(k.Brokers != "", "kafka.brokers", "must name a broker")
+	v.check(k.Topic != "", "kafka.topic", "must name a topic")
+	within(v, "kafka.replicas", k.Replicas, 1, 32)
+	v.within("kafka.timeout", k.Timeout, 10*time.Millisecond, time.Minute, "10ms to 1m")
+	v.check(k.Mechanism == "none" || k.User != "" && k.PasswordFile != "", "kafka.mechanism", "needs kafka.user and kafka.password_file")
+	v.check(k.Mechanism != "PLAIN" || k.TLS, "kafka.mechanism", "PLAIN sends the password as it is: set kafka.tls")
+	v.check(k.CA == "" || k.TLS, "kafka.ca", "is of no use without kafka.tls")
+}
+
+func (h *HBase) check(v *validation) {
+	v.check(h.ZooKeeper != "", "hbase.zookeeper", "must name a server")
+	within(v, "hbase.regions", h.Regions, 1, 4096)
+	v.within("hbase.timeout", h.Timeout, 10*time.Millisecond, time.Minute, "10ms to 1m")
+	within(v, "hbase.requests", h.Requests, 1, 4096)
+	within(v, "hbase.loads", h.Loads, 1, 1024)
+}
+
+func (r *Redis) check(v *validation) {
+	v.check(r.Cluster || !strings.Contains(r.Addresses, ","), "redis.addresses", "several need redis.cluster")
+	v.check(r.User == "" || r.PasswordFile != "", "redis.user", "needs redis.password_file")
+	v.check(r.CA == "" || r.TLS, "redis.ca", "is of no use without redis.tls")
+	v.check(!strings.ContainsAny(r.Prefix, "{}"), "redis.prefix", "must not hold braces")
+	v.check(r.Expiry >= time.Minute, "redis.expiry", "must be at least 1m")
+	within(v, "redis.rows", r.Rows, 1, 100_000)
+	v.within("redis.timeout", r.Timeout, time.Millisecond, 10*time.Second, "1ms to 10s")
+	within(v, "redis.connections", r.Connections, 1, 1024)
 }
 
 // most is above every sensible rate or number.

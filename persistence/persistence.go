@@ -257,8 +257,7 @@ func (m Marks) Newest() Position {
 // not: the journal went back. Its shard must not be opened before a new
 // generation was started, or new records would look old.
 func (m Marks) Ahead(of Bounds) bool {
-	newest := m.Newest()
-	return newest.Generation == of.Generation && newest.Offset >= of.Next
+	return !m.Newest().Less(Position{Generation: of.Generation, Offset: of.Next})
 }
 
 // Mailbox is a mailbox as loaded: state, sources and dedup entries of one

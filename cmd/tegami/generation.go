@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	"github.com/tegami-im/tegami/persistence"
-	"github.com/tegami-im/tegami/persistence/embedded"
 )
 
 type generationCommand struct {
@@ -26,36 +25,42 @@ func (c *generationCommand) Run(ctx context.Context, std streams) (err error) {
 	if err != nil {
 		return err
 	}
-	storage, err := embedded.Open(storageOptions(&loaded.Config, newLogger(loaded.Log, std)))
+	storage, err := openStorage(ctx, &loaded.Config, newLogger(loaded.Log, std))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, storage.Close()) }()
 	started := 0
-	for shard := range uint32(storage.Shards) {
-		lost, err := startGeneration(ctx, storage.Journal, storage.Store, shard)
+	for shard := range uint32(storage.shards) {
+		lost, err := startGeneration(ctx, storage.journal, storage.store, shard)
 		if err != nil {
 			return err
 		}
 		if lost > 0 {
-			std.printf("shard %d: its journal ends %d records below its store; a new generation is started\n", shard, lost)
+			std.printf("shard %d: its journal ends %d records or more below its store; a new generation is started\n", shard, lost)
 			started++
 		}
 	}
-	std.printf("%d of %d shards were set back.\n", started, storage.Shards)
+	std.printf("%d of %d shards were set back.\n", started, storage.shards)
 	return nil
 }
 
-// startGeneration starts a new generation of a shard's journal if it ends below
-// what the store holds, and returns by how many records.
+// startGeneration starts new generations of a shard's journal until it is not
+// behind what the store holds, and returns how far it was: in records, as far
+// as that can be told.
 func startGeneration(ctx context.Context, journal persistence.Journal, store persistence.Store, shard uint32) (lost int64, err error) {
 	marks, err := store.Marks(ctx, shard)
 	if err != nil {
 		return 0, err
 	}
-	bounds, err := journal.Bounds(ctx, shard)
-	if err != nil || !marks.Ahead(bounds) {
-		return 0, err
+	for {
+		bounds, err := journal.Bounds(ctx, shard)
+		if err != nil || !marks.Ahead(bounds) {
+			return lost, err
+		}
+		lost = max(lost, marks.Newest().Offset+1-bounds.Next, 1)
+		if err := journal.StartGeneration(ctx, shard); err != nil {
+			return lost, err
+		}
 	}
-	return marks.Newest().Offset + 1 - bounds.Next, journal.StartGeneration(ctx, shard)
 }

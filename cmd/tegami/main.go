@@ -28,6 +28,7 @@ type commands struct {
 	Backup     backupCommand     `cmd:"" group:"server" help:"Copy the data of a running server to a new folder."`
 	Restore    restoreCommand    `cmd:"" group:"server" help:"Make a data folder from a backup."`
 	Generation generationCommand `cmd:"" group:"server" help:"Start a new generation of journals that went back, so that their shards open again."`
+	Admin      adminCommand      `cmd:"" group:"server" help:"Look after the stores of a hybrid store."`
 	Register   registerCommand   `cmd:"" group:"user" help:"Take a user id and sign in."`
 	Login      loginCommand      `cmd:"" group:"user" help:"Sign in."`
 	Logout     logoutCommand     `cmd:"" group:"user" help:"Sign out."`

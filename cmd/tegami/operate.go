@@ -64,7 +64,11 @@ func (s *service) backup(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "dir must be an absolute path", http.StatusBadRequest)
 		return
 	}
-	err := s.storage.Backup(r.Context(), to)
+	if s.storage.embedded == nil {
+		http.Error(w, "only a data folder is backed up here: use what Kafka and HBase offer", http.StatusNotImplemented)
+		return
+	}
+	err := s.storage.embedded.Backup(r.Context(), to)
 	if err == nil {
 		err = copySecrets(s.config.Data.Dir, to)
 	}

@@ -56,7 +56,7 @@ func watchStorage(metrics *telemetry.Metrics, storage *embedded.Storage) {
 	}))
 }
 
-func nodeOptions(c *config.Config, storage *embedded.Storage, keys node.Keyring) node.Options {
+func nodeOptions(c *config.Config, s *storage, keys node.Keyring) node.Options {
 	limits := shard.DefaultLimits()
 	limits.CommandsPerShard = c.Limits.ShardCommands
 	limits.CommandsPerMailbox = c.Limits.MailboxCommands
@@ -67,10 +67,11 @@ func nodeOptions(c *config.Config, storage *embedded.Storage, keys node.Keyring)
 	limits.TailOperations = c.Mailbox.TailOperations
 	limits.TailBytes = int(c.Mailbox.TailSize)
 	return node.Options{
-		Journal:  storage.Journal,
-		Store:    storage.Store,
+		Journal:  s.journal,
+		Store:    s.store,
+		Cache:    s.cache,
 		Keys:     keys,
-		Shards:   storage.Shards,
+		Shards:   s.shards,
 		Limits:   limits,
 		Commands: c.Limits.Commands,
 

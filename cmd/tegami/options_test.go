@@ -14,7 +14,7 @@ import (
 // with.
 func TestDefaultsAreThoseOfTheParts(t *testing.T) {
 	c := config.Default()
-	if diff := cmp.Diff(shard.DefaultLimits(), nodeOptions(&c, &embedded.Storage{}, nil).Limits); diff != "" {
+	if diff := cmp.Diff(shard.DefaultLimits(), nodeOptions(&c, &storage{}, nil).Limits); diff != "" {
 		t.Error(diff)
 	}
 	if c.Data.Shards != embedded.DefaultShards {

@@ -15,7 +15,6 @@ import (
 	"github.com/tegami-im/tegami/api/auth"
 	"github.com/tegami-im/tegami/api/server"
 	"github.com/tegami-im/tegami/config"
-	"github.com/tegami-im/tegami/persistence/embedded"
 	"github.com/tegami-im/tegami/persistence/sealing"
 	"github.com/tegami-im/tegami/telemetry"
 )
@@ -68,7 +67,7 @@ func newLogger(settings config.Log, std streams) *slog.Logger {
 type service struct {
 	config  *config.Config
 	log     *slog.Logger
-	storage *embedded.Storage
+	storage *storage
 	node    *node.Node
 	api     *server.Server
 	tracing *telemetry.Tracing // nil when nothing is traced
@@ -84,11 +83,13 @@ func assemble(c *config.Config, log *slog.Logger) (_ *service, err error) {
 		}
 	}()
 	metrics := telemetry.New()
-	if s.storage, err = embedded.Open(storageOptions(c, log)); err != nil {
+	if s.storage, err = openStorage(context.Background(), c, log); err != nil {
 		return nil, err
 	}
-	watchStorage(metrics, s.storage)
-	options := nodeOptions(c, s.storage, sealing.NewRing(s.storage.Keys, sealing.DefaultRingSize))
+	if s.storage.embedded != nil {
+		watchStorage(metrics, s.storage.embedded)
+	}
+	options := nodeOptions(c, s.storage, sealing.NewRing(s.storage.keys, sealing.DefaultRingSize))
 	options.Logger, options.Observe = log, metrics.Node()
 	if c.Tracing.Endpoint != "" {
 		if s.tracing, err = telemetry.NewTracing(context.Background(), c.Tracing.Endpoint, float64(c.Tracing.PerMillion)/1e6); err != nil {

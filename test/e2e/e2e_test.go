@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"regexp"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -234,29 +233,13 @@ func awaitHeld(t *testing.T, server *process.Server, count int) {
 	look := time.NewTicker(2 * time.Millisecond)
 	defer look.Stop()
 	hang := time.After(hangLimit)
-	for metric(t, server, "tegami_polls_held") != float64(count) {
+	for server.Metric("tegami_polls_held") != float64(count) {
 		select {
 		case <-look.C:
 		case <-hang:
-			t.Fatalf("%v polls held, want %d", metric(t, server, "tegami_polls_held"), count)
+			t.Fatalf("%v polls held, want %d", server.Metric("tegami_polls_held"), count)
 		}
 	}
-}
-
-// metric reads one metric without labels from the admin listener.
-func metric(t *testing.T, server *process.Server, name string) float64 {
-	t.Helper()
-	for line := range strings.Lines(get(t, "http://"+server.Admin+"/metrics")) {
-		if value, ok := strings.CutPrefix(line, name+" "); ok {
-			number, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return number
-		}
-	}
-	t.Fatalf("there is no metric %s", name)
-	return 0
 }
 
 func get(t *testing.T, url string) string {

@@ -1,9 +1,12 @@
 package process
 
 import (
+	"bufio"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	tegamiv1 "github.com/tegami-im/tegami/api/gen/tegami/v1"
@@ -18,6 +21,32 @@ func (s *Server) AdminClient() *Client {
 		s.t.Fatal(err)
 	}
 	return &Client{HTTP: HTTP1(), URL: "http://" + s.Admin, Token: strings.TrimSpace(string(token)), JSON: true}
+}
+
+// Metric reads one value, without labels, from /metrics.
+func (s *Server) Metric(name string) float64 {
+	s.t.Helper()
+	request, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, "http://"+s.Admin+"/metrics", http.NoBody)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	lines := bufio.NewScanner(response.Body)
+	for lines.Scan() {
+		if value, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
+			number, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			return number
+		}
+	}
+	s.t.Fatalf("there is no metric %s: %v", name, lines.Err())
+	return 0
 }
 
 // CreateUsers makes users that do not exist yet.

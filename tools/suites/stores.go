@@ -42,6 +42,10 @@ func storePackages(root string) ([]string, error) {
 	return slices.Compact(found), err
 }
 
+// servers are those that the tests start, by their names in
+// scripts/requirements.sh.
+var servers = []string{"redis", "kafka", "hbase", "etcd"}
+
 // stores runs the tests on real servers, one package at a time: each starts
 // servers of its own.
 func stores(ctx context.Context, c *console) error {
@@ -51,6 +55,9 @@ func stores(ctx context.Context, c *console) error {
 	}
 	if len(packages) == 0 {
 		return errors.New("no test with the build tag " + storesTag + " found")
+	}
+	if err := c.command(ctx, nil, "scripts/requirements.sh", servers...); err != nil {
+		return err
 	}
 	return c.goTest(ctx, ".", nil, []string{"-tags=" + storesTag, "-p=1", "-count=1", "-timeout=0"}, packages...)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -41,7 +42,7 @@ type suite struct {
 
 // blackBox are the packages that drive real server processes. They run as
 // suites of their own, one at a time, so that each has the machine to itself.
-var blackBox = []string{"e2e", "crash", "power", "hostile", "planted"}
+var blackBox = []string{"e2e", "crash", "power", "hostile", "hybrid", "planted"}
 
 // fuzzTime is how long each fuzz target runs beyond its corpus.
 var fuzzTime = "5s"
@@ -130,8 +131,14 @@ var suites = []suite{
 		lane: processes, in: inTest, limit: 30 * time.Minute, run: stores,
 	},
 	{
+		name: "hybrid", about: "the servers of a hybrid store are killed under load, one and all",
+		lane: processes, in: inTest, limit: 30 * time.Minute, run: func(ctx context.Context, c *console) error {
+			return errors.Join(c.command(ctx, nil, "scripts/requirements.sh", servers...), blackBoxSuite("hybrid")(ctx, c))
+		},
+	},
+	{
 		name: "planted", about: "each planted bug is found by the same checkers",
-		lane: processes, in: inTest, root: true, limit: 20 * time.Minute, run: blackBoxSuite("planted"),
+		lane: code, in: inTest, root: true, limit: 20 * time.Minute, run: blackBoxSuite("planted"),
 	},
 }
 

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/tegami-im/tegami/config"
+	"github.com/tegami-im/tegami/persistence/hbase"
+	"github.com/tegami-im/tegami/persistence/kafka"
+)
+
+// adminCommand is what is done to the stores of a hybrid store, apart from
+// running on them.
+type adminCommand struct {
+	Schema struct {
+		Apply schemaApplyCommand `cmd:"" help:"Make topics and tables, and check those that are there."`
+	} `cmd:"" help:"Topics of Kafka and tables of HBase."`
+}
+
+type schemaApplyCommand struct {
+	configFlags
+}
+
+func (schemaApplyCommand) Help() string {
+	return `Makes the topics and tables that a hybrid store needs, and checks the settings of those that exist: it says what is wrong with them and how to mend it. It may be run again at any time. The number of shards is fixed from then on.
+
+Examples:
+  tegami admin schema apply --config deploy/local/hybrid.yaml`
+}
+
+func (c *schemaApplyCommand) Run(ctx context.Context, std streams) error {
+	loaded, err := c.load(std)
+	if err != nil {
+		return err
+	}
+	if loaded.Store.Kind != config.StoreHybrid {
+		return usagef("store.kind is %s: only a hybrid store has a schema", loaded.Store.Kind)
+	}
+	log := newLogger(loaded.Log, std)
+	options, err := kafkaOptions(&loaded.Config, log)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(
+		named("kafka", kafka.ApplySchema(ctx, options)),
+		named("hbase", hbase.ApplySchema(ctx, hbaseOptions(&loaded.Config, log))),
+	)
+	if err == nil {
+		std.printf("Topics and tables are there and as they should be, for %d shards.\n", loaded.Data.Shards)
+	}
+	return err
+}
+
+func named(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", name, err)
+}

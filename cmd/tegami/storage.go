@@ -1,0 +1,214 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/tegami-im/tegami/config"
+	"github.com/tegami-im/tegami/persistence"
+	"github.com/tegami-im/tegami/persistence/embedded"
+	"github.com/tegami-im/tegami/persistence/hbase"
+	"github.com/tegami-im/tegami/persistence/kafka"
+	"github.com/tegami-im/tegami/persistence/redis"
+)
+
+// storage is where a server keeps its data.
+type storage struct {
+	journal persistence.Journal
+	store   persistence.Store
+	keys    persistence.Keys
+	cache   persistence.Cache // nil: there is none
+	shards  int
+	// embedded is nil where the data is not in the data folder.
+	embedded *embedded.Storage
+	// open are to be closed, the last one first.
+	open []io.Closer
+}
+
+// openStorage opens what the configuration names. The caller must close it.
+func openStorage(ctx context.Context, c *config.Config, log *slog.Logger) (*storage, error) {
+	if c.Store.Kind == config.StoreHybrid {
+		return openHybrid(ctx, c, log)
+	}
+	s, err := embedded.Open(storageOptions(c, log))
+	if err != nil {
+		return nil, err
+	}
+	return &storage{
+		journal: s.Journal, store: s.Store, keys: s.Keys, shards: s.Shards, embedded: s, open: []io.Closer{s},
+	}, nil
+}
+
+func (s *storage) Close() error {
+	var errs []error
+	for len(s.open) > 0 {
+		last := len(s.open) - 1
+		errs = append(errs, s.open[last].Close())
+		s.open = s.open[:last]
+	}
+	return errors.Join(errs...)
+}
+
+// openHybrid connects to Kafka, HBase and Redis. Redis may be away.
+func openHybrid(ctx context.Context, c *config.Config, log *slog.Logger) (_ *storage, err error) {
+	s := &storage{shards: c.Data.Shards}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	if err := os.MkdirAll(c.Data.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	kafkaOptions, err := kafkaOptions(c, log)
+	if err != nil {
+		return nil, err
+	}
+	journal, err := kafka.Open(ctx, kafkaOptions)
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	s.journal, s.open = journal, append(s.open, journal)
+	store, err := hbase.OpenStore(ctx, hbaseOptions(c, log))
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	s.store, s.open = store, append(s.open, store)
+	keys, err := hbase.OpenKeys(ctx, hbaseOptions(c, log))
+	if err != nil {
+		return nil, fmt.Errorf("keys: %w", err)
+	}
+	s.keys, s.open = keys, append(s.open, keys)
+	if c.Redis.Addresses == "" {
+		return s, nil
+	}
+	redisOptions, err := redisOptions(c, log)
+	if err != nil {
+		return nil, err
+	}
+	cache, err := redis.Open(redisOptions)
+	if err != nil {
+		return nil, fmt.Errorf("cache: %w", err)
+	}
+	s.cache, s.open = cache, append(s.open, cache)
+	return s, nil
+}
+
+func kafkaOptions(c *config.Config, log *slog.Logger) (kafka.Options, error) {
+	options := kafka.Options{
+		Brokers:        list(c.Kafka.Brokers),
+		Topic:          c.Kafka.Topic,
+		Shards:         c.Data.Shards,
+		Replicas:       c.Kafka.Replicas,
+		AllowOneBroker: c.Kafka.AllowOneBroker,
+		Timeout:        c.Kafka.Timeout,
+		Logger:         log.With("store", "kafka"),
+	}
+	if c.Kafka.AllowOneBroker {
+		options.Replicas = 1
+	}
+	var err error
+	if c.Kafka.TLS {
+		if options.TLS, err = clientTLS(c.Kafka.CA); err != nil {
+			return options, fmt.Errorf("kafka.ca: %w", err)
+		}
+	}
+	if c.Kafka.Mechanism != "none" {
+		password, err := readPassword(c.Kafka.PasswordFile)
+		if err != nil {
+			return options, fmt.Errorf("kafka.password_file: %w", err)
+		}
+		options.SASL = &kafka.SASL{Mechanism: c.Kafka.Mechanism, User: c.Kafka.User, Password: password}
+	}
+	return options, nil
+}
+
+func hbaseOptions(c *config.Config, log *slog.Logger) hbase.Options {
+	durability := hbase.DurabilitySync
+	if c.HBase.Durability == config.HBaseFsync {
+		durability = hbase.DurabilityFsync
+	}
+	return hbase.Options{
+		ZooKeeper:      c.HBase.ZooKeeper,
+		ZooKeeperRoot:  c.HBase.Root,
+		User:           c.HBase.User,
+		TablePrefix:    c.HBase.Prefix,
+		Shards:         c.Data.Shards,
+		Regions:        c.HBase.Regions,
+		Compression:    c.HBase.Compression,
+		Durability:     durability,
+		RequestTimeout: c.HBase.Timeout,
+		Requests:       c.HBase.Requests,
+		Loads:          c.HBase.Loads,
+		Logger:         log.With("store", "hbase"),
+	}
+}
+
+func redisOptions(c *config.Config, log *slog.Logger) (redis.Options, error) {
+	options := redis.Options{
+		Addresses:    list(c.Redis.Addresses),
+		Cluster:      c.Redis.Cluster,
+		Username:     c.Redis.User,
+		Prefix:       c.Redis.Prefix,
+		Expiry:       c.Redis.Expiry,
+		MaxRows:      c.Redis.Rows,
+		DialTimeout:  c.Redis.Timeout,
+		ReadTimeout:  c.Redis.Timeout,
+		WriteTimeout: c.Redis.Timeout,
+		PoolSize:     c.Redis.Connections,
+		Logger:       log.With("store", "redis"),
+	}
+	var err error
+	if c.Redis.TLS {
+		if options.TLS, err = clientTLS(c.Redis.CA); err != nil {
+			return options, fmt.Errorf("redis.ca: %w", err)
+		}
+	}
+	if c.Redis.PasswordFile != "" {
+		if options.Password, err = readPassword(c.Redis.PasswordFile); err != nil {
+			return options, fmt.Errorf("redis.password_file: %w", err)
+		}
+	}
+	return options, nil
+}
+
+// list splits a value that is several, separated by commas.
+func list(value string) []string {
+	var all []string
+	for one := range strings.SplitSeq(value, ",") {
+		if one = strings.TrimSpace(one); one != "" {
+			all = append(all, one)
+		}
+	}
+	return all
+}
+
+func readPassword(file string) (string, error) {
+	content, err := os.ReadFile(file) //nolint:gosec // the operator's own file
+	return string(bytes.TrimRight(content, "\r\n")), err
+}
+
+// clientTLS trusts the authority in a file, or the system's.
+func clientTLS(ca string) (*tls.Config, error) {
+	settings := &tls.Config{MinVersion: tls.VersionTLS12}
+	if ca == "" {
+		return settings, nil
+	}
+	pem, err := os.ReadFile(ca) //nolint:gosec // the operator's own file
+	if err != nil {
+		return nil, err
+	}
+	settings.RootCAs = x509.NewCertPool()
+	if !settings.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no certificate", ca)
+	}
+	return settings, nil
+}
