@@ -63,6 +63,12 @@ unit lint: requirements
 e2e crash power hostile stores hybrid planted: requirements-test
 	@$(SUITES) $@
 
+.PHONY: soak
+SOAK ?= 1h
+soak: requirements-test ## The faults of `make hybrid`, at random and as long as they may be, for SOAK (1h)
+	@scripts/requirements.sh redis kafka hbase
+	@TEGAMI_TEST_SOAK=$(SOAK) $(GO) test -tags=soak -count=1 -timeout=0 -v -run=TestSoak ./test/hybrid
+
 .PHONY: fuzz
 FUZZTIME ?= 60s
 fuzz: requirements ## Each fuzz target for FUZZTIME (60s)

@@ -27,6 +27,9 @@ const (
 	between = 300
 )
 
+// complaints of the server's that these tests provoke.
+var complaints = []string{"append failed", "store=hbase", "store=kafka"}
+
 // system is a server, what it stands on, and who uses it.
 type system struct {
 	t      *testing.T
@@ -44,6 +47,7 @@ store: {kind: hybrid}
 kafka: {brokers: %q, topic: %s, allow_one_broker: true}
 hbase: {zookeeper: %q, prefix: %s_, regions: 2}
 redis: {addresses: %q, prefix: %s}
+auth: {access_token: 24h, refresh_token: 48h}
 mailbox: {idle_per_shard: 0, tail_operations: 16}
 limits: {send_rate: 100000, send_burst: 100000, poll_rate: 10000, poll_burst: 10000}
 `, s.Addr(stack.Kafka), topic, s.Addr(stack.HBase), topic, s.Addr(stack.Redis), topic)
@@ -206,7 +210,7 @@ func TestFaults(t *testing.T) {
 	if left := wantAcked - s.users.Acked(); left > 0 && !s.users.History.Broken() {
 		s.await("the rest", left)
 	}
-	report := s.users.Judge("append failed", "store=hbase", "store=kafka")
+	report := s.users.Judge(complaints...)
 	if int64(report.Acked) < wantAcked {
 		t.Errorf("%d acknowledged, which proves too little: want %d", report.Acked, wantAcked)
 	}
