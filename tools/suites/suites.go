@@ -221,7 +221,8 @@ func fuzz(ctx context.Context, c *console) error {
 	}
 	for _, t := range targets {
 		c.printf("%s %s", t.directory, t.name)
-		err := c.command(ctx, nil, "go", "test", "-vet=off", "-run=^$", "-fuzz=^"+t.name+"$", "-fuzztime="+fuzzTime, t.directory)
+		// Making a new input smaller may take a minute, in which nothing is tried.
+		err := c.command(ctx, nil, "go", "test", "-vet=off", "-run=^$", "-fuzz=^"+t.name+"$", "-fuzztime="+fuzzTime, "-fuzzminimizetime=1s", t.directory)
 		if err != nil {
 			return fmt.Errorf("%s: %w", t.name, err)
 		}
