@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -80,7 +81,7 @@ func TestRetryBehindManyCommandsFindsTheFirst(t *testing.T) {
 		t.Error("none was taken though there was room")
 	}
 	again := <-retried
-	if busy, ok := again.err.(*refusal.Refusal); (!ok || busy.Reason != refusal.Busy) && again.sent != first {
+	if busy, ok := errors.AsType[*refusal.Refusal](again.err); (!ok || busy.Reason != refusal.Busy) && again.sent != first {
 		t.Errorf("the retry was answered %v, %v; the first was %v", again.sent, again.err, first)
 	}
 }

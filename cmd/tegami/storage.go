@@ -38,7 +38,7 @@ func openStorage(ctx context.Context, c *config.Config, log *slog.Logger) (*stor
 	if c.Store.Kind == config.StoreHybrid {
 		return openHybrid(ctx, c, log)
 	}
-	s, err := embedded.Open(storageOptions(c, log))
+	s, err := embedded.Open(storageOptions(c, log)) //nolint:contextcheck // what it starts outlives ctx, until Close
 	if err != nil {
 		return nil, err
 	}
