@@ -38,7 +38,7 @@ func DefaultPlan() Plan {
 		// Nothing is stored for as long as may be, and there are shards enough
 		// that none reaches its limit of records which are not.
 		RestartFlags: []string{
-			"--set=store.write_age=1m", "--set=store.write_records=1000000",
+			"--set=store.write_age=1h", "--set=store.write_records=1000000",
 			"--set=store.checkpoint_interval=1h", "--set=data.shards=512",
 		},
 	}

@@ -90,7 +90,7 @@ const (
 // Store is the section of where data is kept, and of write-behind.
 type Store struct {
 	Kind               string        `yaml:"kind" default:"embedded" oneof:"embedded hybrid" doc:"embedded keeps everything in the data folder; hybrid has the journal in Kafka, store and keys in HBase, and Redis in front, and in the data folder only the secrets of this server."`
-	WriteAge           time.Duration `yaml:"write_age" default:"200ms" doc:"A batch is written to the store when its oldest record is this old, 1ms to 1m."`
+	WriteAge           time.Duration `yaml:"write_age" default:"200ms" doc:"A batch is written to the store when its oldest record is this old, 1ms to 1h."`
 	WriteRecords       int           `yaml:"write_records" default:"512" doc:"A batch is written when it has this many records, at least 1."`
 	CheckpointInterval time.Duration `yaml:"checkpoint_interval" default:"1s" doc:"How often the store is synced, and the journal let go of below that, 10ms to 1h."`
 }

@@ -41,7 +41,7 @@ func (c *Config) problems() []problem {
 	within(&v, "data.reserve", c.Data.Reserve, 1, 1<<40)
 	v.check(c.Retention.Age >= 0, "retention.age", "must not be negative")
 	v.check(c.Retention.Operations >= 0, "retention.operations", "must not be negative")
-	v.within("store.write_age", c.Store.WriteAge, time.Millisecond, time.Minute, "1ms to 1m")
+	v.within("store.write_age", c.Store.WriteAge, time.Millisecond, time.Hour, "1ms to 1h")
 	within(&v, "store.write_records", c.Store.WriteRecords, 1, most)
 	v.within("store.checkpoint_interval", c.Store.CheckpointInterval, 10*time.Millisecond, time.Hour, "10ms to 1h")
 	v.check(c.Mailbox.PassivateAfter >= time.Second, "mailbox.passivate_after", "must be at least 1s")
