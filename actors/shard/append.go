@@ -210,6 +210,10 @@ func (s *shardActor) appended(ctx actor.Context, m *appended) {
 	switch {
 	case m.err == nil:
 		s.landed(ctx, flight, m.landed)
+	case errors.Is(m.err, persistence.ErrUnknownOutcome) && takeUnknownForSuccess:
+		s.landed(ctx, flight, persistence.Appended{
+			First: persistence.Position{Generation: s.generation, Offset: s.next}, Time: time.Now().UnixMilli(),
+		})
 	case errors.Is(m.err, persistence.ErrUnknownOutcome):
 		s.repeat(ctx, flight)
 	default:

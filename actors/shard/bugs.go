@@ -6,4 +6,6 @@ var (
 	countUnconfirmedFollowUps bool
 	passivateUnstored         bool
 	dropWakeUps               bool
+	takeUnknownForSuccess     bool
+	takeCachedForStored       bool
 )

@@ -102,7 +102,7 @@ func (l *loading) run(ctx context.Context) (*persistence.Mailbox, []applyRecord,
 func (l *loading) state(ctx context.Context) (*persistence.Mailbox, error) {
 	if l.cache != nil {
 		cached, err := l.cache.Load(ctx, l.shard, l.mailbox, mailbox.MaxDedupInMemory, l.checkpoint)
-		if err == nil && !l.stored.Less(cached.Position) {
+		if err == nil && (takeCachedForStored || !l.stored.Less(cached.Position)) {
 			return cached, nil
 		}
 	}

@@ -329,8 +329,8 @@ func (w *batchWrite) putStates(ctx context.Context) error {
 		p := &w.parts[i]
 		cells := make([]cell, 0, 4+len(p.Sources))
 		cells = append(cells,
-			cell{cellPosition, p.version, encodePosition(p.Position)},
-			cell{cellState, p.version, bytes.Clone(p.State)})
+			cell{cellPosition, stateVersion(p.version), encodePosition(p.Position)},
+			cell{cellState, stateVersion(p.version), bytes.Clone(p.State)})
 		if p.first > 0 {
 			cells = append(cells, cell{cellFirst, uint64(p.first), encodeNumber(p.first)})
 		}

@@ -29,6 +29,8 @@ type bug struct {
 	cycles int
 	// root: the test mounts a file system.
 	root bool
+	// tags are further build tags of the test.
+	tags string
 	// limit is how long the test may take, and the server's build.
 	limit time.Duration
 }
@@ -75,6 +77,21 @@ var bugs = []bug{
 		finding: `got another answer|revision \d+ of \w+ changed`, limit: 3 * time.Minute,
 	},
 	{
+		tag: "bug_unknown_is_success", promise: "an append whose outcome is unknown is made again",
+		folder: "./actors/node", test: "TestNothingIsLostOverFaultyStores",
+		finding: `failure_test.go:\d+: `, limit: 3 * time.Minute,
+	},
+	{
+		tag: "bug_cached_is_stored", promise: "the store gets what only the cache has",
+		folder: "./actors/node", test: "TestTheStoreGetsWhatOnlyTheCacheHas",
+		finding: `want \d+ operations`, limit: 3 * time.Minute,
+	},
+	{
+		tag: "bug_state_without_position", promise: "an older state never replaces a newer one (on HBase)",
+		folder: "./persistence/hbase", test: "TestPutsArriveInAnyOrder", tags: "stores",
+		finding: `order_test.go:\d+: `, limit: 5 * time.Minute,
+	},
+	{
 		tag: "bug_wakeup_dropped", promise: "a held poll is woken",
 		folder: "./test/e2e", test: "TestHeldPollIsWoken",
 		finding: `polls are not woken`, limit: 5 * time.Minute,
@@ -117,7 +134,7 @@ func run(t *testing.T, b bug) (output string, failed bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), b.limit)
 	defer cancel()
-	command := exec.CommandContext(ctx, "go", "test", "-count=1", "-vet=off", "-tags="+b.tag, "-timeout="+b.limit.String(),
+	command := exec.CommandContext(ctx, "go", "test", "-count=1", "-vet=off", "-tags="+b.tag+","+b.tags, "-timeout="+b.limit.String(),
 		"-run=^"+b.test+"$", b.folder)
 	command.Dir = "../.."
 	// The server under test has the bug as well.

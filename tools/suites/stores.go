@@ -42,9 +42,16 @@ func storePackages(root string) ([]string, error) {
 	return slices.Compact(found), err
 }
 
-// servers are those that the tests start, by their names in
-// scripts/requirements.sh.
-var servers = []string{"redis", "kafka", "hbase", "etcd"}
+// withServers has what the servers of scripts/stack need installed before a
+// suite whose tests start them.
+func withServers(run func(context.Context, *console) error) func(context.Context, *console) error {
+	return func(ctx context.Context, c *console) error {
+		if err := c.command(ctx, nil, "scripts/requirements.sh", "redis", "kafka", "hbase", "etcd"); err != nil {
+			return err
+		}
+		return run(ctx, c)
+	}
+}
 
 // stores runs the tests on real servers, one package at a time: each starts
 // servers of its own.
@@ -55,9 +62,6 @@ func stores(ctx context.Context, c *console) error {
 	}
 	if len(packages) == 0 {
 		return errors.New("no test with the build tag " + storesTag + " found")
-	}
-	if err := c.command(ctx, nil, "scripts/requirements.sh", servers...); err != nil {
-		return err
 	}
 	return c.goTest(ctx, ".", nil, []string{"-tags=" + storesTag, "-p=1", "-count=1", "-timeout=0"}, packages...)
 }

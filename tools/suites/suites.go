@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -128,17 +127,15 @@ var suites = []suite{
 	},
 	{
 		name: "stores", about: "journal and stores on real servers, which are killed and paused",
-		lane: processes, in: inTest, limit: 30 * time.Minute, run: stores,
+		lane: processes, in: inTest, limit: 30 * time.Minute, run: withServers(stores),
 	},
 	{
 		name: "hybrid", about: "the servers of a hybrid store are killed under load, one and all",
-		lane: processes, in: inTest, limit: 30 * time.Minute, run: func(ctx context.Context, c *console) error {
-			return errors.Join(c.command(ctx, nil, "scripts/requirements.sh", servers...), blackBoxSuite("hybrid")(ctx, c))
-		},
+		lane: processes, in: inTest, limit: 30 * time.Minute, run: withServers(blackBoxSuite("hybrid")),
 	},
 	{
 		name: "planted", about: "each planted bug is found by the same checkers",
-		lane: code, in: inTest, root: true, limit: 20 * time.Minute, run: blackBoxSuite("planted"),
+		lane: code, in: inTest, root: true, limit: 20 * time.Minute, run: withServers(blackBoxSuite("planted")),
 	},
 }
 

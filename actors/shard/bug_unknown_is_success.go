@@ -1,0 +1,5 @@
+//go:build bug_unknown_is_success
+
+package shard
+
+func init() { takeUnknownForSuccess = true }
