@@ -102,6 +102,8 @@ type Kafka struct {
 	Replicas       int           `yaml:"replicas" default:"3" doc:"Replicas of each partition when the topic is made, 1 to 32."`
 	AllowOneBroker bool          `yaml:"allow_one_broker" default:"false" doc:"Accept a cluster of one broker, whose disk is then all there is of a message that was just acknowledged."`
 	Timeout        time.Duration `yaml:"timeout" default:"3s" doc:"How long an append may take before its outcome counts as unknown, 10ms to 1m."`
+	Keep           time.Duration `yaml:"keep" default:"72h" doc:"For how long records are kept for other readers, though the stores have them. 0s keeps none longer."`
+	Truncate       time.Duration `yaml:"truncate" default:"1m" doc:"How often a shard's older records are let go, 0s to 24h."`
 	TLS            bool          `yaml:"tls" default:"false" doc:"Connect with TLS."`
 	CA             string        `yaml:"ca" default:"" doc:"PEM file with the authority of the brokers' certificates. Empty: the system's."`
 	Mechanism      string        `yaml:"mechanism" default:"none" oneof:"none PLAIN SCRAM-SHA-256 SCRAM-SHA-512" doc:"How the server identifies itself (SASL). PLAIN only with TLS."`

@@ -67,6 +67,8 @@ func (k *Kafka) check(v *validation) {
 	v.check(k.Topic != "", "kafka.topic", "must name a topic")
 	within(v, "kafka.replicas", k.Replicas, 1, 32)
 	v.within("kafka.timeout", k.Timeout, 10*time.Millisecond, time.Minute, "10ms to 1m")
+	v.check(k.Keep >= 0, "kafka.keep", "must not be negative")
+	v.within("kafka.truncate", k.Truncate, 0, 24*time.Hour, "0s to 24h")
 	v.check(k.Mechanism == "none" || k.User != "" && k.PasswordFile != "", "kafka.mechanism", "needs kafka.user and kafka.password_file")
 	v.check(k.Mechanism != "PLAIN" || k.TLS, "kafka.mechanism", "PLAIN sends the password as it is: set kafka.tls")
 	v.check(k.CA == "" || k.TLS, "kafka.ca", "is of no use without kafka.tls")

@@ -110,7 +110,11 @@ func kafkaOptions(c *config.Config, log *slog.Logger) (kafka.Options, error) {
 		Replicas:       c.Kafka.Replicas,
 		AllowOneBroker: c.Kafka.AllowOneBroker,
 		Timeout:        c.Kafka.Timeout,
-		Logger:         log.With("store", "kafka"),
+		Keep:           c.Kafka.Keep,
+
+		TruncateInterval: c.Kafka.Truncate,
+
+		Logger: log.With("store", "kafka"),
 	}
 	if c.Kafka.AllowOneBroker {
 		options.Replicas = 1

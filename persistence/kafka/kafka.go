@@ -42,6 +42,7 @@ type Journal struct {
 	tails       *tails
 	readers     *pool
 	generations generations
+	truncations truncations
 
 	// running ends when the journal closes, and with it every wait.
 	running    context.Context //nolint:containedctx // the journal's life

@@ -65,6 +65,12 @@ type Options struct {
 	// TailInterval is the least time between two looks at the ends of the logs,
 	// for others' appends. Default 100 ms.
 	TailInterval time.Duration
+	// Keep is for how long Truncate keeps what was written, for other readers,
+	// though the stores have it. Default 0: no longer.
+	Keep time.Duration
+	// TruncateInterval is the least time between two truncations of a shard; in
+	// between Truncate does nothing. Default 0.
+	TruncateInterval time.Duration
 	// TLS, when not nil, encrypts the connections.
 	TLS *tls.Config
 	// SASL, when not nil, is how the journal identifies itself.

@@ -53,6 +53,25 @@ func TestTLSAndSASL(t *testing.T) {
 	}
 }
 
+// What was written lately is kept, whatever the stores have.
+func TestTruncateKeepsWhatIsNew(t *testing.T) {
+	s := stack.Shared(t, stack.Kafka)
+	for keep, want := range map[time.Duration]int64{time.Hour: 0, time.Nanosecond: 3} {
+		o := options(t, s.Addr(stack.Kafka))
+		o.Keep = keep
+		j := open(t, o)
+		if _, err := persisttest.Append(t.Context(), j, 0, "a", "b", "c"); err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Truncate(t.Context(), 0, 3); err != nil {
+			t.Fatal(err)
+		}
+		if bounds, err := j.Bounds(t.Context(), 0); err != nil || bounds.First != want {
+			t.Errorf("what is kept for %v begins at %d, %v; want %d", keep, bounds.First, err, want)
+		}
+	}
+}
+
 // An append whose answer is lost was written: the owner appends it again, and
 // apply finds two copies.
 func TestReplyLost(t *testing.T) {

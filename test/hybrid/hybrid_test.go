@@ -44,7 +44,7 @@ func configuration(s *stack.Stack, topic string) string {
 	return fmt.Sprintf(`
 data: {shards: 128}
 store: {kind: hybrid}
-kafka: {brokers: %q, topic: %s, allow_one_broker: true}
+kafka: {brokers: %q, topic: %s, allow_one_broker: true, keep: 0s, truncate: 1s}
 hbase: {zookeeper: %q, prefix: %s_, regions: 2}
 redis: {addresses: %q, prefix: %s}
 auth: {access_token: 24h, refresh_token: 48h}
