@@ -3,6 +3,7 @@ package shard
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -77,6 +78,7 @@ func (l *loading) run(ctx context.Context) (*persistence.Mailbox, []applyRecord,
 		if bounds, err = l.journal.Bounds(ctx, l.shard); err != nil {
 			return nil, nil, err
 		}
+		l.start(bounds.First)
 	}
 	stored, err := l.state(ctx)
 	if err != nil {
@@ -95,6 +97,17 @@ func (l *loading) run(ctx context.Context) (*persistence.Mailbox, []applyRecord,
 	}
 	records, err := l.forward(ctx, offset)
 	return stored, records, err
+}
+
+// start has only that count of the cache which reaches up to the journal's start:
+// the journal may have let go of more than lay below the checkpoint when the load
+// was asked for. What lies below the start in an older generation counts as the
+// newest one's, so that the store is asked.
+func (l *loading) start(first int64) {
+	below := persistence.Position{Generation: l.through.Generation, Offset: first - 1}
+	if first > 0 && l.checkpoint.Less(below) {
+		l.checkpoint = below
+	}
 }
 
 // state reads the state: from the cache where that has it, otherwise from the
@@ -135,7 +148,7 @@ func (l *loading) forward(ctx context.Context, offset int64) ([]applyRecord, err
 			return nil, err
 		}
 		if len(entries) == 0 {
-			break
+			return nil, fmt.Errorf("the journal ends at offset %d, and %d was dispatched", offset, l.through.Offset)
 		}
 		for _, entry := range entries {
 			if l.through.Less(entry.Position) {

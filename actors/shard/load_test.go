@@ -34,22 +34,8 @@ func TestLoadMissesNothingThatIsTruncatedMeanwhile(t *testing.T) {
 	ctx := t.Context()
 	journal := memory.NewJournal(persistence.DurabilityFsync)
 	store := &overtakenStore{Store: memory.NewStore()}
-	data, err := proto.Marshal(&record.Record{Mailbox: "bob", Kind: &record.Record_Trim{Trim: &record.Trim{}}})
-	if err != nil {
-		t.Fatal(err)
-	}
 	const records = 10
-	var positions []persistence.Position
-	for range records {
-		landed := make(chan persistence.Appended, 1)
-		journal.Append(0, [][]byte{data}, func(a persistence.Appended, err error) {
-			if err != nil {
-				t.Error(err)
-			}
-			landed <- a
-		})
-		positions = append(positions, (<-landed).First)
-	}
+	positions := appendTrims(t, journal, records)
 	write := func(position persistence.Position) {
 		err := errors.Join(
 			store.Write(ctx, 0, persistence.Batch{
@@ -67,12 +53,81 @@ func TestLoadMissesNothingThatIsTruncatedMeanwhile(t *testing.T) {
 	store.meanwhile = func() { write(positions[6]) }
 
 	l := loading{journal: journal, store: store, mailbox: "bob", through: positions[records-1]}
-	_, _, err = l.run(ctx)
+	_, _, err := l.run(ctx)
 	if !errors.Is(err, persistence.ErrTruncated) {
 		t.Errorf("a load that was overtaken: %v, want that it is made again", err)
 	}
 	loaded, forward, err := l.run(ctx)
 	if err != nil || loaded.Position != positions[6] || len(forward) != 3 || forward[0].position != positions[7] {
 		t.Errorf("loaded at %v with %d records behind it, %v", loaded.Position, len(forward), err)
+	}
+}
+
+// appendTrims appends records of bob's mailbox, and returns where they lie.
+func appendTrims(t *testing.T, journal persistence.Journal, n int) []persistence.Position {
+	t.Helper()
+	data, err := proto.Marshal(&record.Record{Mailbox: "bob", Kind: &record.Record_Trim{Trim: &record.Trim{}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var positions []persistence.Position
+	for range n {
+		landed := make(chan persistence.Appended, 1)
+		journal.Append(0, [][]byte{data}, func(a persistence.Appended, err error) {
+			if err != nil {
+				t.Error(err)
+			}
+			landed <- a
+		})
+		positions = append(positions, (<-landed).First)
+	}
+	return positions
+}
+
+// The journal may have let go of what lies above the cache's copy since the
+// load was asked for: that copy does not count, though it did then.
+func TestLoadPassesOverACopyBelowTheStartOfTheJournal(t *testing.T) {
+	ctx := t.Context()
+	journal, store, cache := memory.NewJournal(persistence.DurabilityFsync), memory.NewStore(), memory.NewCache()
+	positions := appendTrims(t, journal, 10)
+	asked, through := positions[2], positions[6]
+
+	mark, err := cache.Begin(ctx, 0, positions[4])
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(
+		cache.Fill(ctx, 0, mark, "bob", &persistence.Mailbox{Position: positions[1], State: []byte("old"), DedupComplete: true}),
+		store.Write(ctx, 0, persistence.Batch{
+			Highest: through, Checkpoint: through,
+			Mailboxes: []persistence.MailboxWrite{{Mailbox: "bob", Position: through, State: []byte("new")}},
+		}),
+		store.Sync(ctx),
+		journal.Truncate(ctx, 0, through.Offset+1),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := loading{journal: journal, store: store, cache: cache, mailbox: "bob", through: through, checkpoint: asked, stored: through}
+	loaded, forward, err := l.run(ctx)
+	if err != nil || loaded.Position != through || len(forward) != 0 {
+		t.Errorf("loaded at %v with %d records behind it, %v; want it at %v", loaded.Position, len(forward), err, through)
+	}
+}
+
+// emptyJournal says of its log that it ends where it is read from, as a new
+// leader may before it knows better.
+type emptyJournal struct{ persistence.Journal }
+
+func (emptyJournal) Read(context.Context, uint32, int64, int) ([]persistence.Entry, error) {
+	return nil, nil
+}
+
+func TestLoadFailsWhereTheJournalEndsEarly(t *testing.T) {
+	journal := memory.NewJournal(persistence.DurabilityFsync)
+	positions := appendTrims(t, journal, 2)
+	l := loading{journal: emptyJournal{journal}, store: memory.NewStore(), mailbox: "bob", through: positions[1]}
+	if _, forward, err := l.run(t.Context()); err == nil {
+		t.Errorf("loaded with %d records of 2", len(forward))
 	}
 }
