@@ -246,6 +246,94 @@ func TestTheStoreGetsWhatOnlyTheCacheHas(t *testing.T) {
 	}
 }
 
+// deafCache takes no writes while it is deaf.
+type deafCache struct {
+	*memory.Cache
+	deaf atomic.Bool
+}
+
+func (c *deafCache) Write(ctx context.Context, shard uint32, from persistence.CacheMark, watermark persistence.Position, mailboxes []persistence.MailboxWrite) (persistence.CacheMark, error) {
+	if c.deaf.Load() {
+		return persistence.CacheMark{}, errAway
+	}
+	return c.Cache.Write(ctx, shard, from, watermark, mailboxes)
+}
+
+func (c *deafCache) Begin(ctx context.Context, shard uint32, watermark persistence.Position) (persistence.CacheMark, error) {
+	if c.deaf.Load() {
+		return persistence.CacheMark{}, errAway
+	}
+	return c.Cache.Begin(ctx, shard, watermark)
+}
+
+// What the store has above its checkpoint, and the cache does not, is passed
+// over when the journal is replayed: the cache would never get it, and must not
+// be taken to have it.
+func TestTheCacheIsNotAheadOfWhatOnlyTheStoreHas(t *testing.T) {
+	cache := &deafCache{Cache: memory.NewCache()}
+	options := Options{Journal: memory.NewJournal(persistence.DurabilityFsync), Store: memory.NewStore(), Keys: memory.NewKeys(), Cache: cache}
+	options.setDefaults()
+	first := start(t, options)
+	users := first.join("alice")
+	alice, shard := users["alice"], first.places.Shard("alice")
+	near := neighbour(first, "alice")
+	users[near] = first.join(near)[near]
+	if err := errors.Join(first.Drain(first.context()), first.Close()); err != nil {
+		t.Fatal(err)
+	}
+
+	// From here on the store is not synced: its marks stay, as if the process
+	// had ended at once.
+	options.CheckpointInterval = time.Hour
+	options.Limits.MailboxesPerShard, options.Limits.Tick = 0, 10*time.Millisecond
+	second := start(t, options)
+	if _, err := second.Head(second.context(), "alice"); err != nil {
+		t.Fatal(err)
+	}
+	second.until("copied", func() bool {
+		_, err := cache.Load(t.Context(), shard, "alice", 100, persistence.Position{})
+		return err == nil
+	})
+	sendAndStore := func(id string) persistence.Position {
+		if _, err := second.send(alice, "alice", id, "to myself"); err != nil {
+			t.Fatal(err)
+		}
+		second.until("stored", func() bool { return second.Depths().Unstored == 0 })
+		m, err := options.Store.Load(t.Context(), shard, "alice", 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m.Position
+	}
+	position := sendAndStore("1")
+	second.until("in the cache", func() bool {
+		m, err := cache.Load(t.Context(), shard, "alice", 100, persistence.Position{})
+		return err == nil && m.Position == position
+	})
+	cache.deaf.Store(true)
+	position = sendAndStore("2")
+	if err := second.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	cache.deaf.Store(false)
+	third := start(t, options)
+	third.until("caught up, with nothing to put", func() bool {
+		mark, err := cache.Mark(t.Context(), shard)
+		return err == nil && !mark.Watermark.Less(position)
+	})
+	if _, err := third.send(users[near], near, "3", "moves the watermark"); err != nil {
+		t.Fatal(err)
+	}
+	third.until("stored and out of memory", func() bool {
+		depths := third.Depths()
+		return depths.Unstored == 0 && depths.Mailboxes == 0
+	})
+	if head, err := third.Head(third.context(), "alice"); err != nil || head.Revision != 2 {
+		t.Errorf("head %+v, %v after 2 messages", head, err)
+	}
+}
+
 // neighbour returns a user who lies in the shard of another.
 func neighbour(c cell, of string) string {
 	for i := 0; ; i++ {

@@ -57,6 +57,9 @@ func (s *shardActor) applied(ctx actor.Context, m *applied) {
 	u.write = m.outcome.Write
 	u.changes = u.write.State != nil
 	u.entry.exists = m.exists
+	if m.outcome.Skipped && s.Cache != nil { // it is not put
+		ctx.Send(s.writer, &writebehind.Skipped{Position: u.position})
+	}
 	if u.command != nil {
 		s.stage(u.command, Applied)
 	}
@@ -125,6 +128,7 @@ func (s *shardActor) release(ctx actor.Context, e *entry) {
 		if !u.changes { // stored with what precedes it
 			if e.released == 1 {
 				s.markStored(e, u.position)
+				s.through(ctx) // before it is forgotten
 				s.forget(ctx)
 			}
 			continue

@@ -56,7 +56,9 @@ func (s *shardActor) opened(ctx actor.Context, m *opened) {
 	}
 	s.generation = bounds.Generation
 	s.checkpoint, s.written = checkpoint, checkpoint
-	ctx.Send(s.writer, &writebehind.Opened{Checkpoint: checkpoint})
+	ctx.Send(s.writer, &writebehind.Opened{
+		Checkpoint: checkpoint, End: persistence.Position{Generation: bounds.Generation, Offset: bounds.Next},
+	})
 	// A checkpoint of an earlier generation says nothing of the offsets of this
 	// one: all that the journal has is replayed.
 	s.next = bounds.First

@@ -39,9 +39,12 @@ type cacheLane struct {
 	pending pending
 	fills   map[string]*persistence.Mailbox // to be copied, before what is pending
 	through persistence.Position            // everything up to there was put
+	flushed persistence.Position            // through, when a write was last begun
+	skipped persistence.Position            // the newest that was not put, since then
 	state   cacheState
 	mark    persistence.CacheMark // that the lane left, when following
 	floor   persistence.Position  // what was put begins above it, when adopting
+	end     persistence.Position  // of the journal, when adopting
 
 	count   int // records in flight
 	writing bool
@@ -63,8 +66,17 @@ const (
 )
 
 // opened has the lane look at what the cache holds from before.
-func (l *cacheLane) opened(checkpoint persistence.Position) {
-	l.state, l.floor, l.through = adopting, checkpoint, checkpoint
+func (l *cacheLane) opened(m *Opened) {
+	l.state, l.floor, l.end = adopting, m.Checkpoint, m.End
+	l.through, l.flushed = m.Checkpoint, m.Checkpoint
+}
+
+// skip notes that a record is not put. Copies that do not have it would never
+// get it.
+func (l *cacheLane) skip(position persistence.Position) {
+	if l.skipped.Less(position) {
+		l.skipped = position
+	}
 }
 
 func (l *cacheLane) put(ctx actor.Context, write persistence.MailboxWrite) {
@@ -120,10 +132,8 @@ func (l *cacheLane) flush(ctx actor.Context) {
 	if l.writing || l.pending.records == 0 && len(l.fills) == 0 && l.state == following && !l.mark.Watermark.Less(l.through) {
 		return
 	}
-	f := filling{cache: l.Cache, shard: l.Shard, state: l.state, mark: l.mark, floor: l.floor, through: l.through, fills: l.fills}
-	f.writes, l.count, _ = l.pending.take()
-	l.fills = nil
-	l.state = following // unless something is given up meanwhile
+	f := l.take()
+	f.cache, f.shard = l.Cache, l.Shard
 	root, self, incarnation := ctx.ActorSystem().Root, ctx.Self(), l.incarnation
 	l.writing = l.CacheWorkers.Submit(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, cacheTimeout)
@@ -136,6 +146,22 @@ func (l *cacheLane) flush(ctx actor.Context) {
 		l.giveUp()
 		l.again(ctx)
 	}
+}
+
+// take returns what is to be written by now.
+func (l *cacheLane) take() filling {
+	if l.state == following && l.mark.Watermark.Less(l.skipped) {
+		l.state = beginning
+	}
+	f := filling{state: l.state, mark: l.mark, end: l.end, since: l.flushed, through: l.through, fills: l.fills}
+	if f.floor = l.floor; f.floor.Less(l.skipped) {
+		f.floor = l.skipped
+	}
+	f.writes, l.count, _ = l.pending.take()
+	l.fills = nil
+	l.flushed, l.skipped = l.through, persistence.Position{}
+	l.state = following // unless something is given up meanwhile
+	return f
 }
 
 func (l *cacheLane) done(ctx actor.Context, m *cached) {
@@ -173,13 +199,17 @@ type filling struct {
 	state   cacheState
 	mark    persistence.CacheMark
 	floor   persistence.Position
+	end     persistence.Position
+	since   persistence.Position // what is to be written lies above it
 	through persistence.Position
 	fills   map[string]*persistence.Mailbox
 	writes  []persistence.MailboxWrite
 }
 
 // write goes on from the mark, or begins anew, and moves the watermark with
-// the last of its steps. An empty filling is complete up to wherever it begins.
+// the last of its steps. An empty filling is complete up to wherever it begins;
+// one that has the mailboxes that were loaded is only below what is still to be
+// written of them.
 func (f *filling) write(ctx context.Context) (persistence.CacheMark, error) {
 	if f.state == adopting {
 		mark, err := f.cache.Mark(ctx, f.shard)
@@ -195,7 +225,7 @@ func (f *filling) write(ctx context.Context) (persistence.CacheMark, error) {
 			return f.mark, err
 		}
 	}
-	mark, err := f.cache.Begin(ctx, f.shard, f.through)
+	mark, err := f.cache.Begin(ctx, f.shard, f.since)
 	if err != nil {
 		return mark, err
 	}
@@ -204,9 +234,13 @@ func (f *filling) write(ctx context.Context) (persistence.CacheMark, error) {
 }
 
 // goesOn reports whether the filling that was found misses nothing between its
-// watermark and what is put from here on.
+// watermark and what is put from here on. Records of a journal that went back
+// are of another history: neither an older generation's filling nor one that is
+// ahead of the journal is gone on with.
 func (f *filling) goesOn() bool {
-	return f.mark.Fill != "" && f.mark.Watermark.Generation == f.floor.Generation && !f.mark.Watermark.Less(f.floor)
+	watermark := f.mark.Watermark
+	return f.mark.Fill != "" && f.floor.Generation == f.end.Generation &&
+		watermark.Generation == f.end.Generation && !watermark.Less(f.floor) && watermark.Less(f.end)
 }
 
 // steps copies the mailboxes that were loaded, then writes. It may be run again.

@@ -51,9 +51,10 @@ type Options struct {
 // Messages to a write-behind actor.
 type (
 	// Opened tells that the shard replays from the store's checkpoint: what it
-	// puts begins above it. It comes first.
+	// puts begins above it. It comes first. End is where the journal ended then,
+	// the position of its next record.
 	Opened struct {
-		Checkpoint persistence.Position
+		Checkpoint, End persistence.Position
 	}
 	// Put hands over what one record changed. Puts of one mailbox come in the
 	// order of its positions.
@@ -66,6 +67,11 @@ type (
 	Fill struct {
 		Mailbox string
 		Loaded  *persistence.Mailbox // read only
+	}
+	// Skipped tells that a record's change is not put, because the store was past
+	// it when its mailbox was loaded. It comes before the Through that covers it.
+	Skipped struct {
+		Position persistence.Position
 	}
 	// Through tells that everything up to a position was put that is to be.
 	Through struct {
@@ -149,7 +155,9 @@ func (w *writer) Receive(ctx actor.Context) {
 func (w *writer) receiveCache(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
 	case *Opened:
-		w.cache.opened(m.Checkpoint)
+		w.cache.opened(m)
+	case *Skipped:
+		w.cache.skip(m.Position)
 	case *Through:
 		w.cache.reached(ctx, m.Position)
 	case *Fill:
