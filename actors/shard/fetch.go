@@ -35,13 +35,17 @@ type subscriber struct {
 // nothing yet, later.
 func (b *mailboxActor) fetch(ctx actor.Context, m *Fetch) {
 	if epoch, ok := b.state.Epoch(m.Session.Device); !ok || epoch != m.Session.Epoch {
+		if !m.confirmed && (!ok || epoch < m.Session.Epoch) { // signed in since, perhaps
+			ctx.Send(b.shard, &unconfirmed{fetch: m})
+			return
+		}
 		m.refuse(refusal.Of(refusal.UnknownDevice), ctx)
 		return
 	}
 	head := b.state.Head()
 	switch {
 	case m.After > head && !m.confirmed:
-		ctx.Send(b.shard, &beyondHead{fetch: m})
+		ctx.Send(b.shard, &unconfirmed{fetch: m})
 	case m.After > head:
 		m.refuse(&refusal.Refusal{Reason: refusal.CursorAhead, Field: "afterRevision", ResumeRevision: head}, ctx)
 	case m.After < b.state.First()-1:

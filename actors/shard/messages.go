@@ -214,8 +214,9 @@ type (
 		// exists: the mailbox has an account.
 		exists bool
 	}
-	// beyondHead: a cursor lies beyond the head. Mailbox to shard.
-	beyondHead struct{ fetch *Fetch }
+	// unconfirmed: a fetch knows of more than the mailbox does, a cursor beyond the
+	// head or a session: it may be wrong, or this owner behind. Mailbox to shard.
+	unconfirmed struct{ fetch *Fetch }
 	// passivated answers passivate. Mailbox to shard.
 	passivated struct {
 		mailbox string

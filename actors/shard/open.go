@@ -178,8 +178,7 @@ func decode(data []byte) (*record.Record, error) {
 	return r, nil
 }
 
-// readEnd finds out whether a cursor beyond the head is wrong, or this owner
-// behind.
+// readEnd finds out whether what a fetch knows is wrong, or this owner behind.
 func (s *shardActor) readEnd(ctx actor.Context, fetch *Fetch) {
 	root, self, id, incarnation, journal := ctx.ActorSystem().Root, ctx.Self(), s.id, s.incarnation, s.Journal
 	if !s.Workers.Journal.Submit(func(ctx context.Context) {

@@ -260,7 +260,7 @@ func (s *shardActor) Receive(ctx actor.Context) {
 		s.ready(ctx, m)
 	case *loadFailed:
 		s.loadFailed(ctx, m)
-	case *beyondHead:
+	case *unconfirmed:
 		s.readEnd(ctx, m.fetch)
 	case *passivated:
 		s.passivated(ctx, m)
