@@ -57,6 +57,8 @@ func (k *keeper) keep(ctx context.Context) error {
 	for i, status := range n.statuses {
 		if checkpoint := status.Checkpoint(); k.synced[i].Less(checkpoint) {
 			k.synced[i] = checkpoint
+		}
+		if k.truncated[i].Less(k.synced[i]) { // also what failed before
 			moved = true
 		}
 	}
