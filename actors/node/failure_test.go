@@ -1,8 +1,10 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -197,4 +199,41 @@ func sendAndReadAll(t *testing.T, options Options, between func(round int), stop
 func withShards(options Options) Options {
 	options.Shards = 4
 	return options
+}
+
+// swappedJournal is another journal after a while.
+type swappedJournal struct {
+	persistence.Journal
+	other atomic.Pointer[memory.Journal]
+}
+
+func (j *swappedJournal) Append(shard uint32, records [][]byte, done func(persistence.Appended, error)) {
+	if other := j.other.Load(); other != nil {
+		other.Append(shard, records, done)
+		return
+	}
+	j.Journal.Append(shard, records, done)
+}
+
+// A journal that loses its newest records while it is in use stops the shard,
+// and whoever waits is answered.
+func TestAJournalThatGoesBackStopsItsShard(t *testing.T) {
+	journal := memory.NewJournal(persistence.DurabilityOS)
+	swapped := &swappedJournal{Journal: journal}
+	options := slowWrites()
+	options.Journal, options.Store, options.Keys = swapped, memory.NewStore(), memory.NewKeys()
+	c := start(t, options)
+	users := c.join("alice")
+	if _, err := c.send(users["alice"], "alice", "1", "before"); err != nil {
+		t.Fatal(err)
+	}
+	swapped.other.Store(journal.Crash())
+	_, err := c.send(users["alice"], "alice", "2", "after")
+	if refused, ok := errors.AsType[*refusal.Refusal](err); !ok || refused.Reason != refusal.OutcomeUnknown {
+		t.Errorf("a send into the journal that went back: %v", err)
+	}
+	c.until("stopped", func() bool { return c.Halted()[int(c.places.Shard("alice"))] != "" })
+	if _, err := c.send(users["alice"], "alice", "3", "after"); err == nil {
+		t.Error("a shard that was stopped takes a message")
+	}
 }

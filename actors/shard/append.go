@@ -3,6 +3,7 @@ package shard
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -230,6 +231,15 @@ func (s *shardActor) appended(ctx actor.Context, m *appended) {
 func (s *shardActor) landed(ctx actor.Context, flight []appendable, landed persistence.Appended) {
 	contiguous := landed.First.Offset == s.next
 	position := landed.First
+	if s.wentBack(flight, position) {
+		for _, item := range flight {
+			if item.command != nil {
+				item.command.refuse(refusal.After(refusal.OutcomeUnknown, time.Second))
+			}
+		}
+		s.halt(fmt.Sprintf("the journal went back: records up to offset %d were read, and others lie at %d; restore the journal, or start a new generation (tegami generation)", s.next-1, position.Offset))
+		return
+	}
 	for _, item := range flight {
 		if item.batch != nil {
 			delete(s.taken, item.batch.From.String())
@@ -244,6 +254,19 @@ func (s *shardActor) landed(ctx actor.Context, flight []appendable, landed persi
 		position.Offset++
 	}
 	s.log.end = max(s.log.end, position.Offset)
+}
+
+// wentBack reports whether an append landed where this owner has read other
+// records. Those of its own that it has read before their append was reported
+// have no command any more.
+func (s *shardActor) wentBack(flight []appendable, position persistence.Position) bool {
+	for _, item := range flight {
+		if item.command != nil && position.Offset < s.next {
+			return true
+		}
+		position.Offset++
+	}
+	return false
 }
 
 // repeat appends again with the same ids what may or may not be in the log. A
