@@ -14,8 +14,10 @@ const (
 	// cacheAge is how long a write waits for others to go to the cache with
 	// it: the cache is what is read where memory ends, so not long.
 	cacheAge = 5 * time.Millisecond
-	// cacheRecords bounds one step of the cache, which holds up its others.
+	// cacheRecords and cacheBytes bound one step of the cache, which holds up
+	// its others and takes only so much.
 	cacheRecords = 512
+	cacheBytes   = 4 << 20
 	// cachePending bounds the records that wait for the cache, cacheFills the
 	// mailboxes that were loaded: further ones are not copied.
 	cachePending = 4096
@@ -270,9 +272,14 @@ func (f *filling) steps(ctx context.Context) error {
 
 // step returns how many of the writes go in one step.
 func step(writes []persistence.MailboxWrite) int {
-	records := 0
+	records, bytes := 0, 0
 	for n := range writes {
-		if records += len(writes[n].Rows) + 1; records > cacheRecords && n > 0 {
+		records += len(writes[n].Rows) + 1
+		bytes += len(writes[n].State)
+		for i := range writes[n].Rows {
+			bytes += len(writes[n].Rows[i].Data)
+		}
+		if (records > cacheRecords || bytes > cacheBytes) && n > 0 {
 			return n
 		}
 	}

@@ -93,3 +93,21 @@ func TestAFillingIsGoneOnWithInTheSameJournalOnly(t *testing.T) {
 		})
 	}
 }
+
+func TestStepsAreBounded(t *testing.T) {
+	const writes, size = 100, 1 << 18
+	all := make([]persistence.MailboxWrite, writes)
+	for i := range all {
+		all[i].Rows = []persistence.Row{{Revision: 1, Data: make([]byte, size)}}
+	}
+	for rest := all; len(rest) > 0; {
+		n := step(rest)
+		if n == 0 || n*size > cacheBytes {
+			t.Fatalf("a step of %d bytes", n*size)
+		}
+		rest = rest[n:]
+	}
+	if all[0].Rows[0].Data = make([]byte, 2*cacheBytes); step(all) != 1 {
+		t.Error("one that is too large does not go alone")
+	}
+}
