@@ -20,6 +20,7 @@ type adminCommand struct {
 
 type schemaApplyCommand struct {
 	configFlags
+	AcceptNewTopic bool `help:"The topic was deleted and made again: accept that its records are lost, and start a new generation of every shard."`
 }
 
 func (schemaApplyCommand) Help() string {
@@ -42,6 +43,7 @@ func (c *schemaApplyCommand) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
+	options.AcceptNewTopic = c.AcceptNewTopic
 	err = errors.Join(
 		named("kafka", kafka.ApplySchema(ctx, options)),
 		named("hbase", hbase.ApplySchema(ctx, hbaseOptions(&loaded.Config, log))),

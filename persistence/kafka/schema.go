@@ -173,7 +173,7 @@ func (j *Journal) checkTopicID() error {
 		return fmt.Errorf("topic %s was not made by schema apply: run it", j.options.Topic)
 	}
 	if was != is {
-		return fmt.Errorf("topic %s was deleted and made again (its id was %s and is %s), and records are lost: restore it, or have schema apply accept the new one, which starts a new generation of every shard", j.options.Topic, was, is)
+		return fmt.Errorf("topic %s was deleted and made again (its id was %s and is %s), and records are lost: restore it, or accept the new one, which starts a new generation of every shard, with schema apply --accept-new-topic", j.options.Topic, was, is)
 	}
 	return nil
 }
