@@ -70,14 +70,13 @@ type loading struct {
 // run reads a mailbox's state, nil when it was never stored, and the records of
 // the mailbox above it, up to and with through. The start of the log is asked
 // for first: what is truncated after that may not be in the state that is read,
-// and is missed when it is to be read.
+// and is missed when it is to be read. A journal that is away is not needed for a
+// state that has it all.
 func (l *loading) run(ctx context.Context) (*persistence.Mailbox, []applyRecord, error) {
 	var bounds persistence.Bounds
+	var away error
 	if !l.through.IsZero() {
-		var err error
-		if bounds, err = l.journal.Bounds(ctx, l.shard); err != nil {
-			return nil, nil, err
-		}
+		bounds, away = l.journal.Bounds(ctx, l.shard)
 		l.start(bounds.First)
 	}
 	stored, err := l.state(ctx)
@@ -90,6 +89,9 @@ func (l *loading) run(ctx context.Context) (*persistence.Mailbox, []applyRecord,
 	}
 	if !from.Less(l.through) {
 		return stored, nil, nil
+	}
+	if away != nil {
+		return nil, nil, away
 	}
 	offset := bounds.First
 	if from.Generation == l.through.Generation {

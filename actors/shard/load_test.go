@@ -131,3 +131,29 @@ func TestLoadFailsWhereTheJournalEndsEarly(t *testing.T) {
 		t.Errorf("loaded with %d records of 2", len(forward))
 	}
 }
+
+// awayJournal does not answer.
+type awayJournal struct{ persistence.Journal }
+
+func (awayJournal) Bounds(context.Context, uint32) (persistence.Bounds, error) {
+	return persistence.Bounds{}, errors.New("away")
+}
+
+func TestLoadNeedsNoJournalForWhatIsStored(t *testing.T) {
+	store := memory.NewStore()
+	stored := persistence.Position{Generation: 1, Offset: 5}
+	err := store.Write(t.Context(), 0, persistence.Batch{
+		Highest: stored, Mailboxes: []persistence.MailboxWrite{{Mailbox: "bob", Position: stored, State: []byte("state")}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := loading{journal: awayJournal{}, store: store, mailbox: "bob", through: stored}
+	if loaded, _, err := l.run(t.Context()); err != nil || loaded.Position != stored {
+		t.Errorf("loaded %+v, %v", loaded, err)
+	}
+	l.through.Offset++
+	if loaded, _, err := l.run(t.Context()); err == nil {
+		t.Errorf("loaded %+v without the record behind it", loaded)
+	}
+}
