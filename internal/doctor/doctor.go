@@ -55,7 +55,7 @@ func checks() []check {
 // and removes it.
 func Examine(ctx context.Context, c *config.Config) []Finding {
 	var findings []Finding
-	for _, check := range checks() {
+	for _, check := range append(checks(), stores(c)...) {
 		finding := check.run(ctx, c)
 		finding.Check = check.name
 		findings = append(findings, finding)

@@ -141,3 +141,32 @@ func TestExamineNamesEachCheck(t *testing.T) {
 		t.Errorf("%d findings for %d checks", len(seen), len(checks()))
 	}
 }
+
+func TestServersOfAHybridStore(t *testing.T) {
+	var listen net.ListenConfig
+	listener, err := listen.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	gone, err := listen.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = gone.Close()
+	c := config.Default()
+	c.Store.Kind = config.StoreHybrid
+	c.Kafka.Brokers = listener.Addr().String()
+	c.HBase.ZooKeeper = gone.Addr().String()
+	c.Redis.Addresses = gone.Addr().String() + ", " + listener.Addr().String()
+	want := map[string]State{"kafka": OK, "hbase": Problem, "redis": Warning}
+	for _, check := range stores(&c) {
+		if finding := check.run(t.Context(), &c); finding.State != want[check.name] {
+			t.Errorf("%s: %+v, want %s", check.name, finding, want[check.name])
+		}
+		delete(want, check.name)
+	}
+	if len(want) > 0 {
+		t.Errorf("not looked at: %v", want)
+	}
+}
