@@ -125,6 +125,7 @@ type Node struct {
 	loaded   atomic.Int64
 	unstored atomic.Int64
 	stopping atomic.Bool
+	keyFails supervision.Seldom
 	closing  sync.Once
 	closed   error // by closing
 

@@ -104,7 +104,9 @@ func (n *Node) key(ctx context.Context, user string) (persistence.Key, error) {
 		return key, refusal.Of(refusal.UnknownRecipient)
 	default:
 		if ctx.Err() == nil { // else it is the caller who has gone
-			n.options.Logger.Warn("key does not read", "error", err)
+			if passed, due := n.keyFails.Due(time.Now()); due {
+				n.options.Logger.Warn("key does not read", "others", passed, "error", err)
+			}
 		}
 		return key, refusal.After(refusal.StoreUnavailable, time.Second)
 	}
@@ -170,7 +172,9 @@ func (n *Node) CreateAccounts(ctx context.Context, accounts []talk.NewAccount) (
 		users[i] = account.User
 	}
 	if _, err := n.options.Keys.Create(ctx, users); err != nil {
-		n.options.Logger.Warn("keys are not created", "error", err)
+		if passed, due := n.keyFails.Due(time.Now()); due {
+			n.options.Logger.Warn("keys are not created", "others", passed, "error", err)
+		}
 		return nil, refusal.After(refusal.StoreUnavailable, time.Second)
 	}
 	type result struct {

@@ -142,7 +142,9 @@ func (b *mailboxActor) load(ctx actor.Context, m *loaded) {
 		state, err = mailbox.Decode(b.name, m.mailbox)
 	}
 	if err != nil {
-		b.Logger.Warn("mailbox does not load; it is tried again", "shard", b.shardID, "error", err)
+		if passed, due := b.loadFails.Due(time.Now()); due {
+			b.Logger.Warn("mailbox does not load; it is tried again", "shard", b.shardID, "others", passed, "error", err)
+		}
 		b.refuseWaiting(ctx)
 		ctx.Send(b.shard, &loadFailed{mailbox: b.name})
 		return

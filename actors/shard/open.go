@@ -45,7 +45,9 @@ func (s *shardActor) opened(ctx actor.Context, m *opened) {
 		if errors.Is(m.err, persistence.ErrClosed) {
 			return
 		}
-		s.Logger.Warn("shard does not open; it is tried again", "shard", s.id, "error", m.err)
+		if passed, due := s.openFails.Due(time.Now()); due {
+			s.Logger.Warn("shard does not open; it is tried again", "shard", s.id, "others", passed, "error", m.err)
+		}
 		s.later(ctx, retryOpen, &openAgain{s.incarnation})
 		return
 	}
@@ -132,7 +134,9 @@ func (s *shardActor) logRead(ctx actor.Context, m *logRead) {
 		s.fail(ctx, fmt.Sprintf("offset %d was truncated while it was read", s.next))
 		return
 	case m.err != nil:
-		s.Logger.Warn("journal does not read; it is tried again", "shard", s.id, "error", m.err)
+		if passed, due := s.readFails.Due(time.Now()); due {
+			s.Logger.Warn("journal does not read; it is tried again", "shard", s.id, "others", passed, "error", m.err)
+		}
 		s.arm(ctx)
 		return
 	}

@@ -41,6 +41,9 @@ type Environment struct {
 	Watchdog   *supervision.Watchdog
 	Observe    Observer
 	Logger     *slog.Logger
+
+	// What fails while a server is away fails for every shard and mailbox.
+	openFails, readFails, loadFails supervision.Seldom
 }
 
 // Workers run what blocks. Old pages have workers of their own: a reader that
