@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -235,5 +236,52 @@ func TestAJournalThatGoesBackStopsItsShard(t *testing.T) {
 	c.until("stopped", func() bool { return c.Halted()[int(c.places.Shard("alice"))] != "" })
 	if _, err := c.send(users["alice"], "alice", "3", "after"); err == nil {
 		t.Error("a shard that was stopped takes a message")
+	}
+}
+
+// unloadingStore loads nothing while it is away.
+type unloadingStore struct {
+	persistence.Store
+	away atomic.Bool
+}
+
+func (s *unloadingStore) Load(ctx context.Context, shard uint32, mailbox string, maxDedup int) (*persistence.Mailbox, error) {
+	if s.away.Load() {
+		return nil, errAway
+	}
+	return s.Store.Load(ctx, shard, mailbox, maxDedup)
+}
+
+// While mailboxes do not load, whoever asks for one is told so at once, and they
+// take up no memory.
+func TestMailboxesThatDoNotLoadAreUnavailable(t *testing.T) {
+	store := &unloadingStore{Store: memory.NewStore()}
+	options := Options{Journal: memory.NewJournal(persistence.DurabilityFsync), Store: store, Keys: memory.NewKeys()}
+	options.setDefaults()
+	options.Limits.MailboxesPerShard, options.Limits.Tick = 0, 10*time.Millisecond
+	c := start(t, options)
+	users := c.join("alice")
+	outOfMemory := func() bool { return c.Depths().Mailboxes == 0 }
+	c.until("out of memory", outOfMemory)
+	store.away.Store(true)
+	const patient = 20
+	began := time.Now()
+	for i := range patient {
+		answers, _ := c.poll(users["alice"], 0, time.Minute)
+		if got := c.await(answers); got.refused == nil || got.refused.Reason != refusal.StoreUnavailable {
+			t.Fatalf("a poll got %+v", got)
+		}
+		_, err := c.send(users["alice"], "alice", fmt.Sprint(i), "to myself")
+		if refused, ok := errors.AsType[*refusal.Refusal](err); !ok || refused.Reason != refusal.StoreUnavailable {
+			t.Fatalf("a send got %v", err)
+		}
+	}
+	if took := time.Since(began); took > patience/2 {
+		t.Errorf("%d polls and sends were refused in %v", patient, took)
+	}
+	c.until("out of memory", outOfMemory)
+	store.away.Store(false)
+	if _, err := c.send(users["alice"], "alice", "after", "to myself"); err != nil {
+		t.Error(err)
 	}
 }

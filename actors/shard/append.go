@@ -99,6 +99,10 @@ func (s *shardActor) command(ctx actor.Context, c *Command) {
 		return
 	}
 	e := s.entry(ctx, c.Record.GetMailbox())
+	if e.unavailable() {
+		c.refuse(refusal.After(refusal.StoreUnavailable, time.Second))
+		return
+	}
 	if e.commands >= s.Limits.CommandsPerMailbox {
 		c.refuse(refusal.After(refusal.Busy, 100*time.Millisecond))
 		return

@@ -22,6 +22,7 @@ type entry struct {
 	failures    int
 	failed      time.Time
 
+	loading  bool // under way; neither that nor loaded: it failed
 	loaded   bool
 	exists   bool
 	loadWait time.Duration
@@ -48,6 +49,10 @@ func (e *entry) busy() bool {
 	}
 	return e.commands > 0 || e.appending > 0 || len(e.unstored) > 0
 }
+
+// unavailable reports whether the mailbox did not load and waits to be loaded
+// again: nobody is to wait for that.
+func (e *entry) unavailable() bool { return !e.loaded && !e.loading }
 
 // entry returns a mailbox's entry; the first call spawns its actor and has its
 // state loaded.
@@ -107,7 +112,12 @@ func (s *shardActor) forward(ctx actor.Context, m addressed) {
 	if _, ok := m.(*Unsubscribe); ok && s.mailboxes[m.mailbox()] == nil {
 		return
 	}
-	s.tell(ctx, s.entry(ctx, m.mailbox()), m)
+	e := s.entry(ctx, m.mailbox())
+	if e.unavailable() {
+		m.refuse(refusal.After(refusal.StoreUnavailable, time.Second), ctx)
+		return
+	}
+	s.tell(ctx, e, m)
 }
 
 // ready lets the commands in that waited for the mailbox.
@@ -116,7 +126,7 @@ func (s *shardActor) ready(ctx actor.Context, m *ready) {
 	if e == nil {
 		return
 	}
-	e.loaded, e.exists, e.loadWait = true, m.exists, 0
+	e.loading, e.loaded, e.exists, e.loadWait = false, true, m.exists, 0
 	waiting := e.waiting
 	e.waiting = nil
 	for _, c := range waiting {
@@ -141,14 +151,32 @@ func (s *shardActor) loadFailed(ctx actor.Context, m *loadFailed) {
 		c.refuse(refusal.After(refusal.StoreUnavailable, time.Second))
 	}
 	e.waiting = nil
+	e.loading = false
 	e.loadWait = min(max(e.loadWait*2, minLoadWait), maxLoadWait)
 	s.later(ctx, e.loadWait, &loadAgain{incarnation: s.incarnation, mailbox: e.name})
 }
 
+// loadAgain loads a mailbox that records wait for. Any other leaves memory until
+// it is asked for again.
 func (s *shardActor) loadAgain(ctx actor.Context, name string) {
-	if e := s.mailboxes[name]; e != nil && !e.loaded {
+	e := s.mailboxes[name]
+	switch {
+	case e == nil || !e.unavailable():
+	case e.busy():
 		s.load(ctx, e)
+	default:
+		ctx.Stop(e.pid)
+		s.leave(e)
 	}
+}
+
+// leave takes a mailbox out of memory.
+func (s *shardActor) leave(e *entry) {
+	delete(s.mailboxes, e.name)
+	if s.Cache != nil && s.checkpoint.Less(e.last) {
+		s.gone[e.name] = e.last
+	}
+	s.Loaded.Add(-1)
 }
 
 // sweep asks mailboxes that were not used for a while to agree to be stopped;
@@ -196,11 +224,7 @@ func (s *shardActor) passivated(ctx actor.Context, m *passivated) {
 	if m.agreed {
 		ctx.Stop(e.pid)
 		if len(held) == 0 && len(e.waiting) == 0 && !e.busy() {
-			delete(s.mailboxes, e.name)
-			if s.Cache != nil && s.checkpoint.Less(e.last) {
-				s.gone[e.name] = e.last
-			}
-			s.Loaded.Add(-1)
+			s.leave(e)
 			return
 		}
 		s.spawn(ctx, e)

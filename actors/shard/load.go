@@ -22,6 +22,7 @@ const (
 // load reads a mailbox's state, and from the journal what was dispatched to it
 // beyond that.
 func (s *shardActor) load(ctx actor.Context, e *entry) {
+	e.loading = true
 	root, pid, incarnation := ctx.ActorSystem().Root, e.pid, e.incarnation
 	l := loading{
 		journal: s.Journal, store: s.Store, cache: s.Cache,

@@ -280,11 +280,13 @@ func (b *mailboxActor) passivate(ctx actor.Context) {
 	ctx.Send(b.shard, &passivated{mailbox: b.name, agreed: agreed})
 }
 
-// stop has every poll come again, to the next instance.
+// stop has every poll come again, to the next instance, and whoever waits for
+// the state.
 func (b *mailboxActor) stop(ctx actor.Context) {
 	for i := range b.subscribers {
 		s := &b.subscribers[i]
 		ctx.Send(s.pid, &Fetched{Token: s.token, Reread: true})
 	}
 	b.subscribers = nil
+	b.refuseWaiting(ctx)
 }
