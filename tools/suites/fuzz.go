@@ -21,7 +21,18 @@ var fuzzFunction = regexp.MustCompile(`(?m)^func (Fuzz\w+)\(\w+ \*testing\.F\)`)
 // a new one is run without being listed anywhere.
 func fuzzTargets(root string) ([]fuzzTarget, error) {
 	var found []fuzzTarget
-	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+	err := eachTestFile(root, func(directory string, source []byte) {
+		for _, match := range fuzzFunction.FindAllSubmatch(source, -1) {
+			found = append(found, fuzzTarget{directory: directory, name: string(match[1])})
+		}
+	})
+	return found, err
+}
+
+// eachTestFile calls see for each test file below root, with its folder as go
+// test takes it.
+func eachTestFile(root string, see func(directory string, source []byte)) error {
+	return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -32,13 +43,9 @@ func fuzzTargets(root string) ([]fuzzTarget, error) {
 			return nil
 		}
 		source, err := os.ReadFile(path)
-		if err != nil {
-			return err
+		if err == nil {
+			see("./"+filepath.ToSlash(filepath.Dir(path)), source)
 		}
-		for _, match := range fuzzFunction.FindAllSubmatch(source, -1) {
-			found = append(found, fuzzTarget{directory: "./" + filepath.ToSlash(filepath.Dir(path)), name: string(match[1])})
-		}
-		return nil
+		return err
 	})
-	return found, err
 }

@@ -4,11 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 )
 
 // storesTag is the build tag of tests that need the servers of scripts/stack,
@@ -19,24 +15,10 @@ const storesTag = "stores"
 // new one is run without being listed anywhere.
 func storePackages(root string) ([]string, error) {
 	var found []string
-	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if entry.IsDir() && path != root && (strings.HasPrefix(entry.Name(), ".") || entry.Name() == "testdata" || entry.Name() == "tools") {
-			return fs.SkipDir
-		}
-		if !strings.HasSuffix(path, "_test.go") {
-			return nil
-		}
-		source, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
+	err := eachTestFile(root, func(directory string, source []byte) {
 		if bytes.HasPrefix(source, []byte("//go:build "+storesTag+"\n")) {
-			found = append(found, "./"+filepath.ToSlash(filepath.Dir(path)))
+			found = append(found, directory)
 		}
-		return nil
 	})
 	slices.Sort(found)
 	return slices.Compact(found), err
