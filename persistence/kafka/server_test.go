@@ -60,8 +60,12 @@ func TestTruncateKeepsWhatIsNew(t *testing.T) {
 		o := options(t, s.Addr(stack.Kafka))
 		o.Keep = keep
 		j := open(t, o)
-		if _, err := persisttest.Append(t.Context(), j, 0, "a", "b", "c"); err != nil {
+		appended, err := persisttest.Append(t.Context(), j, 0, "a", "b", "c")
+		if err != nil {
 			t.Fatal(err)
+		}
+		for time.Now().UnixMilli() <= appended.Time { // log time is in milliseconds
+			<-time.After(time.Millisecond)
 		}
 		if err := j.Truncate(t.Context(), 0, 3); err != nil {
 			t.Fatal(err)

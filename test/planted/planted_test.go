@@ -64,7 +64,7 @@ var bugs = []bug{
 	{
 		tag: "bug_followup_before_sync", promise: "the sender's copy is durable before its record is done with",
 		folder: "./test/crash", test: "TestKill", cycles: 12,
-		finding: `lost: .*acknowledged, sender does not have it|half: `, limit: 5 * time.Minute,
+		finding: `lost: .*acknowledged, sender does not have it|half: |reordered: .*stands before it`, limit: 5 * time.Minute,
 	},
 	{
 		tag: "bug_passivate_unstored", promise: "a mailbox stays in memory until it is stored",
