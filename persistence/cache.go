@@ -36,8 +36,9 @@ type CacheMark struct {
 // its writer last saw, a copy that was set back shows it: its watermark is too
 // low for [Cache.Load].
 //
-// Operation rows never change, so those that a filling has may be read
-// whatever its watermark.
+// Operation rows never change within a generation, so those that a filling of
+// this one has may be read wherever its watermark is. What an older generation
+// left is another history: its rows may be of records that were lost.
 type Cache interface {
 	// Mark reads a shard's mark; the zero CacheMark when there is none.
 	Mark(ctx context.Context, shard uint32) (CacheMark, error)
@@ -72,11 +73,12 @@ type Cache interface {
 	Load(ctx context.Context, shard uint32, mailbox string, maxDedup int, notBelow Position) (*Mailbox, error)
 	// Operations returns the rows with after < revision <= upTo in order and
 	// without a gap, the first of them after+1, at most limit and, beyond the
-	// first, about maxBytes. Error: ErrNotFound, the cache does not hold after+1:
-	// it does not reach back to it, or knows of nothing newer than after. Where
+	// first, about maxBytes, if the watermark is not of a generation below
+	// generation. Error: ErrNotFound, the cache does not hold after+1: it does
+	// not reach back to it, or knows of nothing newer than after. Where
 	// nothing is asked for (upTo is not above after, limit is 0) there is nothing
 	// and no error.
-	Operations(ctx context.Context, shard uint32, mailbox string, after, upTo int64, limit, maxBytes int) ([]Row, error)
+	Operations(ctx context.Context, shard uint32, mailbox string, generation uint32, after, upTo int64, limit, maxBytes int) ([]Row, error)
 	// Close releases the cache.
 	Close() error
 }

@@ -217,7 +217,7 @@ func (s *shardActor) appended(ctx actor.Context, m *appended) {
 		s.landed(ctx, flight, m.landed)
 	case errors.Is(m.err, persistence.ErrUnknownOutcome) && takeUnknownForSuccess:
 		s.landed(ctx, flight, persistence.Appended{
-			First: persistence.Position{Generation: s.generation, Offset: s.next}, Time: time.Now().UnixMilli(),
+			First: persistence.Position{Generation: s.status.generation.Load(), Offset: s.next}, Time: time.Now().UnixMilli(),
 		})
 	case errors.Is(m.err, persistence.ErrUnknownOutcome):
 		s.repeat(ctx, flight)
@@ -250,7 +250,7 @@ func (s *shardActor) landed(ctx actor.Context, flight []appendable, landed persi
 			ctx.Send(item.batch.From, &FollowUpsAppended{Shard: s.id, Sequence: item.batch.Sequence})
 		}
 		if contiguous {
-			s.generation = position.Generation
+			s.status.generation.Store(position.Generation)
 			s.dispatch(ctx, position, landed.Time, item.record, item.command, false)
 		} else if item.command != nil {
 			s.log.settleLater(item.command)

@@ -171,7 +171,7 @@ func follow(operations []*record.Operation, after int64) bool {
 // on a worker, and touches what does not change alone.
 func (b *mailboxActor) rows(ctx context.Context, after, upTo int64, limit int) ([]persistence.Row, error) {
 	if b.Cache != nil {
-		if rows, err := b.Cache.Operations(ctx, b.shardID, b.name, after, upTo, limit, pageBytes); err == nil {
+		if rows, err := b.Cache.Operations(ctx, b.shardID, b.name, b.status.generation.Load(), after, upTo, limit, pageBytes); err == nil {
 			return rows, nil
 		}
 	}

@@ -22,6 +22,7 @@ type mailboxActor struct {
 	*Environment
 	shard       *actor.PID
 	shardID     uint32
+	status      *Status // of the shard
 	name        string
 	incarnation uint64
 
@@ -45,9 +46,9 @@ type revisionAt struct {
 // mailboxProps returns the props of all mailboxes of a shard. A mailbox takes
 // its name from its address: props of its own would be most of what an idle
 // one holds.
-func mailboxProps(environment *Environment, shardID uint32) *actor.Props {
+func mailboxProps(environment *Environment, shardID uint32, status *Status) *actor.Props {
 	return actor.PropsFromProducer(func() actor.Actor {
-		return &mailboxActor{Environment: environment, shardID: shardID}
+		return &mailboxActor{Environment: environment, shardID: shardID, status: status}
 	}, actor.WithDispatcher(environment.Dispatcher), actor.WithMailbox(actor.UnboundedLockfree()))
 }
 

@@ -56,7 +56,7 @@ func (s *shardActor) opened(ctx actor.Context, m *opened) {
 		s.halt(fmt.Sprintf("the journal went back: the store holds records up to offset %d, the journal ends below %d; restore the journal, or start a new generation (tegami generation)", m.marks.Newest().Offset, bounds.Next))
 		return
 	}
-	s.generation = bounds.Generation
+	s.status.generation.Store(bounds.Generation)
 	s.checkpoint, s.written = checkpoint, checkpoint
 	ctx.Send(s.writer, &writebehind.Opened{
 		Checkpoint: checkpoint, End: persistence.Position{Generation: bounds.Generation, Offset: bounds.Next},

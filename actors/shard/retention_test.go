@@ -47,7 +47,7 @@ func TestTrimThatIsRefusedWaits(t *testing.T) {
 	parent := system.Root.Spawn(actor.PropsFromFunc(func(ctx actor.Context) {
 		switch m := ctx.Message().(type) {
 		case *actor.Started:
-			bob := ctx.Spawn(mailboxProps(environment, 0))
+			bob := ctx.Spawn(mailboxProps(environment, 0, new(Status)))
 			ctx.Send(bob, &begin{1})
 			ctx.Send(bob, &loaded{incarnation: 1, records: replayed})
 		case *Command:

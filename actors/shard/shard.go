@@ -147,12 +147,11 @@ type shardActor struct {
 	status      *Status
 	incarnation uint64
 
-	phase      phase
-	draining   []func()
-	next       int64 // offset of the next record to dispatch
-	generation uint32
-	self       *actor.PID
-	writer     *actor.PID
+	phase    phase
+	draining []func()
+	next     int64 // offset of the next record to dispatch
+	self     *actor.PID
+	writer   *actor.PID
 	// mailboxProps are shared by all mailboxes.
 	mailboxProps *actor.Props
 	stopTail     func()
@@ -191,6 +190,8 @@ type Status struct {
 	ended   atomic.Int64 // end of the log as last heard
 	pending atomic.Bool  // a grown message is on its way
 	written atomic.Pointer[persistence.Position]
+	// generation is that of the log's end as last heard.
+	generation atomic.Uint32
 }
 
 // Checkpoint returns the checkpoint that was last written to the store, not
@@ -322,7 +323,7 @@ func (s *shardActor) receiveOwn(ctx actor.Context) {
 
 func (s *shardActor) start(ctx actor.Context) {
 	s.self = ctx.Self()
-	s.mailboxProps = mailboxProps(s.Environment, s.id)
+	s.mailboxProps = mailboxProps(s.Environment, s.id, s.status)
 	s.writer = ctx.Spawn(writebehind.Props(writebehind.Options{
 		Shard:      s.id,
 		Journal:    s.Journal,

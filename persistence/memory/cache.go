@@ -208,7 +208,7 @@ func (c *Cache) Load(ctx context.Context, shard uint32, name string, maxDedup in
 }
 
 // Operations implements persistence.Cache.
-func (c *Cache) Operations(ctx context.Context, shard uint32, name string, after, upTo int64, limit, maxBytes int) ([]persistence.Row, error) {
+func (c *Cache) Operations(ctx context.Context, shard uint32, name string, generation uint32, after, upTo int64, limit, maxBytes int) ([]persistence.Row, error) {
 	if err := c.lock(ctx); err != nil {
 		return nil, err
 	}
@@ -218,7 +218,7 @@ func (c *Cache) Operations(ctx context.Context, shard uint32, name string, after
 		return nil, nil
 	}
 	page := page{limit: limit, maxBytes: maxBytes}
-	if f := c.shards[shard]; f != nil {
+	if f := c.shards[shard]; f != nil && f.mark.Watermark.Generation >= generation {
 		for _, row := range f.mailbox(name).rows.rows {
 			if row.Revision == after+1 && row.Revision <= upTo && page.add(row) {
 				after++

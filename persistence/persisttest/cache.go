@@ -42,6 +42,7 @@ func Cache(t *testing.T, open func(t *testing.T) *CacheInstance) {
 		{"a load holds the dedup entries of a day at least", cacheDedupDays},
 		{"operations come in order, by page", cacheOperations},
 		{"operations have no gap", cacheDense},
+		{"operations of an older generation are not read", cacheGenerations},
 		{"rows below First are gone and stay so", cacheFirst},
 		{"the caller may reuse its slices", cacheCopies},
 		{"names do not mix, however odd", cacheOddNames},
@@ -107,7 +108,7 @@ func wantNoCopy(t *testing.T, c persistence.Cache, shard uint32, mailbox string)
 func wantCached(t *testing.T, c persistence.Cache, shard uint32, mailbox string, want []persistence.Row) {
 	t.Helper()
 	if len(want) > 0 {
-		got, err := c.Operations(testContext(t), shard, mailbox, want[0].Revision-1, persistence.MaxRevision, math.MaxInt, math.MaxInt)
+		got, err := c.Operations(testContext(t), shard, mailbox, 0, want[0].Revision-1, persistence.MaxRevision, math.MaxInt, math.MaxInt)
 		check(t, err)
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Fatalf("rows of %q (-want +got):\n%s", mailbox, diff)
@@ -129,7 +130,7 @@ func wantCached(t *testing.T, c persistence.Cache, shard uint32, mailbox string,
 
 func wantNotCached(t *testing.T, c persistence.Cache, shard uint32, mailbox string, after int64) {
 	t.Helper()
-	if rows, err := c.Operations(testContext(t), shard, mailbox, after, persistence.MaxRevision, 10, 1000); !errors.Is(err, persistence.ErrNotFound) {
+	if rows, err := c.Operations(testContext(t), shard, mailbox, 0, after, persistence.MaxRevision, 10, 1000); !errors.Is(err, persistence.ErrNotFound) {
 		t.Fatalf("rows of %q after %d: %v, error %v, want ErrNotFound", mailbox, after, revisions(rows), err)
 	}
 }

@@ -235,7 +235,7 @@ func cacheCopies(t *testing.T, c *CacheInstance) {
 	for range 2 {
 		got, err := c.Load(testContext(t), 0, "a", 10, at(0))
 		check(t, err)
-		read, err := c.Operations(testContext(t), 0, "a", 0, 1, 1, 1)
+		read, err := c.Operations(testContext(t), 0, "a", 0, 0, 1, 1, 1)
 		check(t, err)
 		if string(got.State) != "two" || string(read[0].Data) != "data" {
 			t.Fatalf("the copy has the state %q, the row %q", got.State, read[0].Data)

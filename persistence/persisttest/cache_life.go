@@ -48,8 +48,8 @@ func cacheCalls(ctx context.Context, c persistence.Cache) map[string]error {
 	_, writeErr := c.Write(ctx, 0, persistence.CacheMark{Fill: "any"}, at(1), nil)
 	fillErr := c.Fill(ctx, 0, persistence.CacheMark{Fill: "any"}, "a", nil)
 	_, loadErr := c.Load(ctx, 0, "a", 1, at(1))
-	_, operationsErr := c.Operations(ctx, 0, "a", 0, 1, 1, 1)
-	_, nothingErr := c.Operations(ctx, 0, "a", 1, 1, 1, 1)
+	_, operationsErr := c.Operations(ctx, 0, "a", 0, 0, 1, 1, 1)
+	_, nothingErr := c.Operations(ctx, 0, "a", 0, 1, 1, 1, 1)
 	return map[string]error{
 		"Mark": markErr, "Begin": beginErr, "Write": writeErr, "Fill": fillErr, "Load": loadErr,
 		"Operations": operationsErr, "Operations of nothing": nothingErr,

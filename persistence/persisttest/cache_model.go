@@ -326,7 +326,7 @@ func (r *cacheRun) operations(t *rapid.T) {
 	shard, mailbox := drawShard(t), drawMailbox(t)
 	after, upTo := rapid.Int64Range(0, 20).Draw(t, "after"), rapid.SampledFrom([]int64{3, 9, 15, persistence.MaxRevision}).Draw(t, "up to")
 	limit := rapid.IntRange(0, 20).Draw(t, "limit")
-	got, err := r.c.Operations(r.ctx, shard, mailbox, after, upTo, limit, 1<<20)
+	got, err := r.c.Operations(r.ctx, shard, mailbox, 0, after, upTo, limit, 1<<20)
 	if after >= upTo || limit == 0 {
 		noError(t, err)
 		if len(got) > 0 {

@@ -1,6 +1,7 @@
 package persisttest
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -36,7 +37,7 @@ func cacheOperations(t *testing.T, c *CacheInstance) {
 		{100, persistence.MaxRevision, 1000, 10_000, 101, 200},
 		{persistence.MaxRevision, persistence.MaxRevision, 10, 10, 1, 0},
 	} {
-		got, err := c.Operations(testContext(t), 0, "a", page.after, page.upTo, page.limit, page.maxBytes)
+		got, err := c.Operations(testContext(t), 0, "a", 0, page.after, page.upTo, page.limit, page.maxBytes)
 		check(t, err)
 		if diff := cmp.Diff(revisions(rows(page.from, page.to, "")), revisions(got)); diff != "" {
 			t.Errorf("page %+v (-want +got):\n%s", page, diff)
@@ -46,6 +47,27 @@ func cacheOperations(t *testing.T, c *CacheInstance) {
 		wantNotCached(t, c, 0, "a", after)
 	}
 	wantNotCached(t, c, 0, "unknown", 0)
+}
+
+// The filling goes on with its mark, or another begins: what counts is the
+// generation of the watermark.
+func cacheGenerations(t *testing.T, c *CacheInstance) {
+	mark := begin(t, c, 0, at(0))
+	mark = put(t, c, mark, 1, persistence.MailboxWrite{Mailbox: "a", Position: at(1), Rows: rows(1, 3, "b")})
+	wantRead := func(generation uint32, want bool) {
+		t.Helper()
+		got, err := c.Operations(testContext(t), 0, "a", generation, 0, persistence.MaxRevision, 10, 1<<20)
+		if want && (err != nil || len(got) != 3) || !want && !errors.Is(err, persistence.ErrNotFound) {
+			t.Fatalf("in generation %d: %d rows, %v", generation, len(got), err)
+		}
+	}
+	wantRead(0, true)
+	wantRead(1, true)
+	wantRead(2, false)
+	_, err := c.Write(testContext(t), 0, mark, persistence.Position{Generation: 2}, nil)
+	check(t, err)
+	wantRead(2, true)
+	wantRead(3, false)
 }
 
 func cacheDense(t *testing.T, c *CacheInstance) {
@@ -75,7 +97,7 @@ func cacheDense(t *testing.T, c *CacheInstance) {
 	// Numbers that a double cannot tell apart.
 	big := rows(1<<53+1, 1<<53+5, "b")
 	put(t, c, mark, 100, persistence.MailboxWrite{Mailbox: "big", Position: at(100), Rows: big})
-	got, err := c.Operations(testContext(t), 0, "big", 1<<53, persistence.MaxRevision, 100, 1<<20)
+	got, err := c.Operations(testContext(t), 0, "big", 0, 1<<53, persistence.MaxRevision, 100, 1<<20)
 	check(t, err)
 	if diff := cmp.Diff(big, got); diff != "" {
 		t.Fatalf("rows (-want +got):\n%s", diff)

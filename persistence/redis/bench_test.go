@@ -115,7 +115,7 @@ func BenchmarkOperations(b *testing.B) {
 	c, admin, _, _ := filled(b, 100)
 	check(b, admin.Do(b.Context(), "CONFIG", "RESETSTAT").Err())
 	for i := 0; b.Loop(); i++ {
-		rows, err := c.Operations(b.Context(), 0, fmt.Sprintf("user%d", i%benchMailboxes), 0, 100, 100, 1<<20)
+		rows, err := c.Operations(b.Context(), 0, fmt.Sprintf("user%d", i%benchMailboxes), 0, 0, 100, 100, 1<<20)
 		if err != nil || len(rows) != 100 {
 			b.Fatal(len(rows), err)
 		}

@@ -38,12 +38,12 @@ func TestRowsAreBounded(t *testing.T) {
 	if length < 100 || length > 300 {
 		t.Fatalf("%d rows are kept, want about 100", length)
 	}
-	held, err := c.Operations(testContext(t), 0, "a", rows-length, rows, rows, 1<<20)
+	held, err := c.Operations(testContext(t), 0, "a", 0, rows-length, rows, rows, 1<<20)
 	check(t, err)
 	if len(held) != int(length) || held[0].Revision != rows-length+1 {
 		t.Fatalf("%d rows are read of %d", len(held), length)
 	}
-	if _, err := c.Operations(testContext(t), 0, "a", rows-length-1, rows, rows, 1<<20); !errors.Is(err, persistence.ErrNotFound) {
+	if _, err := c.Operations(testContext(t), 0, "a", 0, rows-length-1, rows, rows, 1<<20); !errors.Is(err, persistence.ErrNotFound) {
 		t.Fatalf("rows that were trimmed: %v", err)
 	}
 }
@@ -141,7 +141,7 @@ func TestEveryKeyExpires(t *testing.T) {
 	c := open(t, redis.Options{Expiry: time.Hour}, s)
 	admin := s.admin()
 	_, all := parts(t, c, admin)
-	_, err := c.Operations(testContext(t), 0, "a", 0, 2, 10, 10)
+	_, err := c.Operations(testContext(t), 0, "a", 0, 0, 2, 10, 10)
 	check(t, err)
 	for _, key := range all {
 		left, err := admin.PTTL(t.Context(), key).Result()
@@ -229,7 +229,7 @@ func TestServerIsFull(t *testing.T) {
 	if m.Position != at(offset) || offset > 1 && !bytes.Equal(m.State, noise) {
 		t.Fatalf("the copy is at %v, want offset %d", m.Position, offset)
 	}
-	if _, err := c.Operations(testContext(t), 0, "a", offset, offset+1, 1, 1); !errors.Is(err, persistence.ErrNotFound) {
+	if _, err := c.Operations(testContext(t), 0, "a", 0, offset, offset+1, 1, 1); !errors.Is(err, persistence.ErrNotFound) {
 		t.Fatalf("a row of the write that failed is there: %v", err)
 	}
 	// The large write took memory while it waited: smaller ones need less.

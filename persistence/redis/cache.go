@@ -191,7 +191,7 @@ func (c *Cache) load(ctx context.Context, shard uint32, mailbox string, notBelow
 }
 
 // Operations implements persistence.Cache.
-func (c *Cache) Operations(ctx context.Context, shard uint32, mailbox string, after, upTo int64, limit, maxBytes int) ([]persistence.Row, error) {
+func (c *Cache) Operations(ctx context.Context, shard uint32, mailbox string, generation uint32, after, upTo int64, limit, maxBytes int) ([]persistence.Row, error) {
 	after = max(0, after)
 	if err := c.ready(ctx); err != nil {
 		return nil, fmt.Errorf("read operations: %w", err)
@@ -202,7 +202,7 @@ func (c *Cache) Operations(ctx context.Context, shard uint32, mailbox string, af
 	reply, err := c.runInFill(ctx, operationsScript, shard, func(fill string) *request {
 		keys := c.mailboxKeys(shard, fill, mailbox)
 		r := &request{keys: []string{c.markKey(shard), keys.rows}}
-		r.add(fill, c.expiry(), rowID(after+1), rowID(upTo),
+		r.add(fill, positionString(persistence.Position{Generation: generation}), c.expiry(), rowID(after+1), rowID(upTo),
 			strconv.Itoa(min(limit, maxNumber)), strconv.Itoa(min(max(0, maxBytes), maxNumber)))
 		return r
 	})

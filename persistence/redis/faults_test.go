@@ -170,7 +170,7 @@ func TestServerHangs(t *testing.T) {
 		return err
 	})
 	wantMoved(t, other, mark)
-	rows, err := other.Operations(testContext(t), 0, "a", 0, 100, 100, 1000)
+	rows, err := other.Operations(testContext(t), 0, "a", 0, 0, 100, 100, 1000)
 	check(t, err)
 	if len(rows) != 2 {
 		t.Fatalf("there are %d rows, want 2", len(rows))

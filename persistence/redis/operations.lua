@@ -2,21 +2,22 @@
 -- made for; then id and content of each row.
 --
 -- KEYS: the mark, the rows.
--- ARGV: fill, expiry in milliseconds, first and last id, most rows, most bytes,
--- which are those of the data behind the peer (its length, below 128 in one
--- byte, and name).
-local fill = redis.call('HGET', KEYS[1], 'fill') or ''
-if fill ~= ARGV[1] then
+-- ARGV: fill, lowest watermark, expiry in milliseconds, first and last id, most
+-- rows, most bytes, which are those of the data behind the peer (its length,
+-- below 128 in one byte, and name).
+local mark = redis.call('HMGET', KEYS[1], 'fill', 'watermark')
+local fill = mark[1] or ''
+if fill ~= ARGV[1] or fill == '' or mark[2] < ARGV[2] then
 	return {fill}
 end
-local read, from = {fill}, ARGV[3]
-local limit, bytes = tonumber(ARGV[5]), tonumber(ARGV[6])
+local read, from = {fill}, ARGV[4]
+local limit, bytes = tonumber(ARGV[6]), tonumber(ARGV[7])
 -- By pages, since only the rows tell how long they are. The first is small: a
 -- row may have many kilobytes.
 local page = 16
 while limit > 0 and bytes >= 0 do
 	page = math.min(page, limit)
-	local rows = redis.call('XRANGE', KEYS[2], from, ARGV[4], 'COUNT', page)
+	local rows = redis.call('XRANGE', KEYS[2], from, ARGV[5], 'COUNT', page)
 	for _, row in ipairs(rows) do
 		read[#read + 1] = row[1]
 		read[#read + 1] = row[2][2]
@@ -32,6 +33,6 @@ while limit > 0 and bytes >= 0 do
 	from = '(' .. rows[#rows][1]
 	limit, page = limit - page, 4 * page
 end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-redis.call('PEXPIRE', KEYS[2], ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
 return read

@@ -27,7 +27,7 @@ func TestPassword(t *testing.T) {
 		c := open(t, user, s)
 		begin(t, c, "a")
 		wantState(t, c, "a", 1)
-		if rows, err := c.Operations(testContext(t), 0, "a", 0, 1, 1, 1); err != nil || len(rows) != 1 {
+		if rows, err := c.Operations(testContext(t), 0, "a", 0, 0, 1, 1, 1); err != nil || len(rows) != 1 {
 			t.Errorf("user %q reads %d rows, error %v", user.Username, len(rows), err)
 		}
 	}
