@@ -148,8 +148,8 @@ func (j *Journal) Sync(ctx context.Context) error {
 	return nil
 }
 
-// Close implements persistence.Journal. It waits for the outcome of appends,
-// which is Options.Timeout at most.
+// Close implements persistence.Journal. It waits for the outcome of appends for
+// Options.CloseTimeout; the outcome of those that have none by then is unknown.
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	first := !j.closed
@@ -159,10 +159,13 @@ func (j *Journal) Close() error {
 		<-j.ended
 		return nil
 	}
-	j.queue.close()
+	settled := j.queue.close(min(j.options.CloseTimeout, j.options.Timeout))
 	j.mu.Lock() // goWith starts nothing from here on
 	j.end(persistence.ErrClosed)
 	j.mu.Unlock()
+	if !settled {
+		j.queue.abandon()
+	}
 	j.calls.Wait()
 	j.goroutines.Wait()
 	j.readers.close()

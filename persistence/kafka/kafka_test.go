@@ -31,6 +31,7 @@ func options(t testing.TB, address string) kafka.Options {
 		Shards:         persisttest.Shards,
 		AllowOneBroker: true,
 		Timeout:        10 * time.Second,
+		CloseTimeout:   10 * time.Second, // as long as a busy machine may take
 		Logger:         slog.New(slog.NewTextHandler(testLog{t}, nil)),
 	}
 }
@@ -344,5 +345,41 @@ func TestCallsObeyTheirContext(t *testing.T) {
 	}
 	if err := <-done; !errors.Is(err, persistence.ErrClosed) {
 		t.Fatalf("Bounds returns %v after Close", err)
+	}
+}
+
+// Close does not wait out a broker that hangs: appends that were sent, and those
+// behind them, end as unknown long before the journal would give up on them.
+func TestCloseWhileBrokerHangs(t *testing.T) {
+	cluster, o := fake(t, 1)
+	o.Timeout, o.CloseTimeout = time.Hour, 10*time.Millisecond
+	j := open(t, o)
+	arrived := make(chan struct{}, 1)
+	cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		select {
+		case arrived <- struct{}{}:
+		default:
+		}
+		return nil, nil, true // never answered
+	})
+	const appends = 20
+	results := make(chan error, appends)
+	for i := range uint32(appends) {
+		j.Append(i%2, [][]byte{[]byte("x")}, func(_ persistence.Appended, err error) { results <- err })
+		if i == 0 {
+			<-arrived // those of its shard wait behind it
+		}
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if len(results) != appends {
+		t.Fatalf("%d of %d appends were answered before Close returned", len(results), appends)
+	}
+	for range appends {
+		if err := <-results; !errors.Is(err, persistence.ErrUnknownOutcome) {
+			t.Errorf("an append without an answer returns %v", err)
+		}
 	}
 }

@@ -49,6 +49,10 @@ type Options struct {
 	// Timeout bounds every wait: that for the outcome of an append, and for the
 	// answer of a broker to anything else. Default 3 s.
 	Timeout time.Duration
+	// CloseTimeout is how long Close waits for the outcome of appends; those
+	// without one are then unknown. Default 500 ms: whoever closes has drained
+	// before. It is at most Timeout.
+	CloseTimeout time.Duration
 	// QueueBytes bounds what waits for its outcome, over all shards: beyond it
 	// appends are refused as busy. Default 64 MiB.
 	QueueBytes int
@@ -109,6 +113,7 @@ func orDefault[T int | time.Duration](value *T, otherwise T) {
 // complete checks the options and fills in the defaults.
 func (o *Options) complete() error {
 	orDefault(&o.Timeout, 3*time.Second)
+	orDefault(&o.CloseTimeout, 500*time.Millisecond)
 	orDefault(&o.QueueBytes, 64<<20)
 	orDefault(&o.MaxAppendBytes, 8<<20)
 	orDefault(&o.InFlight, 5)

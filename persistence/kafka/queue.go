@@ -272,24 +272,30 @@ func (q *queue) expire(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-ticker.C:
-			late := q.late(now)
-			for _, p := range late {
-				p.done(persistence.Appended{}, fmt.Errorf("%w: no answer from Kafka in time", persistence.ErrUnknownOutcome))
-			}
-			if len(late) > 0 {
-				q.answeredAll(len(late))
+			if q.giveUp(now) > 0 {
 				q.j.routes.refresh()
 			}
 		}
 	}
 }
 
-func (q *queue) late(now time.Time) []*pending {
+// giveUp answers as unknown what has no outcome and expires by a time, and
+// returns how many that were.
+func (q *queue) giveUp(by time.Time) int {
+	late := q.late(by)
+	for _, p := range late {
+		p.done(persistence.Appended{}, fmt.Errorf("%w: no answer from Kafka in time", persistence.ErrUnknownOutcome))
+	}
+	q.answeredAll(len(late))
+	return len(late)
+}
+
+func (q *queue) late(by time.Time) []*pending {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var late []*pending
 	for _, p := range q.order {
-		if p.expires.After(now) {
+		if p.expires.After(by) {
 			break
 		}
 		// What is being written is left until the write has ended: its slices
@@ -308,14 +314,29 @@ func (q *queue) late(now time.Time) []*pending {
 	return late
 }
 
-// close refuses further appends and waits for the outcome of those that there
-// are.
-func (q *queue) close() {
+// close refuses further appends, waits for the outcome of those that there are,
+// and reports whether all had one in time.
+func (q *queue) close(within time.Duration) bool {
 	q.mu.Lock()
 	q.closed = true
 	open := q.open
 	q.mu.Unlock()
-	if open > 0 {
-		<-q.empty
+	if open == 0 {
+		return true
 	}
+	timer := time.NewTimer(within)
+	defer timer.Stop()
+	select {
+	case <-q.empty:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// abandon answers as unknown what has no outcome, after the journal ended: what
+// is being written then fails with its connection.
+func (q *queue) abandon() {
+	q.giveUp(time.Now().Add(q.j.options.Timeout))
+	<-q.empty
 }

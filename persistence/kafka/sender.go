@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -20,8 +21,10 @@ type sender struct {
 	slots   chan struct{} // a token for each request on its way
 
 	// link and sent, the time of the last request, belong to the sender's
-	// goroutine. broken gets the link on which a request failed.
+	// goroutine. unhook keeps the end of the journal from ending the link. broken
+	// gets the link on which a request failed.
 	link    *link
+	unhook  func() bool
 	sent    time.Time
 	failing outage
 	broken  chan *link
@@ -100,7 +103,8 @@ func (s *sender) connect() bool {
 	s.disconnect()
 	l, err := connect(s.j.running, s.j.config, s.address)
 	if err == nil {
-		s.link = l
+		// A write that hangs is not to hold up the end of the journal.
+		s.link, s.unhook = l, context.AfterFunc(s.j.running, l.kill)
 		s.failing.over()
 		return true
 	}
@@ -123,6 +127,7 @@ func (s *sender) wanted() bool {
 
 func (s *sender) disconnect() {
 	if s.link != nil {
+		s.unhook()
 		s.link.close()
 		s.link = nil
 	}
