@@ -2,7 +2,7 @@
 // metrics. The parts know nothing of it: they call hooks.
 //
 // No label ever holds a user, device or message: label values are methods,
-// codes, stages, pools and actor kinds, all of them few.
+// codes, stages, pools, servers and actor kinds, all of them few.
 package telemetry
 
 import (
@@ -31,6 +31,7 @@ type Metrics struct {
 	requests      *prometheus.CounterVec
 	requestLength *prometheus.HistogramVec
 	held          prometheus.Gauge
+	storage       storageMetrics
 }
 
 // latencies spans 50 µs to 6.5 s, each bucket 1.6 times the one before.
@@ -60,6 +61,7 @@ func New() *Metrics {
 	})
 	m.held = prometheus.NewGauge(prometheus.GaugeOpts{Name: "tegami_polls_held", Help: "Polls held open."})
 	m.registry.MustRegister(m.batch, m.batchRecords, m.held)
+	m.storage = newStorageMetrics(m)
 	return m
 }
 

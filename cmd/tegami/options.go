@@ -28,6 +28,18 @@ func storageOptions(c *config.Config, log *slog.Logger) embedded.Options {
 	}
 }
 
+// measure has the metrics tell of the storage.
+func (s *storage) measure(metrics *telemetry.Metrics) {
+	s.journal, s.store, s.keys = metrics.Journal(s.journal), metrics.Store(s.store), metrics.Keys(s.keys)
+	if s.cache != nil {
+		s.cache = metrics.Cache(s.cache)
+	}
+	metrics.WatchBreakers(s.breakers)
+	if s.embedded != nil {
+		watchStorage(metrics, s.embedded)
+	}
+}
+
 // watchStorage adds the counters and states of the storage to the metrics.
 func watchStorage(metrics *telemetry.Metrics, storage *embedded.Storage) {
 	stat := func(read func(embedded.Stats) float64) func() float64 {

@@ -86,9 +86,7 @@ func assemble(c *config.Config, log *slog.Logger) (_ *service, err error) {
 	if s.storage, err = openStorage(context.Background(), c, log); err != nil {
 		return nil, err
 	}
-	if s.storage.embedded != nil {
-		watchStorage(metrics, s.storage.embedded)
-	}
+	s.storage.measure(metrics)
 	options := nodeOptions(c, s.storage, sealing.NewRing(s.storage.keys, sealing.DefaultRingSize))
 	options.Logger, options.Observe = log, metrics.Node()
 	if c.Tracing.Endpoint != "" {

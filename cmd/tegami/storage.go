@@ -18,6 +18,7 @@ import (
 	"github.com/tegami-im/tegami/persistence/hbase"
 	"github.com/tegami-im/tegami/persistence/kafka"
 	"github.com/tegami-im/tegami/persistence/redis"
+	"github.com/tegami-im/tegami/telemetry"
 )
 
 // storage is where a server keeps its data.
@@ -29,6 +30,8 @@ type storage struct {
 	shards  int
 	// embedded is nil where the data is not in the data folder.
 	embedded *embedded.Storage
+	// breakers returns the states of the servers' circuit breakers.
+	breakers func() []telemetry.Breaker
 	// open are to be closed, the last one first.
 	open []io.Closer
 }
@@ -44,6 +47,7 @@ func openStorage(ctx context.Context, c *config.Config, log *slog.Logger) (*stor
 	}
 	return &storage{
 		journal: s.Journal, store: s.Store, keys: s.Keys, shards: s.Shards, embedded: s, open: []io.Closer{s},
+		breakers: func() []telemetry.Breaker { return nil },
 	}, nil
 }
 
@@ -87,6 +91,12 @@ func openHybrid(ctx context.Context, c *config.Config, log *slog.Logger) (_ *sto
 		return nil, fmt.Errorf("keys: %w", err)
 	}
 	s.keys, s.open = keys, append(s.open, keys)
+	s.breakers = func() []telemetry.Breaker {
+		return []telemetry.Breaker{
+			{Part: "store", Server: c.HBase.ZooKeeper, Open: store.Refusing()},
+			{Part: "keys", Server: c.HBase.ZooKeeper, Open: keys.Refusing()},
+		}
+	}
 	if c.Redis.Addresses == "" {
 		return s, nil
 	}
@@ -99,6 +109,14 @@ func openHybrid(ctx context.Context, c *config.Config, log *slog.Logger) (_ *sto
 		return nil, fmt.Errorf("cache: %w", err)
 	}
 	s.cache, s.open = cache, append(s.open, cache)
+	ofHBase := s.breakers
+	s.breakers = func() []telemetry.Breaker {
+		all := ofHBase()
+		for server, open := range cache.Refusing() {
+			all = append(all, telemetry.Breaker{Part: "cache", Server: server, Open: open})
+		}
+		return all
+	}
 	return s, nil
 }
 

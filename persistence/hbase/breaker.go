@@ -52,6 +52,14 @@ func (b *breaker) ask() (leave, bool) {
 	return leave{attempt: true, down: now.Sub(b.since)}, true
 }
 
+// open reports whether requests are refused, but for the one that is let through
+// now and then.
+func (b *breaker) open() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.failures >= tolerated
+}
+
 // outcome of a request, as the breaker sees it.
 type outcome uint8
 

@@ -270,6 +270,9 @@ func (k *Keys) Delete(ctx context.Context, mailbox string) error {
 	}
 }
 
+// Refusing reports whether calls fail at once, because HBase did not answer.
+func (k *Keys) Refusing() bool { return k.hbase.breaker.open() }
+
 // Close implements persistence.Keys. Calls under way fail.
 func (k *Keys) Close() error {
 	k.hbase.close()

@@ -186,6 +186,9 @@ func (s *Store) readMarks(ctx context.Context, shard uint32, checkpoint, highest
 	return marks, nil
 }
 
+// Refusing reports whether calls fail at once, because HBase did not answer.
+func (s *Store) Refusing() bool { return s.hbase.breaker.open() }
+
 // Close implements persistence.Store. Calls under way fail.
 func (s *Store) Close() error {
 	s.hbase.close()

@@ -79,6 +79,14 @@ func (b *breaker) allow() error {
 	return nil
 }
 
+// open reports whether calls are refused, but for the one that is let through
+// now and then.
+func (b *breaker) open() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.failures >= b.options.Failures
+}
+
 func (b *breaker) report(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

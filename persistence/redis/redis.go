@@ -172,6 +172,8 @@ type Cache struct {
 	// fills are the fillings that shards were last seen to have, to name keys
 	// by. Scripts compare them.
 	fills map[uint32]string
+	// breakers are those of the servers, by address.
+	breakers map[string]*breaker
 }
 
 var _ persistence.Cache = (*Cache)(nil)
@@ -184,7 +186,7 @@ func Open(options Options) (*Cache, error) {
 		return nil, fmt.Errorf("redis options: %w", err)
 	}
 	goredis.SetLogger(clientLogger{options.Logger})
-	c := &Cache{options: options, dialer: newDialer(options.TLS), fills: map[uint32]string{}}
+	c := &Cache{options: options, dialer: newDialer(options.TLS), fills: map[uint32]string{}, breakers: map[string]*breaker{}}
 	if options.Cluster {
 		c.client = goredis.NewClusterClient(c.clusterOptions())
 	} else {
@@ -242,8 +244,24 @@ func (c *Cache) clusterOptions() *goredis.ClusterOptions {
 func (c *Cache) newClient(options *goredis.Options) *goredis.Client {
 	client := goredis.NewClient(options)
 	address := client.Options().Addr
-	client.AddHook(newBreaker(c.options.Breaker, c.options.Logger.With("server", address), func() { c.dialer.hangUp(address) }))
+	b := newBreaker(c.options.Breaker, c.options.Logger.With("server", address), func() { c.dialer.hangUp(address) })
+	client.AddHook(b)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.breakers[address] = b
 	return client
+}
+
+// Refusing returns the servers by address, also those that have left a cluster,
+// and whether calls to each are refused at once because it did not answer.
+func (c *Cache) Refusing() map[string]bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	refusing := make(map[string]bool, len(c.breakers))
+	for address, b := range c.breakers {
+		refusing[address] = b.open()
+	}
+	return refusing
 }
 
 // Close implements persistence.Cache. Calls in flight fail with
