@@ -86,7 +86,10 @@ func TestCallsAreCountedByOperationAndOutcome(t *testing.T) {
 		func() error { _, err := store.Load(ctx, 0, "a", 1); return err },
 		func() error { _, err := store.Load(ended, 0, "a", 1); return err },
 		func() error { return store.Sync(ctx) },
-		func() error { _, err := cache.Write(ctx, 0, persistence.CacheMark{}, persistence.Position{}, write); return err },
+		func() error {
+			_, err := cache.Write(ctx, 0, persistence.CacheMark{}, persistence.Position{}, write)
+			return err
+		},
 		func() error { _, err := cache.Begin(ctx, 0, persistence.Position{}); return err },
 		func() error { _, err := keys.Create(ctx, []string{"a"}); return err },
 	} {

@@ -16,6 +16,7 @@ import (
 	"github.com/tegami-im/tegami/actors/node"
 	"github.com/tegami-im/tegami/actors/shard"
 	"github.com/tegami-im/tegami/actors/talk"
+	"github.com/tegami-im/tegami/actors/writebehind"
 	"github.com/tegami-im/tegami/api/server"
 )
 
@@ -134,6 +135,9 @@ var (
 	commandsInFlight = prometheus.NewDesc("tegami_commands_in_flight", "Commands not yet answered.", nil, nil)
 	recordsUnstored  = prometheus.NewDesc("tegami_records_unstored", "Records dispatched and not yet in the store: the lag of the write-behind.", nil, nil)
 	mailboxesLoaded  = prometheus.NewDesc("tegami_mailboxes_loaded", "Mailboxes in memory.", nil, nil)
+	lagRecords       = prometheus.NewDesc("tegami_writebehind_lag_records", "Records handed to the write-behind and not yet in store or cache.", []string{"part"}, nil)
+	lagBytes         = prometheus.NewDesc("tegami_writebehind_lag_bytes", "Bytes of rows and states in these records.", []string{"part"}, nil)
+	lagSeconds       = prometheus.NewDesc("tegami_writebehind_lag_seconds", "Age of the oldest of these records.", []string{"part"}, nil)
 	workersQueued    = prometheus.NewDesc("tegami_workers_queued", "Jobs that wait for a worker, by pool.", []string{"pool"}, nil)
 	shardsInState    = prometheus.NewDesc("tegami_shards", "Shards, by state: open, opening, or halted until an operator acts.", []string{"state"}, nil)
 	watchdogStalls   = prometheus.NewDesc("tegami_watchdog_stalls_total", "Messages that an actor took longer for than its budget of 10 ms.", []string{"actor", "message"}, nil)
@@ -141,7 +145,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (nodeCollector) Describe(descriptions chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{commandsInFlight, recordsUnstored, mailboxesLoaded, workersQueued, shardsInState, watchdogStalls} {
+	for _, d := range []*prometheus.Desc{commandsInFlight, recordsUnstored, mailboxesLoaded, lagRecords, lagBytes, lagSeconds, workersQueued, shardsInState, watchdogStalls} {
 		descriptions <- d
 	}
 }
@@ -155,6 +159,11 @@ func (c nodeCollector) Collect(metrics chan<- prometheus.Metric) {
 	gauge(commandsInFlight, depths.Commands)
 	gauge(recordsUnstored, depths.Unstored)
 	gauge(mailboxesLoaded, depths.Mailboxes)
+	for part, behind := range map[string]writebehind.Behind{partStore: depths.Store, partCache: depths.Cache} {
+		gauge(lagRecords, behind.Records, part)
+		gauge(lagBytes, behind.Bytes, part)
+		metrics <- prometheus.MustNewConstMetric(lagSeconds, prometheus.GaugeValue, behind.Age.Seconds(), part)
+	}
 	for pool, queued := range depths.Workers {
 		gauge(workersQueued, int64(queued), pool)
 	}

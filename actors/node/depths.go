@@ -1,6 +1,11 @@
 package node
 
-import "github.com/tegami-im/tegami/actors/supervision"
+import (
+	"time"
+
+	"github.com/tegami-im/tegami/actors/supervision"
+	"github.com/tegami-im/tegami/actors/writebehind"
+)
 
 // Depths tells how much is where, at one moment.
 type Depths struct {
@@ -10,6 +15,9 @@ type Depths struct {
 	// Workers has the jobs that wait, by pool; Shards how many are open,
 	// opening or halted.
 	Workers, Shards map[string]int
+	// Store and Cache say what was put and is not yet written to them: all
+	// shards together, and the oldest of any.
+	Store, Cache writebehind.Behind
 }
 
 // Depths returns how much is where.
@@ -27,7 +35,10 @@ func (n *Node) Depths() Depths {
 		},
 		Shards: map[string]int{"open": 0, "opening": 0, "halted": 0},
 	}
+	now := time.Now()
 	for _, status := range n.statuses {
+		add(&d.Store, status.Lag().Store.At(now))
+		add(&d.Cache, status.Lag().Cache.At(now))
 		switch {
 		case status.Halted() != "":
 			d.Shards["halted"]++
@@ -38,6 +49,13 @@ func (n *Node) Depths() Depths {
 		}
 	}
 	return d
+}
+
+// add adds the lag of one shard to that of others.
+func add(to *writebehind.Behind, more writebehind.Behind) {
+	to.Records += more.Records
+	to.Bytes += more.Bytes
+	to.Age = max(to.Age, more.Age)
 }
 
 // Stalls returns how often actors ran over their budget.

@@ -192,6 +192,7 @@ type Status struct {
 	written atomic.Pointer[persistence.Position]
 	// generation is that of the log's end as last heard.
 	generation atomic.Uint32
+	lag        writebehind.Lag
 }
 
 // Checkpoint returns the checkpoint that was last written to the store, not
@@ -202,6 +203,9 @@ func (s *Status) Checkpoint() persistence.Position {
 	}
 	return persistence.Position{}
 }
+
+// Lag returns how far the write-behind is behind.
+func (s *Status) Lag() *writebehind.Lag { return &s.lag }
 
 // Open reports whether the shard takes commands.
 func (s *Status) Open() bool { return s.open.Load() }
@@ -334,6 +338,7 @@ func (s *shardActor) start(ctx actor.Context) {
 		Dispatcher: s.Dispatcher,
 		Watchdog:   s.Watchdog,
 		Logger:     s.Logger,
+		Lag:        &s.status.lag,
 		Written:    s.Observe.Written,
 
 		Cache:        s.Cache,

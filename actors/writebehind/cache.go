@@ -48,7 +48,7 @@ type cacheLane struct {
 	floor   persistence.Position  // what was put begins above it, when adopting
 	end     persistence.Position  // of the journal, when adopting
 
-	count   int // records in flight
+	taken   load // in flight
 	writing bool
 	armed   bool
 	retry   time.Duration
@@ -86,6 +86,7 @@ func (l *cacheLane) put(ctx actor.Context, write persistence.MailboxWrite) {
 		l.giveUp()
 	}
 	l.pending.put(write)
+	l.Lag.Cache.set(l.pending.load, l.taken)
 	l.arm(ctx, cacheAge)
 }
 
@@ -103,6 +104,7 @@ func (l *cacheLane) fill(ctx actor.Context, m *Fill) {
 // giveUp drops what waits: the next write begins a new filling.
 func (l *cacheLane) giveUp() {
 	l.pending.drop()
+	l.Lag.Cache.set(l.pending.load, l.taken)
 	l.fills = nil
 	l.state = beginning
 }
@@ -145,6 +147,7 @@ func (l *cacheLane) flush(ctx actor.Context) {
 		root.Send(self, &cached{incarnation: incarnation, mark: mark, err: err, took: time.Since(began)})
 	})
 	if !l.writing {
+		l.taken = load{}
 		l.giveUp()
 		l.again(ctx)
 	}
@@ -159,7 +162,7 @@ func (l *cacheLane) take() filling {
 	if f.floor = l.floor; f.floor.Less(l.skipped) {
 		f.floor = l.skipped
 	}
-	f.writes, l.count, _ = l.pending.take()
+	f.writes, l.taken, _ = l.pending.take()
 	l.fills = nil
 	l.flushed, l.skipped = l.through, persistence.Position{}
 	l.state = following // unless something is given up meanwhile
@@ -168,6 +171,9 @@ func (l *cacheLane) take() filling {
 
 func (l *cacheLane) done(ctx actor.Context, m *cached) {
 	l.writing = false
+	written := l.taken
+	l.taken = load{}
+	l.Lag.Cache.set(l.pending.load, l.taken)
 	if m.err != nil {
 		if l.retry == 0 && !errors.Is(m.err, persistence.ErrClosed) { // the first of a row
 			l.Logger.Warn("the cache takes no writes; a new filling is begun when it does", "shard", l.Shard, "error", m.err)
@@ -180,7 +186,7 @@ func (l *cacheLane) done(ctx actor.Context, m *cached) {
 	}
 	l.retry, l.mark = 0, m.mark
 	if l.Cached != nil {
-		l.Cached(l.count, m.took)
+		l.Cached(written.records, m.took)
 	}
 	if l.pending.records > 0 || len(l.fills) > 0 || l.state != following || l.mark.Watermark.Less(l.through) {
 		l.arm(ctx, cacheAge)

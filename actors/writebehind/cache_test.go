@@ -24,7 +24,7 @@ func at(offset int64) persistence.Position {
 // was loaded and changed since counts only when the change is in its copy too.
 func TestANewFillingHasNoCopyThatIsBehindIt(t *testing.T) {
 	ctx, cache := t.Context(), memory.NewCache()
-	lane := cacheLane{}
+	lane := cacheLane{writer: &writer{Options: Options{Lag: new(Lag)}}}
 	lane.opened(&Opened{Checkpoint: at(3), End: at(4)})
 	lane.fills = map[string]*persistence.Mailbox{"bob": {Position: at(3), State: []byte("old"), DedupComplete: true}}
 	lane.pending.put(persistence.MailboxWrite{Mailbox: "bob", Position: at(5), State: []byte("new")})
@@ -81,7 +81,7 @@ func TestAFillingIsGoneOnWithInTheSameJournalOnly(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			lane := cacheLane{}
+			lane := cacheLane{writer: &writer{Options: Options{Lag: new(Lag)}}}
 			lane.opened(&test.opened)
 			lane.skip(test.skipped)
 			f := lane.take()

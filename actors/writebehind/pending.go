@@ -2,19 +2,27 @@ package writebehind
 
 import (
 	"slices"
+	"time"
 
 	"github.com/tegami-im/tegami/persistence"
 )
 
 // pending is what waits to be written, folded by mailbox.
 type pending struct {
+	load
 	mailboxes map[string]*persistence.MailboxWrite
-	records   int
 }
 
 // put folds a write into the one that waits for the same mailbox.
 func (p *pending) put(next persistence.MailboxWrite) {
+	if p.records == 0 {
+		p.since = time.Now()
+	}
 	p.records++
+	p.bytes += len(next.State)
+	for i := range next.Rows {
+		p.bytes += len(next.Rows[i].Data)
+	}
 	waiting, ok := p.mailboxes[next.Mailbox]
 	if !ok {
 		if p.mailboxes == nil {
@@ -26,6 +34,7 @@ func (p *pending) put(next persistence.MailboxWrite) {
 		p.mailboxes[next.Mailbox] = &next
 		return
 	}
+	p.bytes -= len(waiting.State)
 	waiting.Position = next.Position
 	waiting.State = next.State
 	waiting.First = max(waiting.First, next.First)
@@ -46,8 +55,9 @@ func putSource(sources []persistence.Source, source persistence.Source) []persis
 	return append(sources, source)
 }
 
-// take returns what waits, in any order, and the highest position in it.
-func (p *pending) take() (writes []persistence.MailboxWrite, records int, highest persistence.Position) {
+// take returns what waits, in any order, how much that is, and the highest
+// position in it.
+func (p *pending) take() (writes []persistence.MailboxWrite, taken load, highest persistence.Position) {
 	writes = make([]persistence.MailboxWrite, 0, len(p.mailboxes))
 	for _, write := range p.mailboxes {
 		if highest.Less(write.Position) {
@@ -55,13 +65,13 @@ func (p *pending) take() (writes []persistence.MailboxWrite, records int, highes
 		}
 		writes = append(writes, *write)
 	}
-	records = p.records
+	taken = p.load
 	p.drop()
-	return writes, records, highest
+	return writes, taken, highest
 }
 
 // drop forgets what waits.
 func (p *pending) drop() {
 	clear(p.mailboxes)
-	p.records = 0
+	p.load = load{}
 }

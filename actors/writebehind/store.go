@@ -33,7 +33,7 @@ type storeLane struct {
 	written    persistence.Position // in the store
 
 	batch   persistence.Batch // in flight when writing
-	count   int
+	taken   load              // of it
 	writing bool
 	armed   bool
 	retry   time.Duration
@@ -41,6 +41,7 @@ type storeLane struct {
 
 func (l *storeLane) put(ctx actor.Context, write persistence.MailboxWrite) {
 	l.pending.put(write)
+	l.Lag.Store.set(l.pending.load, l.taken)
 	if l.pending.records >= l.MaxRecords {
 		l.flush(ctx)
 	} else {
@@ -75,12 +76,12 @@ func (l *storeLane) flush(ctx actor.Context) {
 	if l.writing {
 		return
 	}
-	if l.count == 0 && l.batch.Checkpoint.IsZero() { // else the last batch failed, and is written again
+	if l.taken.records == 0 && l.batch.Checkpoint.IsZero() { // else the last batch failed, and is written again
 		if l.pending.records == 0 && !l.written.Less(l.checkpoint) {
 			return
 		}
 		l.batch = persistence.Batch{}
-		l.batch.Mailboxes, l.count, l.batch.Highest = l.pending.take()
+		l.batch.Mailboxes, l.taken, l.batch.Highest = l.pending.take()
 		if l.written.Less(l.checkpoint) {
 			l.batch.Checkpoint = l.checkpoint
 		}
@@ -111,7 +112,7 @@ func (l *storeLane) done(ctx actor.Context, m *stored) {
 	if m.err != nil {
 		if !errors.Is(m.err, persistence.ErrClosed) {
 			if l.retry == 0 { // the first of a row
-				l.Logger.Warn("write-behind fails; it is repeated until it succeeds", "shard", l.Shard, "records", l.count, "error", m.err)
+				l.Logger.Warn("write-behind fails; it is repeated until it succeeds", "shard", l.Shard, "records", l.taken.records, "error", m.err)
 			}
 			l.again(ctx)
 		}
@@ -119,7 +120,7 @@ func (l *storeLane) done(ctx actor.Context, m *stored) {
 	}
 	l.retry = 0
 	if l.Written != nil {
-		l.Written(l.count, m.took)
+		l.Written(l.taken.records, m.took)
 	}
 	report := &Stored{Checkpoint: l.batch.Checkpoint, Through: make(map[string]persistence.Position, len(l.batch.Mailboxes))}
 	for i := range l.batch.Mailboxes {
@@ -128,7 +129,8 @@ func (l *storeLane) done(ctx actor.Context, m *stored) {
 	if l.written.Less(l.batch.Checkpoint) {
 		l.written = l.batch.Checkpoint
 	}
-	l.batch, l.count = persistence.Batch{}, 0
+	l.batch, l.taken = persistence.Batch{}, load{}
+	l.Lag.Store.set(l.pending.load, l.taken)
 	ctx.Send(ctx.Parent(), report)
 	switch {
 	case l.pending.records >= l.MaxRecords:

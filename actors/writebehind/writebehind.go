@@ -43,6 +43,8 @@ type Options struct {
 	Dispatcher actor.Dispatcher
 	Watchdog   *supervision.Watchdog
 	Logger     *slog.Logger
+	// Lag is kept up to date. Required.
+	Lag *Lag
 	// Written is called, if set, after each batch for the store with its size
 	// and duration; Cached after each one for the cache.
 	Written, Cached func(records int, took time.Duration)
@@ -116,6 +118,8 @@ func Props(options Options) *actor.Props {
 		incarnation++
 		w := &writer{Options: options, incarnation: incarnation}
 		w.store.writer = w
+		w.Lag.Store.set(load{}, load{}) // what an earlier incarnation had is gone
+		w.Lag.Cache.set(load{}, load{})
 		if options.Cache != nil {
 			w.cache = &cacheLane{writer: w}
 		}
