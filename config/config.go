@@ -93,6 +93,7 @@ type Store struct {
 	WriteAge           time.Duration `yaml:"write_age" default:"200ms" doc:"A batch is written to the store when its oldest record is this old, 1ms to 1h."`
 	WriteRecords       int           `yaml:"write_records" default:"512" doc:"A batch is written when it has this many records, at least 1."`
 	CheckpointInterval time.Duration `yaml:"checkpoint_interval" default:"1s" doc:"How often the store is synced, and the journal let go of below that, 10ms to 1h."`
+	StartTimeout       time.Duration `yaml:"start_timeout" default:"1m" doc:"How long a start of a hybrid store waits for Kafka and HBase, 0s to 24h. 0s ends at once when one does not answer."`
 }
 
 // Kafka is the section of a hybrid store's journal.

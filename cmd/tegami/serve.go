@@ -45,7 +45,7 @@ func (c *serveCommand) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	s, err := assemble(&loaded.Config, newLogger(loaded.Log, std)) //nolint:contextcheck // what it starts outlives ctx, to be drained
+	s, err := assemble(ctx, &loaded.Config, newLogger(loaded.Log, std))
 	if err != nil {
 		return err
 	}
@@ -74,23 +74,24 @@ type service struct {
 }
 
 // assemble opens the data, starts the actors and binds the listeners, in this
-// order; close undoes it in reverse.
-func assemble(c *config.Config, log *slog.Logger) (_ *service, err error) {
+// order; close undoes it in reverse. The context ends the wait for servers; what
+// is started outlives it, to be drained.
+func assemble(ctx context.Context, c *config.Config, log *slog.Logger) (_ *service, err error) {
 	s := &service{config: c, log: log}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.close(context.Background()))
+			err = errors.Join(err, s.close(context.WithoutCancel(ctx)))
 		}
 	}()
 	metrics := telemetry.New()
-	if s.storage, err = openStorage(context.Background(), c, log); err != nil {
+	if err = s.openStorage(ctx, metrics); err != nil {
 		return nil, err
 	}
 	s.storage.measure(metrics)
 	options := nodeOptions(c, s.storage, sealing.NewRing(s.storage.keys, sealing.DefaultRingSize))
 	options.Logger, options.Observe = log, metrics.Node()
 	if c.Tracing.Endpoint != "" {
-		if s.tracing, err = telemetry.NewTracing(context.Background(), c.Tracing.Endpoint, float64(c.Tracing.PerMillion)/1e6); err != nil {
+		if s.tracing, err = telemetry.NewTracing(ctx, c.Tracing.Endpoint, float64(c.Tracing.PerMillion)/1e6); err != nil {
 			return nil, err
 		}
 		options.Observe.Trace = s.tracing.Send
@@ -105,6 +106,29 @@ func assemble(c *config.Config, log *slog.Logger) (_ *service, err error) {
 	}
 	s.api, err = server.New(apiOptions, s.node)
 	return s, err
+}
+
+// openStorage opens the storage, and waits for servers that do not answer yet
+// with the admin listener up.
+func (s *service) openStorage(ctx context.Context, metrics *telemetry.Metrics) error {
+	var outside *porch
+	var failed error
+	p := patience{until: time.Now().Add(s.config.Store.StartTimeout), log: s.log}
+	p.waiting = func(server string) {
+		if outside == nil {
+			if outside, failed = openPorch(s.config.Admin.Listen, metrics); failed != nil {
+				s.log.Warn("nothing answers for operators meanwhile", "error", failed)
+				return
+			}
+		}
+		outside.what.Store(&server)
+	}
+	var err error
+	s.storage, err = openStorage(ctx, s.config, s.log, p)
+	if outside != nil {
+		outside.close()
+	}
+	return err
 }
 
 func (s *service) apiOptions(metrics *telemetry.Metrics) (server.Options, error) {

@@ -37,9 +37,9 @@ type storage struct {
 }
 
 // openStorage opens what the configuration names. The caller must close it.
-func openStorage(ctx context.Context, c *config.Config, log *slog.Logger) (*storage, error) {
+func openStorage(ctx context.Context, c *config.Config, log *slog.Logger, p patience) (*storage, error) {
 	if c.Store.Kind == config.StoreHybrid {
-		return openHybrid(ctx, c, log)
+		return openHybrid(ctx, c, log, p)
 	}
 	s, err := embedded.Open(storageOptions(c, log)) //nolint:contextcheck // what it starts outlives ctx, until Close
 	if err != nil {
@@ -61,8 +61,9 @@ func (s *storage) Close() error {
 	return errors.Join(errs...)
 }
 
-// openHybrid connects to Kafka, HBase and Redis. Redis may be away.
-func openHybrid(ctx context.Context, c *config.Config, log *slog.Logger) (_ *storage, err error) {
+// openHybrid connects to Kafka, HBase and Redis. Redis may be away; the others
+// are waited for.
+func openHybrid(ctx context.Context, c *config.Config, log *slog.Logger, p patience) (_ *storage, err error) {
 	s := &storage{shards: c.Data.Shards}
 	defer func() {
 		if err != nil {
@@ -76,17 +77,23 @@ func openHybrid(ctx context.Context, c *config.Config, log *slog.Logger) (_ *sto
 	if err != nil {
 		return nil, err
 	}
-	journal, err := kafka.Open(ctx, kafkaOptions)
+	journal, err := reach(ctx, p, "kafka", c.Kafka.Brokers, func(ctx context.Context) (*kafka.Journal, error) {
+		return kafka.Open(ctx, kafkaOptions)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
 	s.journal, s.open = journal, append(s.open, journal)
-	store, err := hbase.OpenStore(ctx, hbaseOptions(c, log))
+	store, err := reach(ctx, p, "hbase", c.HBase.ZooKeeper, func(ctx context.Context) (*hbase.Store, error) {
+		return hbase.OpenStore(ctx, hbaseOptions(c, log))
+	})
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	s.store, s.open = store, append(s.open, store)
-	keys, err := hbase.OpenKeys(ctx, hbaseOptions(c, log))
+	keys, err := reach(ctx, p, "hbase", c.HBase.ZooKeeper, func(ctx context.Context) (*hbase.Keys, error) {
+		return hbase.OpenKeys(ctx, hbaseOptions(c, log))
+	})
 	if err != nil {
 		return nil, fmt.Errorf("keys: %w", err)
 	}

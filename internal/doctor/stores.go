@@ -22,7 +22,7 @@ func stores(c *config.Config) []check {
 			return reachable(ctx, c.Kafka.Brokers, "nothing can be sent", problem)
 		}},
 		{"hbase", func(ctx context.Context, c *config.Config) Finding {
-			return reachable(ctx, c.HBase.ZooKeeper, "the server does not start", problem)
+			return reachable(ctx, c.HBase.ZooKeeper, "the server does not start before it does", problem)
 		}},
 	}
 	if c.Redis.Addresses != "" {

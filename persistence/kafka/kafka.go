@@ -24,8 +24,11 @@ package kafka
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"sync"
 
 	"github.com/IBM/sarama"
@@ -57,9 +60,14 @@ type Journal struct {
 
 var _ persistence.Journal = (*Journal)(nil)
 
+// ErrUnavailable is wrapped by Open when no broker answers, as against brokers,
+// or their certificates and settings, that are refused or refuse.
+var ErrUnavailable = errors.New("kafka does not answer")
+
 // Open opens the journal in a topic that ApplySchema made. It fails when no
-// broker answers within Options.Timeout, and when a setting of the topic does
-// not keep what the journal promises; the error names the setting.
+// broker answers within Options.Timeout (ErrUnavailable), and when a setting of
+// the topic does not keep what the journal promises; the error names the
+// setting.
 func Open(ctx context.Context, options Options) (*Journal, error) {
 	j, err := start(ctx, options)
 	if err != nil {
@@ -67,7 +75,7 @@ func Open(ctx context.Context, options Options) (*Journal, error) {
 	}
 	if err := j.check(ctx); err != nil {
 		_ = j.Close()
-		return nil, fmt.Errorf("open journal: %w", err)
+		return nil, fmt.Errorf("open journal: %w", unanswered(ctx, err))
 	}
 	return j, nil
 }
@@ -93,7 +101,7 @@ func start(ctx context.Context, options Options) (*Journal, error) {
 	})
 	if err := j.routes.fetch(ctx); err != nil {
 		j.end(err)
-		return nil, fmt.Errorf("open journal: %w", err)
+		return nil, fmt.Errorf("open journal: %w", unanswered(ctx, err))
 	}
 	j.goroutines.Go(func() { j.routes.run(j.running) })
 	j.goroutines.Go(func() { j.queue.expire(j.running) })
@@ -128,6 +136,28 @@ func (j *Journal) enter(ctx context.Context, shard uint32) (limited context.Cont
 
 // errNoAnswer is why a call ended that nobody cancelled.
 var errNoAnswer = errors.New("no answer in time")
+
+// unanswered wraps ErrUnavailable around an error that says that there was no
+// answer, or that the broker has yet to start or to find its leader. A broker's
+// alert is one in TLS's sense: a certificate that it does not take.
+func unanswered(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return err
+	}
+	if code, ok := errors.AsType[sarama.KError](err); ok && !isElsewhere(code) {
+		return err
+	}
+	if _, ok := errors.AsType[tls.AlertError](err); ok {
+		return err
+	}
+	_, network := errors.AsType[net.Error](err)
+	_, elsewhere := errors.AsType[sarama.KError](err)
+	if network || elsewhere || errors.Is(err, errNoAnswer) || errors.Is(err, errKilled) || errors.Is(err, io.EOF) ||
+		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return err
+}
 
 func (j *Journal) checkShard(shard uint32) error {
 	if int64(shard) >= int64(j.options.Shards) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -381,5 +382,34 @@ func TestCloseWhileBrokerHangs(t *testing.T) {
 		if err := <-results; !errors.Is(err, persistence.ErrUnknownOutcome) {
 			t.Errorf("an append without an answer returns %v", err)
 		}
+	}
+}
+
+// Whoever waits for Kafka must tell its absence from a refusal, which waiting does
+// not mend.
+func TestOpenTellsAbsenceFromRefusal(t *testing.T) {
+	_, o := fake(t, 1)
+	o.Timeout = time.Second
+	_, err := kafka.Open(t.Context(), o)
+	if err == nil || errors.Is(err, kafka.ErrUnavailable) {
+		t.Errorf("without topics Open returns %v", err)
+	}
+	o.Brokers = []string{"127.0.0.1:1"} // nobody listens there
+	if _, err = kafka.Open(t.Context(), o); !errors.Is(err, kafka.ErrUnavailable) {
+		t.Errorf("without a broker Open returns %v", err)
+	}
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	o.Brokers = []string{silent.Addr().String()}
+	if _, err = kafka.Open(t.Context(), o); !errors.Is(err, kafka.ErrUnavailable) {
+		t.Errorf("with a broker that says nothing Open returns %v", err)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if _, err = kafka.Open(ended, o); !errors.Is(err, context.Canceled) || errors.Is(err, kafka.ErrUnavailable) {
+		t.Errorf("with a context that has ended Open returns %v", err)
 	}
 }
