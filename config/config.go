@@ -92,6 +92,7 @@ type Store struct {
 	Kind               string        `yaml:"kind" default:"embedded" oneof:"embedded hybrid" doc:"embedded keeps everything in the data folder; hybrid has the journal in Kafka, store and keys in HBase, and Redis in front, and in the data folder only the secrets of this server."`
 	WriteAge           time.Duration `yaml:"write_age" default:"200ms" doc:"A batch is written to the store when its oldest record is this old, 1ms to 1h."`
 	WriteRecords       int           `yaml:"write_records" default:"512" doc:"A batch is written when it has this many records, at least 1."`
+	UnstoredRecords    int           `yaml:"unstored_records" default:"4000" doc:"How many records of a shard wait in memory for the store, at least 16. A store that is merely busy is waited for, and commands are refused meanwhile; when it takes no writes, what would go beyond is dropped from memory, and read from the journal again when it does."`
 	CheckpointInterval time.Duration `yaml:"checkpoint_interval" default:"1s" doc:"How often the store is synced, and the journal let go of below that, 10ms to 1h."`
 	StartTimeout       time.Duration `yaml:"start_timeout" default:"1m" doc:"How long a start of a hybrid store waits for Kafka and HBase, 0s to 24h. 0s ends at once when one does not answer."`
 }

@@ -43,6 +43,7 @@ func (c *Config) problems() []problem {
 	v.check(c.Retention.Operations >= 0, "retention.operations", "must not be negative")
 	v.within("store.write_age", c.Store.WriteAge, time.Millisecond, time.Hour, "1ms to 1h")
 	within(&v, "store.write_records", c.Store.WriteRecords, 1, most)
+	within(&v, "store.unstored_records", c.Store.UnstoredRecords, 16, most)
 	v.within("store.checkpoint_interval", c.Store.CheckpointInterval, 10*time.Millisecond, time.Hour, "10ms to 1h")
 	v.within("store.start_timeout", c.Store.StartTimeout, 0, 24*time.Hour, "0s to 24h")
 	v.check(c.Mailbox.PassivateAfter >= time.Second, "mailbox.passivate_after", "must be at least 1s")

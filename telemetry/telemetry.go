@@ -133,7 +133,8 @@ type nodeCollector struct{ node *node.Node }
 
 var (
 	commandsInFlight = prometheus.NewDesc("tegami_commands_in_flight", "Commands not yet answered.", nil, nil)
-	recordsUnstored  = prometheus.NewDesc("tegami_records_unstored", "Records dispatched and not yet in the store: the lag of the write-behind.", nil, nil)
+	recordsUnstored  = prometheus.NewDesc("tegami_records_unstored", "Records in memory that are dispatched and not yet in the store: the lag of the write-behind, together with those dropped.", nil, nil)
+	recordsDropped   = prometheus.NewDesc("tegami_records_dropped", "Records that were dropped from memory while the store was away, and wait to be read from the journal again.", nil, nil)
 	mailboxesLoaded  = prometheus.NewDesc("tegami_mailboxes_loaded", "Mailboxes in memory.", nil, nil)
 	lagRecords       = prometheus.NewDesc("tegami_writebehind_lag_records", "Records handed to the write-behind and not yet in store or cache.", []string{"part"}, nil)
 	lagBytes         = prometheus.NewDesc("tegami_writebehind_lag_bytes", "Bytes of rows and states in these records.", []string{"part"}, nil)
@@ -145,7 +146,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (nodeCollector) Describe(descriptions chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{commandsInFlight, recordsUnstored, mailboxesLoaded, lagRecords, lagBytes, lagSeconds, workersQueued, shardsInState, watchdogStalls} {
+	for _, d := range []*prometheus.Desc{commandsInFlight, recordsUnstored, recordsDropped, mailboxesLoaded, lagRecords, lagBytes, lagSeconds, workersQueued, shardsInState, watchdogStalls} {
 		descriptions <- d
 	}
 }
@@ -158,6 +159,7 @@ func (c nodeCollector) Collect(metrics chan<- prometheus.Metric) {
 	depths := c.node.Depths()
 	gauge(commandsInFlight, depths.Commands)
 	gauge(recordsUnstored, depths.Unstored)
+	gauge(recordsDropped, depths.Dropped)
 	gauge(mailboxesLoaded, depths.Mailboxes)
 	for part, behind := range map[string]writebehind.Behind{partStore: depths.Store, partCache: depths.Cache} {
 		gauge(lagRecords, behind.Records, part)

@@ -18,8 +18,8 @@
 //     Outcome.Answer.
 //
 // Entries that memory let go of are found by a look-up only if they were
-// stored by then: fewer than MaxDedupInMemory writes of one mailbox may be
-// waiting for the store.
+// stored by then: fewer than MaxDedupInMemory commands of one mailbox may be
+// on their way to the store.
 //
 // # What holds
 //

@@ -3,11 +3,38 @@ package mailbox
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/persistence"
 )
+
+// DecodeRecord returns a record as it lies in the journal. It refuses what this
+// version does not know: skipping a record would make two owners disagree.
+func DecodeRecord(data []byte) (*record.Record, error) {
+	r := new(record.Record)
+	if err := proto.Unmarshal(data, r); err != nil {
+		return nil, err
+	}
+	if r.Kind == nil {
+		return nil, errors.New("a kind that this version does not know")
+	}
+	if v := r.GetVersion(); v != nil && v.GetApplyVersion() > ApplyVersion {
+		return nil, fmt.Errorf("apply version %d: this one goes up to %d", v.GetApplyVersion(), ApplyVersion)
+	}
+	return r, nil
+}
+
+// IsCommand reports whether the answer to a record is remembered, in a dedup
+// entry.
+func IsCommand(r *record.Record) bool {
+	_, isCommand := commandKey(r)
+	return isCommand
+}
 
 // commandKey returns the key under which the answer to a record is
 // remembered, and whether it is: follow-ups have their source position

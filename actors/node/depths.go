@@ -9,9 +9,10 @@ import (
 
 // Depths tells how much is where, at one moment.
 type Depths struct {
-	// Commands are those not yet answered, Unstored the records not yet in the
-	// store, Mailboxes those in memory.
-	Commands, Unstored, Mailboxes int64
+	// Commands are those not yet answered, Unstored the records in memory that
+	// are not yet in the store, Dropped those that left memory before they were,
+	// Mailboxes those in memory.
+	Commands, Unstored, Dropped, Mailboxes int64
 	// Workers has the jobs that wait, by pool; Shards how many are open,
 	// opening or halted.
 	Workers, Shards map[string]int
@@ -25,6 +26,7 @@ func (n *Node) Depths() Depths {
 	d := Depths{
 		Commands:  n.commands.Load(),
 		Unstored:  n.unstored.Load(),
+		Dropped:   n.dropped.Load(),
 		Mailboxes: n.loaded.Load(),
 		Workers: map[string]int{
 			"journal": n.workers.Journal.Depth(),

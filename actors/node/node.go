@@ -124,6 +124,7 @@ type Node struct {
 	commands atomic.Int64  // in flight
 	loaded   atomic.Int64
 	unstored atomic.Int64
+	dropped  atomic.Int64
 	stopping atomic.Bool
 	keyFails supervision.Seldom
 	closing  sync.Once
@@ -149,9 +150,6 @@ func Start(options Options) (*Node, error) {
 	places, err := cluster.NewMap(1, options.Shards, []cluster.Member{{ID: "single"}})
 	if err != nil {
 		return nil, err
-	}
-	if options.Limits.Unstored >= maxUnstored {
-		return nil, fmt.Errorf("limit of unstored records: must be below %d", maxUnstored)
 	}
 	n := &Node{
 		options: options,
@@ -205,6 +203,7 @@ func (n *Node) startTalk() error {
 		Dispatcher:   n.dispatcher,
 		Loaded:       &n.loaded,
 		Unstored:     &n.unstored,
+		Dropped:      &n.dropped,
 		Watchdog:     n.watchdog,
 		Observe:      shard.Observer{Stage: n.options.Observe.Stage, Written: n.options.Observe.Written, Cached: n.options.Observe.Cached},
 		Logger:       n.options.Logger,

@@ -21,9 +21,6 @@ import (
 // commandDeadline is for how long an append of unknown outcome is repeated.
 const commandDeadline = 5 * time.Second
 
-// maxUnstored: see shard.Limits.
-const maxUnstored = mailbox.MaxDedupInMemory
-
 // Send seals a message and hands it to the recipient's shard.
 func (n *Node) Send(ctx context.Context, send talk.Send) {
 	r, err := n.seal(ctx, send)

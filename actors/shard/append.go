@@ -21,6 +21,7 @@ type appender struct {
 	flight   []appendable
 	waitTill time.Time // no append before: the last one failed
 	reading  bool      // a read of the log is in flight
+	full     string    // the mailbox whose next record waits for others to be stored
 	end      int64     // offset of the next append, as far as known
 	// unsettled are commands whose append landed elsewhere than expected, or
 	// whose outcome is unknown, by record id: the log will tell.
@@ -94,6 +95,7 @@ func (s *shardActor) command(ctx actor.Context, c *Command) {
 		return
 	}
 	// Those admitted and not yet dispatched come to be unstored too.
+	s.makeRoom(ctx)
 	if s.commands >= s.Limits.CommandsPerShard || s.unstored.len()+s.undispatched >= s.Limits.Unstored || s.followUps >= s.Limits.FollowUps {
 		c.refuse(refusal.After(refusal.Busy, 100*time.Millisecond))
 		return
@@ -103,7 +105,7 @@ func (s *shardActor) command(ctx actor.Context, c *Command) {
 		c.refuse(refusal.After(refusal.StoreUnavailable, time.Second))
 		return
 	}
-	if e.commands >= s.Limits.CommandsPerMailbox {
+	if e.commands >= s.Limits.CommandsPerMailbox || s.full(e.name) {
 		c.refuse(refusal.After(refusal.Busy, 100*time.Millisecond))
 		return
 	}

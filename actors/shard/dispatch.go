@@ -15,7 +15,7 @@ import (
 // was read from the log, where it may have been decided and answered before.
 func (s *shardActor) dispatch(ctx actor.Context, position persistence.Position, logTime int64, r *record.Record, command *Command, read bool) {
 	s.next = position.Offset + 1
-	u := &unstoredRecord{position: position, command: command}
+	u := &unstoredRecord{position: position, command: command, isCommand: mailbox.IsCommand(r)}
 	s.unstored.push(u)
 	s.Unstored.Add(1)
 	if r.GetMailbox() == "" { // a record of the shard itself, which decode checked
@@ -33,8 +33,12 @@ func (s *shardActor) dispatch(ctx actor.Context, position persistence.Position, 
 		s.undispatched--
 	}
 	u.entry.unstored = append(u.entry.unstored, u)
+	if u.isCommand {
+		u.entry.unstoredCommands++
+	}
 	u.entry.last = position
 	s.tell(ctx, u.entry, &applyRecord{position: position, time: logTime, record: r, command: command, read: read})
+	s.makeRoom(ctx)
 }
 
 // stage reports that a command has come through a stage.
@@ -138,13 +142,10 @@ func (s *shardActor) release(ctx actor.Context, e *entry) {
 	}
 }
 
-// through tells the write-behind actor, which has a cache to keep, how far
-// everything was put.
+// through counts how far everything was put, and tells the write-behind actor if
+// it has a cache to keep.
 func (s *shardActor) through(ctx actor.Context) {
-	if s.Cache == nil {
-		return
-	}
-	if last, moved := s.unstored.release(); moved {
+	if last, moved := s.unstored.release(); moved && s.Cache != nil {
 		ctx.Send(s.writer, &writebehind.Through{Position: last})
 	}
 }
@@ -155,6 +156,7 @@ func (s *shardActor) stored(ctx actor.Context, m *stored) {
 		s.written = m.Checkpoint
 		s.status.written.Store(&m.Checkpoint)
 	}
+	s.struggling = false
 	for name, position := range m.Through {
 		if e := s.mailboxes[name]; e != nil {
 			s.markStored(e, position)
@@ -162,6 +164,7 @@ func (s *shardActor) stored(ctx actor.Context, m *stored) {
 		}
 	}
 	s.forget(ctx)
+	s.reread(ctx, m.Checkpoint)
 	s.catchUp(ctx)
 	s.drained(ctx)
 }
@@ -176,14 +179,12 @@ func (s *shardActor) markStored(e *entry, position persistence.Position) {
 			break
 		}
 		u.stored = true
-		e.unstored[n] = nil
 		n++
 	}
-	e.unstored = e.unstored[n:]
-	e.released -= n
+	e.letGo(n)
 }
 
-// forget drops the stored records at the front of the window and moves the
+// forget takes the stored records at the front out of the window and moves the
 // checkpoint up.
 func (s *shardActor) forget(ctx actor.Context) {
 	last, n := s.unstored.shrink()
@@ -191,11 +192,22 @@ func (s *shardActor) forget(ctx actor.Context) {
 		return
 	}
 	s.Unstored.Add(-int64(n))
-	if s.checkpoint.Less(last) { // not so where an older generation is replayed
-		s.checkpoint = last
+	if s.front.Less(last) { // not so where an older generation is replayed
+		s.front = last
 	}
-	for name, position := range s.gone {
-		if !s.checkpoint.Less(position) {
+	if !s.behind() {
+		s.advance(ctx, s.front)
+	}
+}
+
+// advance moves the checkpoint.
+func (s *shardActor) advance(ctx actor.Context, checkpoint persistence.Position) {
+	if !s.checkpoint.Less(checkpoint) {
+		return
+	}
+	s.checkpoint = checkpoint
+	for name, left := range s.gone {
+		if !s.checkpoint.Less(left.last) {
 			delete(s.gone, name)
 		}
 	}

@@ -32,6 +32,10 @@ type entry struct {
 	appending int // admitted and not yet dispatched
 	unstored  []*unstoredRecord
 	released  int // how many of unstored went to the write-behind actor
+	// unstoredCommands counts those of unstored that are remembered in dedup
+	// entries.
+	unstoredCommands int
+	dropped          droppedRecords
 	// last is the position of the newest record dispatched to the mailbox: a
 	// state that is loaded below it is brought forward from the journal.
 	last persistence.Position
@@ -50,6 +54,18 @@ func (e *entry) busy() bool {
 	return e.commands > 0 || e.appending > 0 || len(e.unstored) > 0
 }
 
+// letGo takes the first n of the records out that are not stored.
+func (e *entry) letGo(n int) {
+	for i := range n {
+		if e.unstored[i].isCommand {
+			e.unstoredCommands--
+		}
+		e.unstored[i] = nil
+	}
+	e.unstored = e.unstored[n:]
+	e.released -= n
+}
+
 // unavailable reports whether the mailbox did not load and waits to be loaded
 // again: nobody is to wait for that.
 func (e *entry) unavailable() bool { return !e.loaded && !e.loading }
@@ -59,7 +75,8 @@ func (e *entry) unavailable() bool { return !e.loaded && !e.loading }
 func (s *shardActor) entry(ctx actor.Context, name string) *entry {
 	e := s.mailboxes[name]
 	if e == nil {
-		e = &entry{name: name, last: s.gone[name]}
+		left := s.gone[name]
+		e = &entry{name: name, last: left.last, dropped: left.dropped}
 		delete(s.gone, name)
 		s.mailboxes[name] = e
 		s.Loaded.Add(1)
@@ -173,8 +190,8 @@ func (s *shardActor) loadAgain(ctx actor.Context, name string) {
 // leave takes a mailbox out of memory.
 func (s *shardActor) leave(e *entry) {
 	delete(s.mailboxes, e.name)
-	if s.Cache != nil && s.checkpoint.Less(e.last) {
-		s.gone[e.name] = e.last
+	if s.checkpoint.Less(e.last) {
+		s.gone[e.name] = departed{last: e.last, dropped: e.dropped}
 	}
 	s.Loaded.Add(-1)
 }

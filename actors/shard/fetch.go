@@ -2,12 +2,14 @@ package shard
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/tegami-im/tegami/actors/mailbox"
 	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/talk"
@@ -132,10 +134,7 @@ const pageTimeout = 5 * time.Second
 // memory where the page has room.
 func (b *mailboxActor) readPage(ctx actor.Context, m *Fetch, head int64) {
 	root := ctx.ActorSystem().Root
-	upTo := b.storedRevision
-	if first := b.tail.first(); first > 0 {
-		upTo = first - 1
-	}
+	upTo := b.beforeTail()
 	newer, _ := b.tail.after(upTo, m.Limit)
 	if !b.Workers.Page.Submit(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, pageTimeout)
@@ -154,6 +153,14 @@ func (b *mailboxActor) readPage(ctx actor.Context, m *Fetch, head int64) {
 	}) {
 		m.refuse(refusal.After(refusal.Busy, time.Second), ctx)
 	}
+}
+
+// beforeTail returns the newest revision that is not in memory.
+func (b *mailboxActor) beforeTail() int64 {
+	if first := b.tail.first(); first > 0 {
+		return first - 1
+	}
+	return b.state.Head()
 }
 
 // follow reports whether there are operations and they follow a cursor without
@@ -220,18 +227,19 @@ func (b *mailboxActor) history(m *History) {
 		m.Answer(talk.History{Operations: newest, HasMore: true}, nil)
 		return
 	}
-	upTo := before
-	if first := b.tail.first(); first > 0 {
-		upTo = min(upTo, first)
-	}
+	upTo := min(before, b.beforeTail()+1)
 	if upTo <= b.state.First() {
 		m.Answer(talk.History{Operations: newest}, nil)
 		return
 	}
-	store, shardID, name := b.Store, b.shardID, b.name
+	store, shardID, name, known := b.Store, b.shardID, b.name, b.storedRevision
 	if !b.Workers.Page.Submit(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, pageTimeout)
 		defer cancel()
+		if err := b.reachesTo(ctx, upTo-1, known); err != nil {
+			m.Answer(talk.History{}, refusal.After(refusal.StoreUnavailable, time.Second))
+			return
+		}
 		wanted := m.Limit - len(newest)
 		older, err := readOperations(func() ([]persistence.Row, error) {
 			return store.Conversation(ctx, shardID, name, m.Peer, upTo, wanted+1, max(pageBytes-size, 1))
@@ -256,4 +264,26 @@ func (b *mailboxActor) history(m *History) {
 	}) {
 		m.Answer(talk.History{}, refusal.After(refusal.Busy, time.Second))
 	}
+}
+
+// reachesTo returns an error if the store has not all operations up to a
+// revision: a conversation that is read there would have a gap which does not
+// show. known is the revision up to which it was heard to have them. It runs on a
+// worker, and touches what does not change alone.
+func (b *mailboxActor) reachesTo(ctx context.Context, revision, known int64) error {
+	if revision <= known {
+		return nil
+	}
+	stored, err := b.Store.Load(ctx, b.shardID, b.name, 0)
+	if err != nil {
+		return err
+	}
+	state, err := mailbox.Decode(b.name, stored)
+	if err != nil {
+		return err
+	}
+	if state.Head() < revision {
+		return fmt.Errorf("the store has operations up to %d, and %d is the newest that is not in memory", state.Head(), revision)
+	}
+	return nil
 }

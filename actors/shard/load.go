@@ -26,10 +26,14 @@ func (s *shardActor) load(ctx actor.Context, e *entry) {
 	root, pid, incarnation := ctx.ActorSystem().Root, e.pid, e.incarnation
 	l := loading{
 		journal: s.Journal, store: s.Store, cache: s.Cache,
-		shard: s.id, mailbox: e.name, through: e.last, checkpoint: s.checkpoint, stored: s.checkpoint,
+		shard: s.id, mailbox: e.name, through: e.last, checkpoint: s.checkpoint, settled: s.front,
 	}
-	if len(e.unstored) == 0 && l.stored.Less(e.last) {
-		l.stored = e.last
+	known, dropped := s.checkpoint, s.dropped // stored, as far as this shard knows
+	if len(e.unstored) == 0 && l.settled.Less(e.last) {
+		l.settled = e.last
+	}
+	if len(e.unstored) == 0 && !s.checkpoint.Less(e.dropped.through) && known.Less(e.last) {
+		known = e.last
 	}
 	if s.Cache != nil && s.phase == open { // before, the filling may know of records that this shard does not
 		writer := s.writer
@@ -38,8 +42,11 @@ func (s *shardActor) load(ctx actor.Context, e *entry) {
 	if !s.Workers.Load.Submit(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 		defer cancel()
-		m := &loaded{incarnation: incarnation}
+		m := &loaded{incarnation: incarnation, stored: known, dropped: dropped}
 		m.mailbox, m.records, m.err = l.run(ctx)
+		if l.fromStore && m.mailbox != nil && m.stored.Less(m.mailbox.Position) {
+			m.stored = m.mailbox.Position
+		}
 		root.Send(pid, m)
 	}) {
 		s.loadFailed(ctx, &loadFailed{mailbox: e.name})
@@ -62,10 +69,14 @@ type loading struct {
 	// checkpoint is the shard's: what the cache has counts when it reaches that
 	// far, since all that is above it is known by through.
 	checkpoint persistence.Position
-	// stored is how far the store is known to have the mailbox. A copy that is
-	// ahead of that does not count: records that it has, and the store has not,
-	// would be skipped by the replay that is to bring them there.
-	stored persistence.Position
+	// settled is up to where nothing is left to do for the mailbox's records:
+	// they are stored, or dropped, and then read again for the store whatever
+	// becomes of the mailbox. A copy that is ahead of that does not count:
+	// records that it has, and the store has not, would be skipped by the mailbox
+	// that is to bring them there.
+	settled persistence.Position
+	// fromStore is set by run: the state comes from the store.
+	fromStore bool
 }
 
 // run reads a mailbox's state, nil when it was never stored, and the records of
@@ -118,10 +129,11 @@ func (l *loading) start(first int64) {
 func (l *loading) state(ctx context.Context) (*persistence.Mailbox, error) {
 	if l.cache != nil {
 		cached, err := l.cache.Load(ctx, l.shard, l.mailbox, mailbox.MaxDedupInMemory, l.checkpoint)
-		if err == nil && (takeCachedForStored || !l.stored.Less(cached.Position)) {
+		if err == nil && (takeCachedForStored || !l.settled.Less(cached.Position)) {
 			return cached, nil
 		}
 	}
+	l.fromStore = true
 	stored, err := l.store.Load(ctx, l.shard, l.mailbox, mailbox.MaxDedupInMemory)
 	if errors.Is(err, persistence.ErrNotFound) {
 		stored, err = nil, nil
@@ -157,7 +169,7 @@ func (l *loading) forward(ctx context.Context, offset int64) ([]applyRecord, err
 			if l.through.Less(entry.Position) {
 				break
 			}
-			r, err := decode(entry.Data)
+			r, err := mailbox.DecodeRecord(entry.Data)
 			if err != nil {
 				return nil, err
 			}

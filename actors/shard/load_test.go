@@ -108,7 +108,7 @@ func TestLoadPassesOverACopyBelowTheStartOfTheJournal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := loading{journal: journal, store: store, cache: cache, mailbox: "bob", through: through, checkpoint: asked, stored: through}
+	l := loading{journal: journal, store: store, cache: cache, mailbox: "bob", through: through, checkpoint: asked, settled: through}
 	loaded, forward, err := l.run(ctx)
 	if err != nil || loaded.Position != through || len(forward) != 0 {
 		t.Errorf("loaded at %v with %d records behind it, %v; want it at %v", loaded.Position, len(forward), err, through)

@@ -32,6 +32,7 @@ type mailboxActor struct {
 	tail           tail
 	storedRevision int64
 	unstored       []revisionAt
+	dropped        revisionAt   // the newest that is not held until it is stored
 	subscribers    []subscriber // one for each device that polls
 	trimming       bool         // a Trim is under way
 	aged           time.Time    // when operations too old were last looked for
@@ -83,7 +84,7 @@ func (b *mailboxActor) Receive(ctx actor.Context) {
 		}
 	case *actor.Restarting, *actor.Stopping:
 		b.stop(ctx)
-	case *applyRecord, addressed, *storedThrough:
+	case *applyRecord, addressed, *storedThrough, *droppedThrough:
 		if b.state == nil {
 			b.waiting = append(b.waiting, m)
 			return
@@ -103,6 +104,8 @@ func (b *mailboxActor) receive(ctx actor.Context, message any) {
 		b.apply(ctx, m)
 	case *storedThrough:
 		b.stored(ctx, m.position)
+	case *droppedThrough:
+		b.drop(m.position)
 	case *Unsubscribe:
 		b.unsubscribe(m)
 	case addressed:
@@ -151,12 +154,14 @@ func (b *mailboxActor) load(ctx actor.Context, m *loaded) {
 		return
 	}
 	b.state = state
-	b.storedRevision = state.Head()
+	b.dropped = revisionAt{position: state.Position(), revision: state.Head()}
 	waiting := b.waiting
 	b.waiting = nil
 	for i := range m.records {
 		b.receive(ctx, &m.records[i])
 	}
+	b.drop(m.dropped)
+	b.stored(ctx, m.stored)
 	ctx.Send(b.shard, &ready{mailbox: b.name, exists: b.state.Exists()})
 	for _, message := range waiting {
 		b.receive(ctx, message)
@@ -262,16 +267,39 @@ func (b *mailboxActor) applyWith(ctx actor.Context, m *applyRecord, entry *persi
 
 // stored lets operations go from memory that the store has.
 func (b *mailboxActor) stored(ctx actor.Context, position persistence.Position) {
+	if !position.Less(b.dropped.position) {
+		b.storedRevision = max(b.storedRevision, b.dropped.revision)
+	}
+	if newest, any := b.release(position); any {
+		b.storedRevision = newest.revision
+	}
+	b.shrink()
+	b.retain(ctx)
+}
+
+// drop lets operations go from memory that the store may not have yet.
+func (b *mailboxActor) drop(position persistence.Position) {
+	if newest, any := b.release(position); any {
+		b.dropped = newest
+	}
+	b.shrink()
+}
+
+// release takes those up to a position out of unstored and returns the newest.
+func (b *mailboxActor) release(position persistence.Position) (newest revisionAt, any bool) {
 	n := 0
 	for n < len(b.unstored) && !position.Less(b.unstored[n].position) {
-		b.storedRevision = b.unstored[n].revision
+		newest, any = b.unstored[n], true
 		n++
 	}
 	if b.unstored = b.unstored[n:]; len(b.unstored) == 0 {
 		b.unstored = nil
 	}
-	b.tail.shrink(b.storedRevision, b.Limits.TailOperations, b.Limits.TailBytes)
-	b.retain(ctx)
+	return newest, any
+}
+
+func (b *mailboxActor) shrink() {
+	b.tail.shrink(max(b.storedRevision, b.dropped.revision), b.Limits.TailOperations, b.Limits.TailBytes)
 }
 
 // passivate agrees to be stopped unless something waits here.

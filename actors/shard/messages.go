@@ -192,11 +192,17 @@ type (
 		incarnation uint64
 		mailbox     *persistence.Mailbox // nil: never stored
 		records     []applyRecord
-		err         error
+		// stored is how far the store is known to have the mailbox, dropped how
+		// far records were dropped.
+		stored, dropped persistence.Position
+		err             error
 	}
 	// storedThrough: everything up to a position is in the store. Shard to
 	// mailbox.
 	storedThrough struct{ position persistence.Position }
+	// droppedThrough: everything up to a position was dropped from memory, and is
+	// not to be held until it is stored. Shard to mailbox.
+	droppedThrough struct{ position persistence.Position }
 	// passivate asks a mailbox to agree to be stopped. Shard to mailbox.
 	passivate struct{}
 

@@ -7,10 +7,8 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/tegami-im/tegami/actors/mailbox"
-	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/writebehind"
 	"github.com/tegami-im/tegami/persistence"
@@ -57,7 +55,7 @@ func (s *shardActor) opened(ctx actor.Context, m *opened) {
 		return
 	}
 	s.status.generation.Store(bounds.Generation)
-	s.checkpoint, s.written = checkpoint, checkpoint
+	s.checkpoint, s.written, s.front = checkpoint, checkpoint, checkpoint
 	ctx.Send(s.writer, &writebehind.Opened{
 		Checkpoint: checkpoint, End: persistence.Position{Generation: bounds.Generation, Offset: bounds.Next},
 	})
@@ -111,7 +109,7 @@ func (s *shardActor) catchUp(ctx actor.Context) {
 	if s.phase != replaying && s.phase != open || s.log.reading || s.next >= s.log.end || s.log.mine(s.next) {
 		return
 	}
-	if s.unstored.len() >= s.Limits.Unstored {
+	if s.makeRoom(ctx); s.unstored.len() >= s.Limits.Unstored || s.full(s.log.full) {
 		s.arm(ctx) // go on when some are stored
 		return
 	}
@@ -126,7 +124,7 @@ func (s *shardActor) catchUp(ctx actor.Context) {
 }
 
 func (s *shardActor) logRead(ctx actor.Context, m *logRead) {
-	s.log.reading = false
+	s.log.reading, s.log.full = false, ""
 	switch {
 	case errors.Is(m.err, persistence.ErrTruncated):
 		// What was truncated is in the store, below its checkpoint: open again
@@ -147,10 +145,14 @@ func (s *shardActor) logRead(ctx actor.Context, m *logRead) {
 		if e.Position.Offset != s.next {
 			continue // dispatched from memory meanwhile
 		}
-		r, err := decode(e.Data)
+		r, err := mailbox.DecodeRecord(e.Data)
 		if err != nil {
 			s.halt(fmt.Sprintf("record at offset %d: %v", e.Position.Offset, err))
 			return
+		}
+		if mailbox.IsCommand(r) && s.full(r.GetMailbox()) {
+			s.log.full = r.GetMailbox()
+			break
 		}
 		s.dispatch(ctx, e.Position, e.Time, r, s.log.take(r.GetId()), true)
 	}
@@ -164,22 +166,6 @@ func (s *shardActor) fail(ctx actor.Context, reason string) {
 	if supervisor, ok := ctx.(actor.Supervisor); ok {
 		supervisor.EscalateFailure(reason, ctx.Message())
 	}
-}
-
-// decode refuses what this version does not know: skipping a record would make
-// two owners disagree.
-func decode(data []byte) (*record.Record, error) {
-	r := new(record.Record)
-	if err := proto.Unmarshal(data, r); err != nil {
-		return nil, err
-	}
-	if r.Kind == nil {
-		return nil, errors.New("a kind that this version does not know")
-	}
-	if v := r.GetVersion(); v != nil && v.GetApplyVersion() > mailbox.ApplyVersion {
-		return nil, fmt.Errorf("apply version %d: this one goes up to %d", v.GetApplyVersion(), mailbox.ApplyVersion)
-	}
-	return r, nil
 }
 
 // readEnd finds out whether what a fetch knows is wrong, or this owner behind.

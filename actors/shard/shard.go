@@ -8,7 +8,6 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
-	"github.com/tegami-im/tegami/actors/mailbox"
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/supervision"
 	"github.com/tegami-im/tegami/actors/talk"
@@ -34,8 +33,9 @@ type Environment struct {
 	Workers   Workers
 	// Loaded counts the mailboxes in memory.
 	Loaded *atomic.Int64
-	// Unstored counts the records that are applied and not yet in the store.
-	Unstored *atomic.Int64
+	// Unstored counts the records in memory that are not yet in the store;
+	// Dropped those that left memory before they were.
+	Unstored, Dropped *atomic.Int64
 
 	Dispatcher actor.Dispatcher
 	Watchdog   *supervision.Watchdog
@@ -61,10 +61,10 @@ type Limits struct {
 	// FollowUps bounds those that wait to be confirmed: while there are more,
 	// commands are refused.
 	FollowUps int
-	// Unstored bounds the records of a shard that are not yet in the store,
-	// those of commands under way included; follow-ups may go beyond. It must be
-	// below mailbox.MaxDedupInMemory, so that a dedup entry that was
-	// let go from memory is in the store.
+	// Unstored bounds the records of a shard in memory that are not yet in the
+	// store, those of commands under way included; follow-ups may go beyond.
+	// When the store takes no writes, what would go beyond is dropped from
+	// memory and read from the journal again.
 	Unstored int
 	// AppendRecords and AppendBytes bound one append.
 	AppendRecords, AppendBytes int
@@ -88,7 +88,7 @@ func DefaultLimits() Limits {
 		CommandsPerShard:   4096,
 		CommandsPerMailbox: 1024,
 		FollowUps:          8192,
-		Unstored:           mailbox.MaxDedupInMemory - 96,
+		Unstored:           4000,
 		AppendRecords:      512,
 		AppendBytes:        1 << 20,
 		MailboxesPerShard:  64,
@@ -161,9 +161,9 @@ type shardActor struct {
 	unstored  window
 	mailboxes map[string]*entry
 	instances uint64 // of mailbox actors so far
-	// gone has, for the mailboxes that left memory, the position of the newest
-	// record, while that lies above the checkpoint: see load.
-	gone      map[string]persistence.Position
+	// gone has the mailboxes that left memory while their newest record lies
+	// above the checkpoint: see load.
+	gone      map[string]departed
 	outboxes  map[uint32]*outbox
 	followUps int                   // in all outboxes
 	early     map[string]*FollowUps // by source: those that came before the shard was open
@@ -180,7 +180,13 @@ type shardActor struct {
 	// checkpoint is the position below which all is stored, written the one
 	// that the store knows of.
 	checkpoint, written persistence.Position
-	swept               time.Time
+	// front is the position up to which all records have left the window, stored
+	// or dropped; dropped that of the newest dropped one.
+	front, dropped persistence.Position
+	firstDropped   int64 // offset of the oldest one, since all was stored
+	lag            int64 // how many dropped records the store does not have
+	struggling     bool  // the store takes no writes
+	swept          time.Time
 }
 
 // Status is what may be known of a shard from outside its actor.
@@ -232,7 +238,7 @@ func Props(id uint32, environment *Environment) (*actor.Props, *Status) {
 			status:      status,
 			incarnation: incarnation,
 			mailboxes:   make(map[string]*entry),
-			gone:        make(map[string]persistence.Position),
+			gone:        make(map[string]departed),
 			outboxes:    make(map[uint32]*outbox),
 			early:       make(map[string]*FollowUps),
 			taken:       make(map[string]uint64),
@@ -260,6 +266,8 @@ func (s *shardActor) Receive(ctx actor.Context) {
 		s.applied(ctx, m)
 	case *stored:
 		s.stored(ctx, m)
+	case *writebehind.Struggling:
+		s.struggle(ctx)
 	case *Drain:
 		s.drain(ctx, m)
 	case addressed: // Fetch, Unsubscribe, Inspect, History
@@ -381,6 +389,7 @@ func (s *shardActor) stop() {
 	}
 	s.Loaded.Add(-int64(len(s.mailboxes)))
 	s.Unstored.Add(-int64(s.unstored.len()))
+	s.Dropped.Add(-s.lag)
 	for _, done := range s.draining {
 		done()
 	}
@@ -422,7 +431,7 @@ func (s *shardActor) drained(ctx actor.Context) {
 	if len(s.draining) == 0 {
 		return
 	}
-	if s.phase != halted && (s.phase != open || !s.log.idle() || s.unstored.len() > 0 || s.written.Less(s.checkpoint)) {
+	if s.phase != halted && (s.phase != open || !s.log.idle() || s.unstored.len() > 0 || s.behind() || s.written.Less(s.checkpoint)) {
 		ctx.Send(s.writer, &writebehind.Flush{})
 		return
 	}

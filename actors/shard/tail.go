@@ -35,10 +35,10 @@ func (t *tail) push(operation *record.Operation) {
 	t.bytes += size
 }
 
-// shrink lets go of stored operations beyond the limits.
-func (t *tail) shrink(storedRevision int64, maxOperations, maxBytes int) {
+// shrink lets go of operations up to a revision, beyond the limits.
+func (t *tail) shrink(upTo int64, maxOperations, maxBytes int) {
 	n := 0
-	for n < len(t.operations) && t.operations[n].GetRevision() <= storedRevision &&
+	for n < len(t.operations) && t.operations[n].GetRevision() <= upTo &&
 		(len(t.operations)-n > maxOperations || t.bytes > maxBytes) {
 		t.bytes -= t.sizes[n]
 		t.operations[n] = nil

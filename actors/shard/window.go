@@ -21,6 +21,7 @@ type unstoredRecord struct {
 	changes   bool // it has a write
 	released  bool // handed to the write-behind actor
 	stored    bool
+	isCommand bool     // its answer is remembered in a dedup entry
 	messageID [16]byte // set while it is in copies
 }
 
@@ -29,8 +30,8 @@ type retry struct {
 	answer  mailbox.Answer
 }
 
-// window holds the records of a shard that are dispatched and not yet stored,
-// in log order. Offsets are contiguous.
+// window holds the records of a shard that are dispatched and neither stored
+// nor dropped, in log order. Offsets are contiguous.
 type window struct {
 	base    int64 // offset of records[0]
 	records []*unstoredRecord
@@ -49,7 +50,7 @@ func (w *window) push(r *unstoredRecord) {
 	w.records = append(w.records, r)
 }
 
-// find returns the record at a position, nil when it is stored.
+// find returns the record at a position, nil when it has left the window.
 func (w *window) find(p persistence.Position) *unstoredRecord {
 	i := p.Offset - w.base
 	if i < 0 || i >= int64(len(w.records)) {
@@ -58,18 +59,25 @@ func (w *window) find(p persistence.Position) *unstoredRecord {
 	return w.records[i]
 }
 
-// shrink drops the stored records at the front and returns the position of the
-// last one, zero when there is none, and how many they were.
+// shrink takes the stored records at the front out and returns the position of
+// the last one, zero when there is none, and how many they were.
 func (w *window) shrink() (last persistence.Position, n int) {
 	for n < len(w.records) && w.records[n].stored {
-		last = w.records[n].position
-		w.records[n] = nil
 		n++
+	}
+	return w.take(n), n
+}
+
+// take takes the first n records out and returns the position of the last one.
+func (w *window) take(n int) (last persistence.Position) {
+	for i := range n {
+		last = w.records[i].position
+		w.records[i] = nil
 	}
 	w.records = w.records[n:]
 	w.base += int64(n)
 	w.released = max(w.released-n, 0)
-	return last, n
+	return last
 }
 
 // release counts those that were released at the front, and returns the

@@ -103,7 +103,7 @@ func (l *cacheLane) fill(ctx actor.Context, m *Fill) {
 
 // giveUp drops what waits: the next write begins a new filling.
 func (l *cacheLane) giveUp() {
-	l.pending.drop()
+	l.pending.clear()
 	l.Lag.Cache.set(l.pending.load, l.taken)
 	l.fills = nil
 	l.state = beginning

@@ -41,7 +41,7 @@ func TestLagIsOfWhatWaitsAndWhatIsInFlight(t *testing.T) {
 		want(Behind{Records: 4, Bytes: 17, Age: 3 * time.Second})
 		inFlight = load{} // written
 		want(Behind{Records: 1, Bytes: 2, Age: time.Second})
-		p.drop()
+		p.clear()
 		want(Behind{})
 	})
 }

@@ -10,7 +10,12 @@ import (
 // pending is what waits to be written, folded by mailbox.
 type pending struct {
 	load
-	mailboxes map[string]*persistence.MailboxWrite
+	mailboxes map[string]*folded
+}
+
+type folded struct {
+	persistence.MailboxWrite
+	records, bytes int
 }
 
 // put folds a write into the one that waits for the same mailbox.
@@ -19,22 +24,25 @@ func (p *pending) put(next persistence.MailboxWrite) {
 		p.since = time.Now()
 	}
 	p.records++
-	p.bytes += len(next.State)
+	bytes := len(next.State)
 	for i := range next.Rows {
-		p.bytes += len(next.Rows[i].Data)
+		bytes += len(next.Rows[i].Data)
 	}
+	p.bytes += bytes
 	waiting, ok := p.mailboxes[next.Mailbox]
 	if !ok {
 		if p.mailboxes == nil {
-			p.mailboxes = make(map[string]*persistence.MailboxWrite)
+			p.mailboxes = make(map[string]*folded)
 		}
 		// Both lanes are handed the same slices: neither may append in place.
 		next.Rows, next.Dedup = slices.Clip(next.Rows), slices.Clip(next.Dedup)
 		next.Sources = slices.Clone(next.Sources)
-		p.mailboxes[next.Mailbox] = &next
+		p.mailboxes[next.Mailbox] = &folded{MailboxWrite: next, records: 1, bytes: bytes}
 		return
 	}
 	p.bytes -= len(waiting.State)
+	waiting.bytes += bytes - len(waiting.State)
+	waiting.records++
 	waiting.Position = next.Position
 	waiting.State = next.State
 	waiting.First = max(waiting.First, next.First)
@@ -63,15 +71,29 @@ func (p *pending) take() (writes []persistence.MailboxWrite, taken load, highest
 		if highest.Less(write.Position) {
 			highest = write.Position
 		}
-		writes = append(writes, *write)
+		writes = append(writes, write.MailboxWrite)
 	}
 	taken = p.load
-	p.drop()
+	p.clear()
 	return writes, taken, highest
 }
 
-// drop forgets what waits.
-func (p *pending) drop() {
+// drop forgets what waits for the mailboxes that have nothing above a position.
+func (p *pending) drop(through persistence.Position) {
+	for name, write := range p.mailboxes {
+		if !through.Less(write.Position) {
+			p.records -= write.records
+			p.bytes -= write.bytes
+			delete(p.mailboxes, name)
+		}
+	}
+	if p.records == 0 {
+		p.load = load{}
+	}
+}
+
+// clear forgets what waits.
+func (p *pending) clear() {
 	clear(p.mailboxes)
 	p.load = load{}
 }

@@ -10,7 +10,9 @@
 // of what survives a power cut; then the batch is written, rows and states in
 // one step. A write that fails is repeated, with back-off, until it succeeds:
 // batches may be written twice and states only move forward, so repeating is
-// always safe.
+// always safe. While the store is away, the shard may drop what waits for it;
+// the lane then reads it from the journal again, and applies it to what the store
+// has.
 //
 // The cache may lose anything at any time, and so may its lane: what waits for
 // it is bounded, and dropped when it is too much. From then on, as whenever the
@@ -84,9 +86,19 @@ type (
 	Advance struct {
 		Checkpoint persistence.Position
 	}
+	// Drop tells that the shard has let go of every record up to a position
+	// that is not stored yet: what was put of them is forgotten, and read from
+	// the journal again. All of them were put before, their follow-ups durable.
+	Drop struct {
+		Through persistence.Position
+	}
 	// Flush writes what waits without waiting for more.
 	Flush struct{}
 )
+
+// Struggling tells the shard that the store takes no writes for now, or only
+// slowly. It holds until the next Stored.
+type Struggling struct{}
 
 // Stored tells the shard that a batch is in the store.
 type Stored struct {
@@ -138,8 +150,19 @@ func (w *writer) Receive(ctx actor.Context) {
 		}
 	case *Advance:
 		w.store.advance(ctx, m.Checkpoint)
+	case *Drop:
+		w.store.drop(ctx, m)
 	case *Flush:
 		w.store.flush(ctx)
+	case *Opened:
+		w.store.opened(m)
+		if w.cache != nil {
+			w.cache.opened(m)
+		}
+	case *storeSlow:
+		if m.incarnation == w.incarnation {
+			w.store.slow(ctx, m)
+		}
 	case *storeDue:
 		if m.incarnation == w.incarnation {
 			w.store.due(ctx)
@@ -158,8 +181,6 @@ func (w *writer) Receive(ctx actor.Context) {
 // receiveCache handles what concerns the cache alone.
 func (w *writer) receiveCache(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
-	case *Opened:
-		w.cache.opened(m)
 	case *Skipped:
 		w.cache.skip(m.Position)
 	case *Through:

@@ -75,7 +75,8 @@ func nodeOptions(c *config.Config, s *storage, keys node.Keyring) node.Options {
 	limits.MailboxesPerShard = c.Mailbox.IdlePerShard
 	limits.Idle = c.Mailbox.PassivateAfter
 	limits.WriteAge = c.Store.WriteAge
-	limits.WriteRecords = c.Store.WriteRecords
+	limits.Unstored = c.Store.UnstoredRecords
+	limits.WriteRecords = min(c.Store.WriteRecords, c.Store.UnstoredRecords/2) // before the shard is full
 	limits.TailOperations = c.Mailbox.TailOperations
 	limits.TailBytes = int(c.Mailbox.TailSize)
 	return node.Options{

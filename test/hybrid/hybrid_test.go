@@ -43,7 +43,7 @@ type system struct {
 func configuration(s *stack.Stack, topic string) string {
 	return fmt.Sprintf(`
 data: {shards: 128}
-store: {kind: hybrid}
+store: {kind: hybrid, unstored_records: 64}
 kafka: {brokers: %q, topic: %s, allow_one_broker: true, keep: 0s, truncate: 1s}
 hbase: {zookeeper: %q, prefix: %s_, regions: 2}
 redis: {addresses: %q, prefix: %s}

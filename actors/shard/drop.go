@@ -1,0 +1,128 @@
+package shard
+
+import (
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/tegami-im/tegami/actors/mailbox"
+	"github.com/tegami-im/tegami/actors/writebehind"
+	"github.com/tegami-im/tegami/persistence"
+)
+
+const (
+	// maxUnstoredCommands bounds the commands of one mailbox that are not in the
+	// store, whether in memory or dropped, those under way included. A state
+	// remembers mailbox.MaxDedupInMemory of them, the newest: one that it lets
+	// go of is in the store, where a retry is looked up.
+	maxUnstoredCommands = mailbox.MaxDedupInMemory - 96
+	// maxGone bounds the mailboxes that left memory and are not stored: while
+	// there are more, nothing is dropped.
+	maxGone = 1 << 16
+)
+
+// droppedRecords counts, for one mailbox, what was dropped and is not known to
+// be stored.
+type droppedRecords struct {
+	through  persistence.Position // the newest
+	commands int
+}
+
+// departed is what the shard remembers of a mailbox that left memory.
+type departed struct {
+	last    persistence.Position // of its records
+	dropped droppedRecords
+}
+
+// struggle: the store takes no writes for now.
+func (s *shardActor) struggle(ctx actor.Context) {
+	s.struggling = true
+	s.makeRoom(ctx)
+}
+
+// makeRoom drops records when the window is full and the store is not about to
+// make room: it takes no writes, or has much to catch up with. A store that is
+// merely busy is better waited for than given its records by way of the journal.
+func (s *shardActor) makeRoom(ctx actor.Context) {
+	if s.unstored.len() < s.Limits.Unstored || s.unstored.released == 0 || s.phase != open || len(s.gone) >= maxGone {
+		return
+	}
+	if s.struggling || s.lag > int64(s.Limits.Unstored) {
+		s.drop(ctx)
+	}
+}
+
+// drop takes the records at the front of the window out that were released. The
+// write-behind actor reads them from the journal again. Nothing else is left to
+// do for them: they were applied, their follow-ups are durable, and whoever
+// waited was answered.
+func (s *shardActor) drop(ctx actor.Context) {
+	n := s.unstored.released
+	if !s.behind() {
+		s.firstDropped = s.unstored.base
+	}
+	concerned := make(map[*entry]struct{})
+	for i := range n {
+		u := s.unstored.at(i)
+		if u.stored {
+			continue
+		}
+		e := u.entry
+		e.letGo(1) // it is the first: what preceded it in its mailbox has left the window
+		if e.dropped.through = u.position; u.isCommand {
+			e.dropped.commands++
+		}
+		concerned[e] = struct{}{}
+	}
+	s.dropped = s.unstored.take(n)
+	if s.front.Less(s.dropped) {
+		s.front = s.dropped
+	}
+	s.Unstored.Add(-int64(n))
+	ctx.Send(s.writer, &writebehind.Drop{Through: s.dropped})
+	for e := range concerned {
+		s.tell(ctx, e, &droppedThrough{position: s.dropped})
+	}
+	s.measureLag()
+}
+
+// behind reports whether dropped records are not in the store yet.
+func (s *shardActor) behind() bool { return s.checkpoint.Less(s.dropped) }
+
+// reread takes note of how far the store has caught up.
+func (s *shardActor) reread(ctx actor.Context, checkpoint persistence.Position) {
+	if !s.behind() {
+		return
+	}
+	s.advance(ctx, checkpoint)
+	if !s.behind() { // what left the window behind the dropped ones was stored
+		s.advance(ctx, s.front)
+	}
+	s.measureLag()
+}
+
+// measureLag counts the dropped records that the store does not have.
+func (s *shardActor) measureLag() {
+	var lag int64
+	if s.behind() {
+		from := s.firstDropped
+		if s.checkpoint.Generation == s.dropped.Generation {
+			from = max(from, s.checkpoint.Offset+1)
+		}
+		lag = max(s.dropped.Offset+1-from, 0)
+	}
+	s.Dropped.Add(lag - s.lag)
+	s.lag = lag
+}
+
+// full reports whether a mailbox has as many commands under way to the store
+// as may be.
+func (s *shardActor) full(name string) bool {
+	e := s.mailboxes[name]
+	if e == nil {
+		dropped := s.gone[name].dropped
+		return s.checkpoint.Less(dropped.through) && dropped.commands >= maxUnstoredCommands
+	}
+	if !s.checkpoint.Less(e.dropped.through) {
+		e.dropped = droppedRecords{}
+	}
+	return e.dropped.commands+e.unstoredCommands+e.appending+len(e.waiting) >= maxUnstoredCommands
+}
