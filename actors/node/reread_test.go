@@ -123,14 +123,15 @@ func newOutage(t *testing.T, cache *memory.Cache, users, unstored int) *outage {
 		o.options.Cache = cache
 	}
 	o.options.setDefaults()
-	o.options.Limits.Unstored, o.options.Limits.WriteAge, o.options.Limits.Tick = unstored, time.Millisecond, 10*time.Millisecond
-	o.options.Limits.WriteRecords, o.options.Limits.TailOperations = unstored/4, 4
 	o.cell = start(t, o.options)
 	o.names = []string{"alice", "bob"}
 	for i := range users - len(o.names) {
 		o.names = append(o.names, fmt.Sprint("carol", i))
 	}
 	o.users = o.join(o.names...)
+	o.options.Limits.Unstored, o.options.Limits.WriteAge, o.options.Limits.Tick = unstored, time.Millisecond, 10*time.Millisecond
+	o.options.Limits.WriteRecords, o.options.Limits.TailOperations = unstored/4, 4
+	o.crash()
 	return o
 }
 
