@@ -499,3 +499,70 @@ func TestDroppedCommandsOfAMailboxAreBounded(t *testing.T) {
 	}
 	o.judge()
 }
+
+// A mailbox that cannot be loaded holds up neither its shard nor its own
+// follow-ups: they wait without it, and are there when it loads.
+func TestAMailboxThatDoesNotLoadHoldsUpNobody(t *testing.T) {
+	for name, end := range map[string]func(*outage){
+		"the store heals": func(o *outage) { o.store.heal() },
+		"a crash, and the store heals": func(o *outage) {
+			o.store.heal()
+			o.crash()
+		},
+		"it loads first": func(o *outage) {
+			o.store.readsFail.Store(false)
+			o.until("loaded", func() bool {
+				_, err := o.Head(o.context(), "alice")
+				return err == nil
+			})
+			o.traffic(20)
+			o.store.heal()
+		},
+		"the store was away for writes alone": func(o *outage) {
+			o.store.writes.Store(-1)
+			o.traffic(20)
+			o.store.heal()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newOutage(t, nil, 6, 32)
+			o.traffic(5)
+			if err := o.Drain(o.context()); err != nil { // else she is loaded for the replay
+				t.Fatal(err)
+			}
+			o.crash()
+			near, far := neighbour(o.cell, "alice"), "bob"
+			for i := 0; o.places.Shard(far) == o.places.Shard("alice"); i++ {
+				far = fmt.Sprint("far", i)
+			}
+			others := o.join(near, far)
+			o.users[near], o.users[far] = others[near], others[far]
+			o.names = append(slices.DeleteFunc(o.names, func(name string) bool { return name == "alice" || name == near || name == far }), near, far)
+			o.traffic(1) // all others are in memory
+			alice := o.users["alice"]
+			o.store.away()
+			const sent = 100
+			for i := range sent {
+				m := answered{from: "alice", to: far, id: fmt.Sprint("parked", i)}
+				m.sent = o.deliver(m)
+				o.answers[m.from+m.id] = m
+			}
+			o.traffic(200)
+			if _, err := o.send(alice, "alice", "refused", "to myself"); err == nil || refusal.From(err).Reason != refusal.StoreUnavailable {
+				t.Errorf("a send to the mailbox that does not load: %v", err)
+			}
+			if o.Depths().Dropped < 500 {
+				t.Errorf("only %d records were dropped", o.Depths().Dropped)
+			}
+			end(o)
+			o.traffic(20)
+			o.retryAll()
+			o.caughtUp()
+			history, err := o.Messages(o.context(), "alice", far, 0, sent)
+			if err != nil || len(history.Operations) != sent {
+				t.Errorf("she has %d copies of what she sent, %v; want %d", len(history.Operations), err, sent)
+			}
+			o.judge()
+		})
+	}
+}

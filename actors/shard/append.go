@@ -101,7 +101,7 @@ func (s *shardActor) command(ctx actor.Context, c *Command) {
 		return
 	}
 	e := s.entry(ctx, c.Record.GetMailbox())
-	if e.unavailable() {
+	if e.takesNone() {
 		c.refuse(refusal.After(refusal.StoreUnavailable, time.Second))
 		return
 	}

@@ -37,7 +37,9 @@ func (s *shardActor) dispatch(ctx actor.Context, position persistence.Position, 
 		u.entry.unstoredCommands++
 	}
 	u.entry.last = position
-	s.tell(ctx, u.entry, &applyRecord{position: position, time: logTime, record: r, command: command, read: read})
+	if !u.entry.unavailable() { // else it is loaded with the mailbox
+		s.tell(ctx, u.entry, &applyRecord{position: position, time: logTime, record: r, command: command, read: read})
+	}
 	s.makeRoom(ctx)
 }
 
@@ -52,11 +54,11 @@ func (s *shardActor) stage(c *Command, stage Stage) {
 // applied takes what a record came to. A mailbox that was restarted applies
 // again what it had applied before: that is known here, and ignored.
 func (s *shardActor) applied(ctx actor.Context, m *applied) {
-	u := s.unstored.find(m.position)
+	u := s.find(m.position)
 	if u == nil || u.applied {
 		return
 	}
-	u.applied = true
+	u.applied, u.entry.stuck = true, false
 	u.answer = m.outcome.Answer
 	u.write = m.outcome.Write
 	u.changes = u.write.State != nil
@@ -122,6 +124,7 @@ func (s *shardActor) followed(ctx actor.Context, u *unstoredRecord) {
 // each when it is applied and its follow-up durable.
 func (s *shardActor) release(ctx actor.Context, e *entry) {
 	defer s.through(ctx)
+	defer s.dropParked(ctx, e)
 	for e.released < len(e.unstored) {
 		u := e.unstored[e.released]
 		if !u.applied || !u.followed {
@@ -145,8 +148,12 @@ func (s *shardActor) release(ctx actor.Context, e *entry) {
 // through counts how far everything was put, and tells the write-behind actor if
 // it has a cache to keep.
 func (s *shardActor) through(ctx actor.Context) {
-	if last, moved := s.unstored.release(); moved && s.Cache != nil {
-		ctx.Send(s.writer, &writebehind.Through{Position: last})
+	if last, moved := s.unstored.release(); moved {
+		s.put = last
+	}
+	if s.Cache != nil && s.told.Less(s.put) && s.parked.first() == nil {
+		s.told = s.put
+		ctx.Send(s.writer, &writebehind.Through{Position: s.put})
 	}
 }
 
@@ -179,6 +186,7 @@ func (s *shardActor) markStored(e *entry, position persistence.Position) {
 			break
 		}
 		u.stored = true
+		s.unpark(u)
 		n++
 	}
 	e.letGo(n)
@@ -187,16 +195,16 @@ func (s *shardActor) markStored(e *entry, position persistence.Position) {
 // forget takes the stored records at the front out of the window and moves the
 // checkpoint up.
 func (s *shardActor) forget(ctx actor.Context) {
-	last, n := s.unstored.shrink()
-	if n == 0 {
-		return
-	}
-	s.Unstored.Add(-int64(n))
-	if s.front.Less(last) { // not so where an older generation is replayed
-		s.front = last
+	if last, n := s.unstored.shrink(); n > 0 {
+		s.Unstored.Add(-int64(n))
+		if s.front.Less(last) { // not so where an older generation is replayed
+			s.front = last
+		}
 	}
 	if !s.behind() {
-		s.advance(ctx, s.front)
+		s.advance(ctx, s.floor(s.front))
+	} else if s.floor(s.dropped) != s.limit {
+		s.tellDropped(ctx)
 	}
 }
 

@@ -1,10 +1,11 @@
 package shard
 
 import (
+	"slices"
+
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/tegami-im/tegami/actors/mailbox"
-	"github.com/tegami-im/tegami/actors/writebehind"
 	"github.com/tegami-im/tegami/persistence"
 )
 
@@ -38,15 +39,21 @@ func (s *shardActor) struggle(ctx actor.Context) {
 	s.makeRoom(ctx)
 }
 
-// makeRoom drops records when the window is full and the store is not about to
-// make room: it takes no writes, or has much to catch up with. A store that is
-// merely busy is better waited for than given its records by way of the journal.
+// makeRoom makes room in a window that is full. It drops records when the store
+// is not about to make room: it takes no writes, or has much to catch up with. A
+// store that is merely busy is better waited for than given its records by way
+// of the journal.
 func (s *shardActor) makeRoom(ctx actor.Context) {
-	if s.unstored.len() < s.Limits.Unstored || s.unstored.released == 0 || s.phase != open || len(s.gone) >= maxGone {
-		return
-	}
-	if s.struggling || s.lag > int64(s.Limits.Unstored) {
-		s.drop(ctx)
+	for s.unstored.len() >= s.Limits.Unstored && s.phase == open {
+		switch {
+		case s.unstored.released > 0 && len(s.gone) < maxGone && (s.struggling || s.lag > int64(s.Limits.Unstored)):
+			s.drop(ctx)
+		case s.park():
+			s.through(ctx)
+			s.forget(ctx) // what lies behind it may be stored
+		default:
+			return
+		}
 	}
 }
 
@@ -55,33 +62,32 @@ func (s *shardActor) makeRoom(ctx actor.Context) {
 // do for them: they were applied, their follow-ups are durable, and whoever
 // waited was answered.
 func (s *shardActor) drop(ctx actor.Context) {
-	n := s.unstored.released
 	if !s.behind() {
 		s.firstDropped = s.unstored.base
 	}
 	concerned := make(map[*entry]struct{})
-	for i := range n {
-		u := s.unstored.at(i)
-		if u.stored {
-			continue
+	for _, u := range slices.Clone(s.parked.records) {
+		if u.released && s.parked.at[u.position.Offset] != nil {
+			s.dropRecord(u)
+			concerned[u.entry] = struct{}{}
 		}
-		e := u.entry
-		e.letGo(1) // it is the first: what preceded it in its mailbox has left the window
-		if e.dropped.through = u.position; u.isCommand {
-			e.dropped.commands++
-		}
-		concerned[e] = struct{}{}
 	}
+	n := s.unstored.released
+	for i := range n {
+		if u := s.unstored.at(i); !u.stored {
+			s.dropRecord(u)
+			concerned[u.entry] = struct{}{}
+		}
+	}
+	s.Unstored.Add(-int64(n))
 	s.dropped = s.unstored.take(n)
 	if s.front.Less(s.dropped) {
 		s.front = s.dropped
 	}
-	s.Unstored.Add(-int64(n))
-	ctx.Send(s.writer, &writebehind.Drop{Through: s.dropped})
+	s.tellDropped(ctx)
 	for e := range concerned {
 		s.tell(ctx, e, &droppedThrough{position: s.dropped})
 	}
-	s.measureLag()
 }
 
 // behind reports whether dropped records are not in the store yet.
@@ -94,7 +100,7 @@ func (s *shardActor) reread(ctx actor.Context, checkpoint persistence.Position) 
 	}
 	s.advance(ctx, checkpoint)
 	if !s.behind() { // what left the window behind the dropped ones was stored
-		s.advance(ctx, s.front)
+		s.advance(ctx, s.floor(s.front))
 	}
 	s.measureLag()
 }

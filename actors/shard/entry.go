@@ -25,6 +25,7 @@ type entry struct {
 	loading  bool // under way; neither that nor loaded: it failed
 	loaded   bool
 	exists   bool
+	stuck    bool // what it needs of the store was not to be had: its records wait
 	loadWait time.Duration
 	waiting  []*Command // for the mailbox to be loaded
 
@@ -69,6 +70,9 @@ func (e *entry) letGo(n int) {
 // unavailable reports whether the mailbox did not load and waits to be loaded
 // again: nobody is to wait for that.
 func (e *entry) unavailable() bool { return !e.loaded && !e.loading }
+
+// takesNone reports whether commands would wait for a store that is away.
+func (e *entry) takesNone() bool { return e.unavailable() || e.loaded && e.stuck }
 
 // entry returns a mailbox's entry; the first call spawns its actor and has its
 // state loaded.
@@ -143,7 +147,7 @@ func (s *shardActor) ready(ctx actor.Context, m *ready) {
 	if e == nil {
 		return
 	}
-	e.loading, e.loaded, e.exists, e.loadWait = false, true, m.exists, 0
+	e.loading, e.loaded, e.stuck, e.exists, e.loadWait = false, true, false, m.exists, 0
 	waiting := e.waiting
 	e.waiting = nil
 	for _, c := range waiting {
@@ -156,8 +160,8 @@ func (s *shardActor) ready(ctx actor.Context, m *ready) {
 	}
 }
 
-// loadFailed refuses the commands that waited, and loads again after a while:
-// records that were dispatched to the mailbox wait on.
+// loadFailed refuses the commands that waited, and loads again after a while,
+// the records too that were dispatched to the mailbox.
 func (s *shardActor) loadFailed(ctx actor.Context, m *loadFailed) {
 	e := s.mailboxes[m.mailbox]
 	if e == nil {
@@ -168,9 +172,18 @@ func (s *shardActor) loadFailed(ctx actor.Context, m *loadFailed) {
 		c.refuse(refusal.After(refusal.StoreUnavailable, time.Second))
 	}
 	e.waiting = nil
-	e.loading = false
+	e.loading, e.stuck = false, true
+	s.makeRoom(ctx)
 	e.loadWait = min(max(e.loadWait*2, minLoadWait), maxLoadWait)
 	s.later(ctx, e.loadWait, &loadAgain{incarnation: s.incarnation, mailbox: e.name})
+}
+
+// lookUpFailed has commands refused until the records that wait are applied.
+func (s *shardActor) lookUpFailed(ctx actor.Context, m *lookUpFailed) {
+	if e := s.mailboxes[m.mailbox]; e != nil && len(e.unstored) > 0 {
+		e.stuck = true
+		s.makeRoom(ctx)
+	}
 }
 
 // loadAgain loads a mailbox that records wait for. Any other leaves memory until

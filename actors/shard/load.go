@@ -17,6 +17,9 @@ const (
 	minLoadWait = 100 * time.Millisecond
 	maxLoadWait = 5 * time.Second
 	loadTimeout = 5 * time.Second
+	// forwardTimeout is for the journal above a state: after a long outage of
+	// the store that is much.
+	forwardTimeout = time.Minute
 )
 
 // load reads a mailbox's state, and from the journal what was dispatched to it
@@ -29,8 +32,11 @@ func (s *shardActor) load(ctx actor.Context, e *entry) {
 		shard: s.id, mailbox: e.name, through: e.last, checkpoint: s.checkpoint, settled: s.front,
 	}
 	known, dropped := s.checkpoint, s.dropped // stored, as far as this shard knows
-	if len(e.unstored) == 0 && l.settled.Less(e.last) {
+	switch {
+	case len(e.unstored) == 0 && l.settled.Less(e.last):
 		l.settled = e.last
+	case len(e.unstored) > 0 && e.unstored[0].parked:
+		l.settled = e.unstored[0].before
 	}
 	if len(e.unstored) == 0 && !s.checkpoint.Less(e.dropped.through) && known.Less(e.last) {
 		known = e.last
@@ -40,8 +46,6 @@ func (s *shardActor) load(ctx actor.Context, e *entry) {
 		l.fill = func(m *persistence.Mailbox) { root.Send(writer, &writebehind.Fill{Mailbox: l.mailbox, Loaded: m}) }
 	}
 	if !s.Workers.Load.Submit(func(ctx context.Context) {
-		ctx, cancel := context.WithTimeout(ctx, loadTimeout)
-		defer cancel()
 		m := &loaded{incarnation: incarnation, stored: known, dropped: dropped}
 		m.mailbox, m.records, m.err = l.run(ctx)
 		if l.fromStore && m.mailbox != nil && m.stored.Less(m.mailbox.Position) {
@@ -87,11 +91,13 @@ type loading struct {
 func (l *loading) run(ctx context.Context) (*persistence.Mailbox, []applyRecord, error) {
 	var bounds persistence.Bounds
 	var away error
+	short, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
 	if !l.through.IsZero() {
-		bounds, away = l.journal.Bounds(ctx, l.shard)
+		bounds, away = l.journal.Bounds(short, l.shard)
 		l.start(bounds.First)
 	}
-	stored, err := l.state(ctx)
+	stored, err := l.state(short)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -109,6 +115,11 @@ func (l *loading) run(ctx context.Context) (*persistence.Mailbox, []applyRecord,
 	if from.Generation == l.through.Generation {
 		offset = max(offset, from.Offset+1)
 	}
+	if l.checkpoint.Generation == l.through.Generation { // what lies below is in any state that counts
+		offset = max(offset, l.checkpoint.Offset+1)
+	}
+	ctx, cancel = context.WithTimeout(ctx, forwardTimeout)
+	defer cancel()
 	records, err := l.forward(ctx, offset)
 	return stored, records, err
 }

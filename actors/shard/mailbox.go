@@ -150,6 +150,10 @@ func (b *mailboxActor) load(ctx actor.Context, m *loaded) {
 			b.Logger.Warn("mailbox does not load; it is tried again", "shard", b.shardID, "others", passed, "error", err)
 		}
 		b.refuseWaiting(ctx)
+		b.waiting = slices.DeleteFunc(b.waiting, func(message any) bool {
+			_, ok := message.(*applyRecord) // it is loaded with the mailbox
+			return ok
+		})
 		ctx.Send(b.shard, &loadFailed{mailbox: b.name})
 		return
 	}
@@ -227,6 +231,7 @@ func (b *mailboxActor) dedupRead(ctx actor.Context, m *dedupRead) {
 		return
 	}
 	if m.err != nil {
+		ctx.Send(b.shard, &lookUpFailed{mailbox: b.name})
 		b.lookUpLater(ctx)
 		return
 	}

@@ -213,6 +213,9 @@ type (
 	}
 	// loadFailed: the store did not answer. Mailbox to shard.
 	loadFailed struct{ mailbox string }
+	// lookUpFailed: the store did not answer, and records wait for it. Mailbox to
+	// shard.
+	lookUpFailed struct{ mailbox string }
 	// applied tells what a record came to. Mailbox to shard.
 	applied struct {
 		position persistence.Position

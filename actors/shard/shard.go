@@ -3,6 +3,7 @@ package shard
 import (
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -159,6 +160,7 @@ type shardActor struct {
 
 	log       appender
 	unstored  window
+	parked    parked
 	mailboxes map[string]*entry
 	instances uint64 // of mailbox actors so far
 	// gone has the mailboxes that left memory while their newest record lies
@@ -183,10 +185,14 @@ type shardActor struct {
 	// front is the position up to which all records have left the window, stored
 	// or dropped; dropped that of the newest dropped one.
 	front, dropped persistence.Position
-	firstDropped   int64 // offset of the oldest one, since all was stored
-	lag            int64 // how many dropped records the store does not have
-	struggling     bool  // the store takes no writes
-	swept          time.Time
+	limit          persistence.Position // up to which the dropped ones may be read again
+	// put is the position up to which the window was put, told the one that the
+	// cache's lane knows of.
+	put, told    persistence.Position
+	firstDropped int64 // offset of the oldest one, since all was stored
+	lag          int64 // how many dropped records the store does not have
+	struggling   bool  // the store takes no writes
+	swept        time.Time
 }
 
 // Status is what may be known of a shard from outside its actor.
@@ -276,6 +282,8 @@ func (s *shardActor) Receive(ctx actor.Context) {
 		s.ready(ctx, m)
 	case *loadFailed:
 		s.loadFailed(ctx, m)
+	case *lookUpFailed:
+		s.lookUpFailed(ctx, m)
 	case *unconfirmed:
 		s.readEnd(ctx, m.fetch)
 	case *passivated:
@@ -373,12 +381,12 @@ func (s *shardActor) stop() {
 	}
 	unknown := refusal.After(refusal.OutcomeUnknown, time.Second)
 	s.log.each(func(c *Command) { c.refuse(unknown) })
-	for i := range s.unstored.len() {
-		if r := s.unstored.at(i); r.command != nil {
-			r.command.refuse(unknown)
-			r.command = nil
+	for _, u := range slices.Concat(s.parked.records, s.unstored.records) {
+		if u.command != nil {
+			u.command.refuse(unknown)
+			u.command = nil
 		}
-		for _, c := range s.unstored.at(i).retries {
+		for _, c := range u.retries {
 			c.command.refuse(unknown)
 		}
 	}
@@ -388,7 +396,7 @@ func (s *shardActor) stop() {
 		}
 	}
 	s.Loaded.Add(-int64(len(s.mailboxes)))
-	s.Unstored.Add(-int64(s.unstored.len()))
+	s.Unstored.Add(-int64(s.unstored.len() + len(s.parked.at)))
 	s.Dropped.Add(-s.lag)
 	for _, done := range s.draining {
 		done()
@@ -431,7 +439,7 @@ func (s *shardActor) drained(ctx actor.Context) {
 	if len(s.draining) == 0 {
 		return
 	}
-	if s.phase != halted && (s.phase != open || !s.log.idle() || s.unstored.len() > 0 || s.behind() || s.written.Less(s.checkpoint)) {
+	if s.phase != halted && (s.phase != open || !s.log.idle() || s.unstored.len() > 0 || s.parked.first() != nil || s.behind() || s.written.Less(s.checkpoint)) {
 		ctx.Send(s.writer, &writebehind.Flush{})
 		return
 	}

@@ -21,8 +21,10 @@ type unstoredRecord struct {
 	changes   bool // it has a write
 	released  bool // handed to the write-behind actor
 	stored    bool
-	isCommand bool     // its answer is remembered in a dedup entry
-	messageID [16]byte // set while it is in copies
+	parked    bool                 // it is not in the window
+	before    persistence.Position // when parked: of the record before it
+	isCommand bool                 // its answer is remembered in a dedup entry
+	messageID [16]byte             // set while it is in copies
 }
 
 type retry struct {

@@ -46,6 +46,7 @@ type storeLane struct {
 	written    persistence.Position // in the store
 
 	dropped persistence.Position // all that lies at or below it and is not stored is read again
+	limit   persistence.Position // up to which it may be read now
 	reread  *catchUp             // nil: nothing is to be read again
 	since   time.Time            // when the oldest of what was dropped was put, or a little earlier
 
@@ -88,16 +89,16 @@ func (l *storeLane) drop(ctx actor.Context, m *Drop) {
 		oldest = l.taken.since
 	}
 	l.pending.drop(m.Through)
-	l.dropped = m.Through
+	l.dropped, l.limit = m.Through, m.Limit
 	stored := l.written
 	if stored.Less(l.checkpoint) { // all is stored that far, though the store does not know yet
 		stored = l.checkpoint
 	}
 	if l.reread == nil && stored.Less(m.Through) {
 		l.reread, l.since = l.newCatchUp(stored), oldest
-		l.arm(ctx, l.MaxAge)
 	}
 	l.note()
+	l.arm(ctx, l.MaxAge)
 }
 
 func (l *storeLane) due(ctx actor.Context) {
@@ -144,7 +145,10 @@ func (l *storeLane) flush(ctx actor.Context) {
 // nothing.
 func (l *storeLane) next() func(context.Context) (persistence.Batch, int, error) {
 	if !l.holds() && l.reread != nil {
-		reread, limit := l.reread, l.dropped
+		reread, limit := l.reread, l.limit
+		if !reread.stored.Less(limit) {
+			return nil // the shard will tell when it may go on
+		}
 		return func(ctx context.Context) (persistence.Batch, int, error) { return reread.step(ctx, limit) }
 	}
 	if !l.holds() { // else the last batch failed, and is written again

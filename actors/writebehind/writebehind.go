@@ -88,9 +88,10 @@ type (
 	}
 	// Drop tells that the shard has let go of every record up to a position
 	// that is not stored yet: what was put of them is forgotten, and read from
-	// the journal again. All of them were put before, their follow-ups durable.
+	// the journal again, up to Limit for now. All of them up to Limit were put
+	// before, their follow-ups durable.
 	Drop struct {
-		Through persistence.Position
+		Through, Limit persistence.Position
 	}
 	// Flush writes what waits without waiting for more.
 	Flush struct{}
