@@ -555,9 +555,8 @@ func TestAMailboxThatDoesNotLoadHoldsUpNobody(t *testing.T) {
 				t.Errorf("only %d records were dropped", o.Depths().Dropped)
 			}
 			end(o)
-			o.traffic(20)
-			o.retryAll()
 			o.caughtUp()
+			o.retryAll()
 			history, err := o.Messages(o.context(), "alice", far, 0, sent)
 			if err != nil || len(history.Operations) != sent {
 				t.Errorf("she has %d copies of what she sent, %v; want %d", len(history.Operations), err, sent)

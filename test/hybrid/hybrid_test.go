@@ -89,6 +89,8 @@ type fault struct {
 	lasts time.Duration
 	// goesOn: sends do meanwhile, so many of them at the least.
 	goesOn int64
+	// drops: so much goes on that records are dropped from memory.
+	drops bool
 	// kill: the server is killed in the middle. It starts again at once, or,
 	// where it cannot without what is broken, when that is mended.
 	kill, killStartsLater bool
@@ -128,7 +130,7 @@ func faults() []fault {
 		{name: "Redis forgets everything", make: flushRedis, goesOn: 1000, heal: nothing},
 		{name: "Redis comes back with older data", make: restoreOldRedis, goesOn: 1000, heal: nothing},
 		{name: "Redis hangs", make: pause(stack.Redis), lasts: 5 * time.Second, goesOn: 1000, heal: resume(stack.Redis)},
-		{name: "HBase is killed and started again", make: kill(stack.HBase), lasts: hbaseDown, goesOn: 2000, heal: up(stack.HBase)},
+		{name: "HBase is killed and started again", make: kill(stack.HBase), lasts: hbaseDown, goesOn: 2000, drops: true, heal: up(stack.HBase)},
 		{name: "HBase hangs", make: pause(stack.HBase), lasts: 5 * time.Second, goesOn: 1000, heal: resume(stack.HBase)},
 		{name: "Kafka is killed and started again", make: kill(stack.Kafka), lasts: kafkaDown, heal: up(stack.Kafka)},
 		{name: "Kafka hangs", make: pause(stack.Kafka), lasts: 5 * time.Second, heal: resume(stack.Kafka)},
@@ -221,7 +223,7 @@ func TestFaults(t *testing.T) {
 func (s *system) settle() {
 	s.t.Helper()
 	deadline := time.Now().Add(hangLimit)
-	for s.server.Metric("tegami_records_unstored") > 10_000 {
+	for s.server.Metric("tegami_records_unstored") > 10_000 || s.server.Metric("tegami_records_dropped") > 0 {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("the store has not caught up within %v", hangLimit)
 		}
@@ -246,12 +248,18 @@ func (s *system) suffer(f fault) {
 	}
 	<-time.After(time.Until(began.Add(f.lasts))) // what it tests is how long it lasts
 	meanwhile := s.users.Acked() - before
+	dropped := 0.0
+	if f.drops {
+		if dropped = s.server.Metric("tegami_records_dropped"); dropped == 0 {
+			s.t.Errorf("%s: no record was dropped from memory", f.name)
+		}
+	}
 	f.heal(s)
 	if f.kill && f.killStartsLater {
 		s.server.Start()
 	}
 	healed := time.Now()
 	s.await("after: "+f.name, between)
-	s.t.Logf("progress: %s: %d acknowledged meanwhile in %.1f s; the next %d came %.1f s after it was mended",
-		f.name, meanwhile, healed.Sub(began).Seconds(), between, time.Since(healed).Seconds())
+	s.t.Logf("progress: %s: %d acknowledged meanwhile in %.1f s, %.0f records dropped; the next %d came %.1f s after it was mended",
+		f.name, meanwhile, healed.Sub(began).Seconds(), dropped, between, time.Since(healed).Seconds())
 }
