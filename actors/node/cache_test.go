@@ -97,12 +97,17 @@ func (c *forgetfulCache) Operations(ctx context.Context, shard uint32, mailbox s
 func TestNothingIsLostOverAForgetfulCache(t *testing.T) {
 	for _, test := range []struct {
 		name string
-		// storeFails is how often the store does.
-		storeFails float64
-	}{{"before a sound store", 0}, {"before a store that fails", 0.2}} {
+		// loadFails and writeFails are how often the store does.
+		loadFails, writeFails float64
+		unstored              int
+	}{
+		{"before a sound store", 0, 0, 4000},
+		{"before a store that fails", 0.2, 0.2, 4000},
+		{"before a store that fails, with little room for what waits", 0.2, 0.5, 8},
+	} {
 		t.Run(test.name, func(t *testing.T) {
 			plan := persisttest.NewPlan(1, 5*time.Millisecond, map[persisttest.Fault]float64{
-				persisttest.AppendHappened: 0.02, persisttest.WriteLost: test.storeFails, persisttest.LoadFailed: test.storeFails,
+				persisttest.AppendHappened: 0.02, persisttest.WriteLost: test.writeFails, persisttest.LoadFailed: test.loadFails,
 			})
 			cache := newForgetfulCache(1)
 			options := Options{
@@ -113,6 +118,7 @@ func TestNothingIsLostOverAForgetfulCache(t *testing.T) {
 			}
 			options.setDefaults()
 			options.Limits.TailOperations = 4
+			options.Limits.Unstored, options.Limits.WriteRecords = test.unstored, min(512, test.unstored/4)
 			var setBack func()
 			between := func(round int) {
 				switch round % 4 {

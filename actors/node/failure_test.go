@@ -88,19 +88,32 @@ func TestShardThatFailsOpensAgainAndLosesNothing(t *testing.T) {
 // often unknown and a store that often fails, each send retried until it is
 // answered, and then reads every mailbox.
 func TestNothingIsLostOverFaultyStores(t *testing.T) {
-	plan := persisttest.NewPlan(1, 5*time.Millisecond, map[persisttest.Fault]float64{
-		persisttest.AppendHappened: 0.03, persisttest.AppendLost: 0.03, persisttest.AppendLate: 0.03,
-		persisttest.AppendFull: 0.02, persisttest.AppendBusy: 0.02, persisttest.AppendSlow: 0.05,
-		persisttest.ReadFailed: 0.1, persisttest.WriteLost: 0.1, persisttest.WriteDone: 0.1,
-		persisttest.LoadFailed: 0.1, persisttest.SyncFailed: 0.1,
-	})
-	options := Options{
-		Journal: persisttest.NewFaultyJournal(memory.NewJournal(persistence.DurabilityFsync), plan),
-		Store:   persisttest.NewFaultyStore(memory.NewStore(), plan),
-		Keys:    memory.NewKeys(),
+	for _, test := range []struct {
+		name       string
+		writeFails float64
+		unstored   int
+	}{
+		{"with room for all that waits", 0.1, 4000},
+		{"with little room", 0.4, 8},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			plan := persisttest.NewPlan(1, 5*time.Millisecond, map[persisttest.Fault]float64{
+				persisttest.AppendHappened: 0.03, persisttest.AppendLost: 0.03, persisttest.AppendLate: 0.03,
+				persisttest.AppendFull: 0.02, persisttest.AppendBusy: 0.02, persisttest.AppendSlow: 0.05,
+				persisttest.ReadFailed: 0.1, persisttest.WriteLost: test.writeFails, persisttest.WriteDone: test.writeFails / 2,
+				persisttest.LoadFailed: 0.1, persisttest.SyncFailed: 0.1,
+			})
+			options := Options{
+				Journal: persisttest.NewFaultyJournal(memory.NewJournal(persistence.DurabilityFsync), plan),
+				Store:   persisttest.NewFaultyStore(memory.NewStore(), plan),
+				Keys:    memory.NewKeys(),
+			}
+			options.setDefaults()
+			options.Limits.Unstored, options.Limits.WriteRecords = test.unstored, min(512, test.unstored/4)
+			sendAndReadAll(t, options, func(int) {}, plan.Stop)
+			t.Log(plan)
+		})
 	}
-	sendAndReadAll(t, options, func(int) {}, plan.Stop)
-	t.Log(plan)
 }
 
 // sendAndReadAll sends in rounds, each send retried until it is answered, then

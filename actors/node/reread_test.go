@@ -360,19 +360,19 @@ func TestSendsGoOnWithoutTheStore(t *testing.T) {
 // the journal.
 func TestMailboxesLeaveMemoryWithoutTheStore(t *testing.T) {
 	cache := memory.NewCache()
-	o := newOutage(t, cache, 60, 8)
+	o := newOutage(t, cache, 40, 8)
 	o.leaveMemory()
 	o.traffic(2)
 	// Those stay whose records are not dropped.
 	outOfMemory := func() bool { return o.Depths().Mailboxes <= int64(4*o.options.Limits.Unstored) }
 	o.store.away()
-	for range 10 {
+	for range 5 {
 		o.traffic(10)
 		o.until("out of memory", outOfMemory)
 	}
 	o.bounded()
 	o.store.readsFail.Store(false)
-	for range 10 {
+	for range 5 {
 		cache.Empty()
 		o.traffic(2)
 		o.until("out of memory", outOfMemory)
@@ -382,7 +382,7 @@ func TestMailboxesLeaveMemoryWithoutTheStore(t *testing.T) {
 	o.retryAll()
 	o.caughtUp()
 	o.judge()
-	if dropped < 2000 {
+	if dropped < 1000 {
 		t.Errorf("only %d records were dropped", dropped)
 	}
 }

@@ -16,12 +16,10 @@ import (
 )
 
 const (
-	// MaxRecords and MaxMailboxes bound what one call of Apply does. The
-	// records must be fewer than mailbox.MaxDedupInMemory: a dedup entry that a
-	// state lets go of is looked up in the store, where those of the call are
-	// not yet.
-	MaxRecords   = 2048
-	MaxMailboxes = 256
+	// MaxRecords bounds one call of Apply. It must be below
+	// mailbox.MaxDedupInMemory: a dedup entry that a state lets go of is looked
+	// up in the store, where those of the call are not yet.
+	MaxRecords = 2048
 	// parallel is how many mailboxes are read at a time.
 	parallel = 8
 )
@@ -52,12 +50,12 @@ func New(store persistence.Store, shard uint32) *Applier {
 }
 
 // Apply applies entries of the shard's journal in order, and returns what came
-// of them in the same order. It may stop early, within MaxRecords and
-// MaxMailboxes, but not before the first. All that lies below the first entry
+// of them in the same order. It stops early at MaxRecords, or where it would come
+// to more than a number of mailboxes, at least 1. All that lies below the first entry
 // must be in the store, and before the next call what this one did: the
 // Applier goes on from there. After an error, of the store or of a record that
 // does not decode, nothing was changed and the Applier is of no more use.
-func (a *Applier) Apply(ctx context.Context, entries []persistence.Entry) ([]Applied, error) {
+func (a *Applier) Apply(ctx context.Context, entries []persistence.Entry, mailboxes int) ([]Applied, error) {
 	applied := make([]Applied, 0, min(len(entries), MaxRecords))
 	parts := map[string]*part{}
 	var order []*part
@@ -72,7 +70,7 @@ func (a *Applier) Apply(ctx context.Context, entries []persistence.Entry) ([]App
 		name := r.GetMailbox()
 		p := parts[name]
 		if p == nil && name != "" {
-			if len(order) == MaxMailboxes {
+			if len(order) == max(mailboxes, 1) {
 				break
 			}
 			p = &part{name: name, state: a.states[name]}

@@ -105,7 +105,7 @@ func (s *shardActor) command(ctx actor.Context, c *Command) {
 		c.refuse(refusal.After(refusal.StoreUnavailable, time.Second))
 		return
 	}
-	if e.commands >= s.Limits.CommandsPerMailbox || s.full(e.name) {
+	if e.commands >= s.Limits.CommandsPerMailbox || s.full(e) {
 		c.refuse(refusal.After(refusal.Busy, 100*time.Millisecond))
 		return
 	}

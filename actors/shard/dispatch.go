@@ -170,6 +170,7 @@ func (s *shardActor) stored(ctx actor.Context, m *stored) {
 			s.tell(ctx, e, &storedThrough{position: position})
 		}
 	}
+	s.through(ctx) // they may have been parked
 	s.forget(ctx)
 	s.reread(ctx, m.Checkpoint)
 	s.catchUp(ctx)

@@ -11,9 +11,10 @@ import (
 
 const (
 	// maxUnstoredCommands bounds the commands of one mailbox that are not in the
-	// store, whether in memory or dropped, those under way included. A state
-	// remembers mailbox.MaxDedupInMemory of them, the newest: one that it lets
-	// go of is in the store, where a retry is looked up.
+	// store, whether in memory or dropped, those under way included: more are
+	// refused. A state remembers the mailbox.MaxDedupInMemory newest, so that one
+	// that it lets go of is in the store, where a retry is looked up. There is
+	// some room for what is in the journal twice.
 	maxUnstoredCommands = mailbox.MaxDedupInMemory - 96
 	// maxGone bounds the mailboxes that left memory and are not stored: while
 	// there are more, nothing is dropped.
@@ -119,16 +120,32 @@ func (s *shardActor) measureLag() {
 	s.lag = lag
 }
 
-// full reports whether a mailbox has as many commands under way to the store
-// as may be.
-func (s *shardActor) full(name string) bool {
+// unstoredCommands counts a mailbox's commands that are dispatched and not in the
+// store, those included that were dropped. It may count some that are stored by
+// now, since it takes the dropped ones back all at once.
+func (s *shardActor) unstoredCommands(name string) int {
 	e := s.mailboxes[name]
 	if e == nil {
-		dropped := s.gone[name].dropped
-		return s.checkpoint.Less(dropped.through) && dropped.commands >= maxUnstoredCommands
+		return s.notStored(s.gone[name].dropped)
 	}
-	if !s.checkpoint.Less(e.dropped.through) {
-		e.dropped = droppedRecords{}
+	return s.notStored(e.dropped) + e.unstoredCommands
+}
+
+func (s *shardActor) notStored(dropped droppedRecords) int {
+	if s.checkpoint.Less(dropped.through) {
+		return dropped.commands
 	}
-	return e.dropped.commands+e.unstoredCommands+e.appending+len(e.waiting) >= maxUnstoredCommands
+	return 0
+}
+
+// full reports whether a mailbox has as many commands under way to the store
+// as may be admitted.
+func (s *shardActor) full(e *entry) bool {
+	return s.unstoredCommands(e.name)+e.appending+len(e.waiting) >= maxUnstoredCommands
+}
+
+// overfull reports whether one more command of a mailbox, though it is in the
+// journal, has to wait until some are stored.
+func (s *shardActor) overfull(name string) bool {
+	return s.unstoredCommands(name) >= mailbox.MaxDedupInMemory-1
 }

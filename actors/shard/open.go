@@ -109,7 +109,7 @@ func (s *shardActor) catchUp(ctx actor.Context) {
 	if s.phase != replaying && s.phase != open || s.log.reading || s.next >= s.log.end || s.log.mine(s.next) {
 		return
 	}
-	if s.makeRoom(ctx); s.unstored.len() >= s.Limits.Unstored || s.full(s.log.full) {
+	if s.makeRoom(ctx); s.unstored.len() >= s.Limits.Unstored || s.overfull(s.log.full) {
 		s.arm(ctx) // go on when some are stored
 		return
 	}
@@ -150,7 +150,7 @@ func (s *shardActor) logRead(ctx actor.Context, m *logRead) {
 			s.halt(fmt.Sprintf("record at offset %d: %v", e.Position.Offset, err))
 			return
 		}
-		if mailbox.IsCommand(r) && s.full(r.GetMailbox()) {
+		if mailbox.IsCommand(r) && s.overfull(r.GetMailbox()) {
 			s.log.full = r.GetMailbox()
 			break
 		}

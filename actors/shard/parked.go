@@ -104,9 +104,11 @@ func (s *shardActor) dropParked(ctx actor.Context, e *entry) {
 
 // dropRecord takes the first record of its mailbox out.
 func (s *shardActor) dropRecord(u *unstoredRecord) {
-	u.entry.letGo(1)
-	if u.entry.dropped.through = u.position; u.isCommand {
-		u.entry.dropped.commands++
+	e := u.entry
+	e.letGo(1)
+	e.dropped.commands = s.notStored(e.dropped)
+	if e.dropped.through = u.position; u.isCommand {
+		e.dropped.commands++
 	}
 	s.unpark(u)
 }

@@ -8,8 +8,12 @@ import (
 	"github.com/tegami-im/tegami/persistence"
 )
 
-// rereadBytes is how much of the journal one step reads.
-const rereadBytes = 1 << 20
+const (
+	// rereadBytes is how much of the journal one step reads, rereadMailboxes how
+	// many mailboxes it writes at the most.
+	rereadBytes     = 1 << 20
+	rereadMailboxes = 256
+)
 
 // catchUp brings to the store what was dropped from memory: it reads the
 // journal again and applies it to what the store has, never to what a cache
@@ -25,11 +29,14 @@ type catchUp struct {
 	// next is the offset to go on from; -1: it follows from stored.
 	next    int64
 	applier *reapply.Applier // nil: nothing is known of the states
+	// mailboxes is how many the next step writes. A step that failed is made
+	// smaller, so that a store that is slow, or fails now and then, gets through.
+	mailboxes int
 }
 
 // newCatchUp returns a catch-up above a position.
 func (l *storeLane) newCatchUp(stored persistence.Position) *catchUp {
-	return &catchUp{journal: l.Journal, store: l.Store, shard: l.Shard, stored: stored, next: -1}
+	return &catchUp{journal: l.Journal, store: l.Store, shard: l.Shard, stored: stored, next: -1, mailboxes: rereadMailboxes}
 }
 
 // step brings the next records to the store, none above limit, and returns what
@@ -38,7 +45,9 @@ func (c *catchUp) step(ctx context.Context, limit persistence.Position) (persist
 	batch, records, err := c.write(ctx, limit)
 	if err != nil {
 		// The states are ahead of what is known to be stored.
-		c.applier, c.next = nil, -1
+		c.applier, c.next, c.mailboxes = nil, -1, max(c.mailboxes/4, 1)
+	} else {
+		c.mailboxes = min(c.mailboxes*2, rereadMailboxes)
 	}
 	return batch, records, err
 }
@@ -56,7 +65,7 @@ func (c *catchUp) write(ctx context.Context, limit persistence.Position) (batch 
 	if c.applier == nil {
 		c.applier = reapply.New(c.store, c.shard)
 	}
-	applied, err := c.applier.Apply(ctx, entries)
+	applied, err := c.applier.Apply(ctx, entries, c.mailboxes)
 	if err != nil {
 		return batch, 0, err
 	}
