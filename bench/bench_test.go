@@ -230,6 +230,18 @@ func TestAccounts(t *testing.T) {
 	}
 }
 
+func TestPages(t *testing.T) {
+	f := startFake(t)
+	result, err := Run(t.Context(), f.config(&Pages{Rate: *low(), Mailboxes: 2, Readers: 5, Operations: 1600, Think: time.Millisecond}))
+	if err != nil || result.Faults.Any() || len(result.Errors) > 0 {
+		t.Fatalf("%v, %v, %v", err, result.Faults, result.Errors)
+	}
+	p := result.Pages
+	if p.PerSecond <= 0 || p.Page.Count < 1 || p.AloneAck.Count < 1 || result.Messages.Ack.Count < 1 {
+		t.Errorf("figures %+v, messages %+v", p, result.Messages)
+	}
+}
+
 func TestRestartNeedsAServerOfOurOwn(t *testing.T) {
 	f := startFake(t)
 	if _, err := Run(t.Context(), f.config(&Restart{Records: 10, Users: 2, Window: 1})); err == nil {
@@ -255,6 +267,8 @@ func TestBadScenarios(t *testing.T) {
 		"no polls":             &Held{},
 		"nobody active":        &Accounts{Accounts: 10},
 		"no records":           &Restart{Users: 2, Window: 1},
+		"readers without end":  &Pages{Rate: *low(), Mailboxes: 1, Readers: 11, Operations: 2000},
+		"nothing old":          &Pages{Rate: *low(), Mailboxes: 1, Readers: 1, Operations: 1500},
 	} {
 		if _, err := Run(t.Context(), Config{Scenario: scenario}); err == nil {
 			t.Errorf("%s: was run", name)

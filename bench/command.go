@@ -22,6 +22,7 @@ type Command struct {
 	Rate       rateCommand       `cmd:"" help:"Measure latencies at a fixed rate (open loop)."`
 	Held       heldCommand       `cmd:"" help:"Measure what a held poll costs in server memory."`
 	Accounts   accountsCommand   `cmd:"" help:"Measure what accounts cost in server memory and at a start."`
+	Pages      pagesCommand      `cmd:"" help:"Measure pages of old operations, and what they do to messages."`
 	Restart    restartCommand    `cmd:"" help:"Measure how long a start takes after SIGKILL and after a clean stop."`
 	Figures    figuresCommand    `cmd:"" help:"Run all scenarios and print each figure beside its target."`
 }
@@ -128,6 +129,14 @@ type accountsCommand struct {
 
 // Run is called by kong.
 func (c *accountsCommand) Run(ctx context.Context) error { return c.execute(ctx, &c.Accounts) }
+
+type pagesCommand struct {
+	common
+	Pages
+}
+
+// Run is called by kong.
+func (c *pagesCommand) Run(ctx context.Context) error { return c.execute(ctx, &c.Pages) }
 
 type restartCommand struct {
 	common

@@ -54,16 +54,9 @@ func newCrowd(ctx context.Context, r *run, count, size int) (*crowd, error) {
 // polls. Users who share a connection send their token with each request, as
 // behind a proxy; those who do not send it once.
 func (c *crowd) connect(ctx context.Context, connections int, pollTimeout time.Duration) error {
-	options := h2client.Options{}
-	if c.target.URL.Scheme == "https" {
-		// The server is the operator's own, on a test machine as a rule.
-		options.TLS = &tls.Config{MinVersion: tls.VersionTLS13, InsecureSkipVerify: true} //nolint:gosec // see above
-	}
 	c.conns = make([]*h2client.Conn, connections)
 	err := each(connections, 16, func(i int) (err error) {
-		ctx, cancel := context.WithTimeout(ctx, dialLimit)
-		defer cancel()
-		c.conns[i], err = h2client.Dial(ctx, c.target.URL.Host, options)
+		c.conns[i], err = dial(ctx, c.target)
 		return err
 	})
 	if err != nil {
@@ -74,6 +67,18 @@ func (c *crowd) connect(ctx context.Context, connections int, pollTimeout time.D
 		u.start(c.conns[i%connections], connections < len(c.users), pollTimeout)
 	}
 	return nil
+}
+
+// dial opens a connection to the server.
+func dial(ctx context.Context, t *target.Target) (*h2client.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialLimit)
+	defer cancel()
+	options := h2client.Options{}
+	if t.URL.Scheme == "https" {
+		// The server is the operator's own, on a test machine as a rule.
+		options.TLS = &tls.Config{MinVersion: tls.VersionTLS13, InsecureSkipVerify: true} //nolint:gosec // see above
+	}
+	return h2client.Dial(ctx, t.URL.Host, options)
 }
 
 // disconnect closes the connections and waits until nothing of them runs.

@@ -10,6 +10,7 @@ type Result struct {
 	Held     *HeldFigures    `json:"held,omitempty"`
 	Accounts *AccountFigures `json:"accounts,omitempty"`
 	Restart  *RestartFigures `json:"restart,omitempty"`
+	Pages    *PageFigures    `json:"pages,omitempty"`
 	// Faults is what must not be: a run that has any is a failed one.
 	Faults ledger.Faults `json:"faults"`
 	// Evidence describes the first few faults.
@@ -81,6 +82,17 @@ type AccountFigures struct {
 	// StartMemory what was resident then. 0 when the server is not ours.
 	CleanStart  float64 `json:"cleanStartSeconds,omitempty"`
 	StartMemory int64   `json:"startMemory,omitempty"`
+}
+
+// PageFigures tell how long pages of old operations took, beside messages whose
+// latencies are in MessageFigures, and how long those took alone.
+type PageFigures struct {
+	Readers       int            `json:"readers"`
+	Think         float64        `json:"thinkSeconds"`
+	PerSecond     float64        `json:"perSecond"`
+	Page          ledger.Latency `json:"page"`
+	AloneAck      ledger.Latency `json:"aloneAck"`
+	AloneDelivery ledger.Latency `json:"aloneDelivery"`
 }
 
 // RestartFigures tell how long starts took, in seconds.

@@ -29,7 +29,7 @@ type Config struct {
 	Progress func(line string)
 }
 
-// Scenario is one kind of run: *Saturation, *Rate, *Held, *Accounts or
+// Scenario is one kind of run: *Saturation, *Rate, *Held, *Accounts, *Pages or
 // *Restart.
 type Scenario interface {
 	name() string

@@ -37,6 +37,12 @@ func (r Result) WriteTable(w io.Writer) error {
 		row("start after SIGKILL", "%.2f s, %s at most", s.KilledStart, mebibytes(s.MemoryPeak))
 		row("start after a clean stop", "%.2f s", s.CleanStart)
 	}
+	if p := r.Pages; p != nil {
+		row("pages of 1,000", "%.0f a second by %d readers, who pause %.1f s", p.PerSecond, p.Readers, p.Think)
+		latencyRow(row, "a page", p.Page)
+		latencyRow(row, "send to ack without readers", p.AloneAck)
+		latencyRow(row, "send to delivery without readers", p.AloneDelivery)
+	}
 	row("faults", "%s", r.Faults)
 	for _, what := range r.Evidence {
 		row("", "%s", what)
@@ -61,7 +67,7 @@ func (m *MessageFigures) rows(row func(name, format string, values ...any)) {
 		name string
 		ledger.Latency
 	}{{"send to ack", m.Ack}, {"send to delivery", m.Delivery}, {"lateness of the client", m.Lateness}} {
-		row(l.name, "p50 %.2f ms, p99 %.2f ms, p99.9 %.2f ms, max %.1f ms", l.P50, l.P99, l.P999, l.Max)
+		latencyRow(row, l.name, l.Latency)
 	}
 	row("server CPU", "%.0f µs for each delivered message, %.2f cores", m.ServerCPU, m.ServerCores)
 	row("client CPU", "%.0f µs for each delivered message, %.2f cores", m.ClientCPU, m.ClientCores)
@@ -75,6 +81,10 @@ func (m *MessageFigures) rows(row func(name, format string, values ...any)) {
 	if m.Late > 0 {
 		row("late", "%d messages that no held poll handed over in time", m.Late)
 	}
+}
+
+func latencyRow(row func(name, format string, values ...any), name string, l ledger.Latency) {
+	row(name, "p50 %.2f ms, p99 %.2f ms, p99.9 %.2f ms, max %.1f ms", l.P50, l.P99, l.P999, l.Max)
 }
 
 func mebibytes(bytes int64) string { return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20)) }

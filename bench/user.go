@@ -60,17 +60,22 @@ func newUser(c *crowd, number int, name, token string) *user {
 func (u *user) start(conn *h2client.Conn, shared bool, timeout time.Duration) {
 	u.conn = conn
 	u.timeout = timeout
-	u.header = []hpack.HeaderField{
-		{Name: "content-type", Value: "application/proto"},
-		{Name: "connect-protocol-version", Value: "1"},
-		{Name: "user-agent", Value: "tegami-bench"},
-		{Name: "authorization", Value: "Bearer " + u.token, Sensitive: shared},
-	}
+	u.header = header(u.token, shared)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.mu.stopping = false
 	u.mu.idle = make(chan struct{})
 	u.pollLocked()
+}
+
+// header is what all requests of a device have.
+func header(token string, shared bool) []hpack.HeaderField {
+	return []hpack.HeaderField{
+		{Name: "content-type", Value: "application/proto"},
+		{Name: "connect-protocol-version", Value: "1"},
+		{Name: "user-agent", Value: "tegami-bench"},
+		{Name: "authorization", Value: "Bearer " + token, Sensitive: shared},
+	}
 }
 
 // pollLocked asks for what follows the cursor. The lock is held until the

@@ -81,3 +81,12 @@ func latency(h *hdrhistogram.Histogram) Latency {
 		Max:   milliseconds(h.Max()),
 	}
 }
+
+// LatencyOf returns the distribution of some times.
+func LatencyOf(times []time.Duration) Latency {
+	h := newHistogram()
+	for _, d := range times {
+		record(h, d)
+	}
+	return latency(h)
+}
