@@ -18,6 +18,9 @@ local page = 16
 while limit > 0 and bytes >= 0 do
 	page = math.min(page, limit)
 	local rows = redis.call('XRANGE', KEYS[2], from, ARGV[5], 'COUNT', page)
+	if #read == 1 and (not rows[1] or rows[1][1] ~= ARGV[4]) then
+		return read -- of no use to the caller: the first is missing
+	end
 	for _, row in ipairs(rows) do
 		read[#read + 1] = row[1]
 		read[#read + 1] = row[2][2]
