@@ -114,12 +114,13 @@ func (n *Node) Open(ctx context.Context, user string, operations []*record.Opera
 	if err != nil {
 		return nil, err
 	}
+	opener := sealing.NewOpener(key, user)
 	for i, operation := range operations {
 		message := operation.GetReceiveMessage()
 		if message == nil {
 			message = operation.GetSendMessage()
 		}
-		encoded, err := sealing.Open(key, user, message.GetMessageId(), message.GetSealedBody())
+		encoded, err := opener.Open(message.GetMessageId(), message.GetSealedBody())
 		if err == nil {
 			bodies[i], err = talk.DecodeBody(encoded)
 		}
