@@ -101,6 +101,11 @@ corpus: ## Fetch the real conversations that `tegami replay` plays, to ./corpus
 figures: bin/tegami ## Measure what docs/performance.md reports, three runs of everything
 	@scripts/figures.sh --strict $(ARGS)
 
+.PHONY: figures-hybrid
+figures-hybrid: bin/tegami ## Measure it on Kafka, HBase and Redis; ARGS="pages rate" measures some of it
+	@scripts/requirements.sh redis kafka hbase
+	@scripts/figures-hybrid.sh $(ARGS)
+
 .PHONY: clean
 clean: ## Remove what was built; ./data stays
 	@rm -rf bin coverage.out
