@@ -1,58 +1,102 @@
-// Package cluster says which shard a mailbox belongs to and which member owns
-// each shard.
+// Package cluster says who is in a cluster, which shard a mailbox belongs to,
+// and which member owns each shard.
 //
 // A cluster has a fixed number of shards. A mailbox belongs to the shard that
-// the hash of its name picks, for ever; a shard belongs to the member that
-// rendezvous hashing picks among those of one membership revision (Thaler and
-// Ravishankar, 1998). Both hashes are 64 bits wide and well mixed, so that
-// names which differ in one character are spread like any others.
+// the hash of its name picks, for ever. A shard belongs to the member that
+// weighted rendezvous hashing picks among those of one membership revision
+// (Thaler and Ravishankar, 1998; weights as by Schindelhauer and Schomaker,
+// 2005), where no member takes more than a tenth above its fair share
+// (Mirrokni, Thorup and Zadimoghaddam, 2018). Both hashes are 64 bits wide and
+// well mixed, so that names which differ in one character are spread like any
+// others.
+//
+// Who knows the members knows every owner. Two members whose views differ for a
+// moment may both take a shard for theirs: the journal makes that harmless.
 package cluster
 
 import (
 	"fmt"
+	"math"
 	"slices"
 )
 
 // MaxShards bounds the number of shards of a cluster.
 const MaxShards = 1 << 16
 
-// Member is one node that may own shards.
-type Member struct {
-	// ID names the member for one run: a member that returns has a new one.
-	ID string
-}
-
 // Map places mailboxes on shards and shards on members, as of one membership
 // revision. It is immutable and safe for concurrent use.
 type Map struct {
 	revision uint64
-	owners   []Member
+	members  []Member
+	owners   []int32 // by shard: index in members
 }
 
-// NewMap computes the placement of a number of shards (1 to MaxShards) on
-// members (at least one).
-func NewMap(revision uint64, shards int, members []Member) (*Map, error) {
+// NewMap computes the placement of a number of shards (1 to MaxShards) on the
+// active talk members of a snapshot. Without any, no shard has an owner.
+func NewMap(shards int, s Snapshot) (*Map, error) {
 	if shards < 1 || shards > MaxShards {
 		return nil, fmt.Errorf("%d shards: must be 1 to %d", shards, MaxShards)
 	}
-	if len(members) == 0 {
-		return nil, fmt.Errorf("no members to own %d shards", shards)
+	m := &Map{revision: s.Revision}
+	for _, member := range s.Members {
+		if member.Role == RoleTalk && member.State == StateActive {
+			m.members = append(m.members, member)
+		}
 	}
-	m := &Map{revision: revision, owners: make([]Member, shards)}
-	for shard := range m.owners {
-		m.owners[shard] = slices.MaxFunc(members, func(a, b Member) int {
-			x, y := weight(a, shard), weight(b, shard)
-			switch {
-			case x < y:
-				return -1
-			case x > y:
-				return 1
-			default:
-				return 0
-			}
-		})
+	if len(m.members) > 0 {
+		m.place(shards)
+		return m, nil
 	}
+	m.owners = slices.Repeat([]int32{none}, shards)
 	return m, nil
+}
+
+const none = -1
+
+// place gives each shard, in order, to the member that likes it best among
+// those that have room.
+func (m *Map) place(shards int) {
+	m.owners = make([]int32, shards)
+	room := m.room(shards)
+	seeds := make([]uint64, len(m.members))
+	for i, member := range m.members {
+		seeds[i] = hash(member.ID)
+	}
+	for shard := range m.owners {
+		best, most := none, math.Inf(-1)
+		for i := range m.members {
+			if room[i] == 0 {
+				continue
+			}
+			if liking := rendezvous(seeds[i], shard, m.members[i].Weight); liking > most {
+				best, most = i, liking
+			}
+		}
+		room[best]--
+		m.owners[shard] = int32(best)
+	}
+}
+
+// room returns how many shards each member may take: a tenth above its share,
+// rounded up.
+func (m *Map) room(shards int) []int {
+	total := 0
+	for _, member := range m.members {
+		total += member.Weight
+	}
+	room := make([]int, len(m.members))
+	for i, member := range m.members {
+		share := 11 * shards * member.Weight
+		room[i] = (share + 10*total - 1) / (10 * total)
+	}
+	return room
+}
+
+// rendezvous returns how much a member likes a shard: of all members, each is
+// the one that likes it best with a probability in proportion to its weight.
+func rendezvous(seed uint64, shard, weight int) float64 {
+	uniform := (float64(mix(seed^mix(uint64(shard)+1))>>11) + 0.5) / (1 << 53) // in (0, 1)
+	return -float64(weight) / math.Log(uniform)
 }
 
 // Revision returns the membership revision that the map was made from.
@@ -62,15 +106,32 @@ func (m *Map) Revision() uint64 { return m.revision }
 func (m *Map) Shards() int { return len(m.owners) }
 
 // Shard returns the shard that a mailbox belongs to.
-func (m *Map) Shard(mailbox string) uint32 {
-	return uint32(mix(hash(mailbox)) % uint64(len(m.owners)))
+func (m *Map) Shard(mailbox string) uint32 { return ShardOf(mailbox, len(m.owners)) }
+
+// ShardOf returns the shard that a mailbox belongs to among so many. It is the
+// same for ever: what is stored depends on it.
+func ShardOf(mailbox string, shards int) uint32 {
+	return uint32(mix(hash(mailbox)) % uint64(shards))
 }
 
-// Owner returns the member that owns a shard.
-func (m *Map) Owner(shard uint32) Member { return m.owners[shard] }
+// Owner returns the member that owns a shard; false when there is none.
+func (m *Map) Owner(shard uint32) (Member, bool) {
+	i := m.owners[shard]
+	if i == none {
+		return Member{}, false
+	}
+	return m.members[i], true
+}
 
-func weight(member Member, shard int) uint64 {
-	return mix(hash(member.ID) ^ mix(uint64(shard)+1))
+// Owned returns the shards that a member owns, in order.
+func (m *Map) Owned(member string) []uint32 {
+	var owned []uint32
+	for shard, i := range m.owners {
+		if i != none && m.members[i].ID == member {
+			owned = append(owned, uint32(shard))
+		}
+	}
+	return owned
 }
 
 // hash is FNV-1a; mix makes up for its weakness in the last characters.

@@ -1,36 +1,97 @@
-package cluster
+package cluster_test
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/tegami-im/tegami/cluster"
 )
 
-func TestEveryMailboxHasOneShardForEver(t *testing.T) {
-	// These placements are stored in every data folder: they may never change.
-	m, err := NewMap(1, 256, []Member{{ID: "a"}})
+// talk returns an active member of the usual weight.
+func talk(name string) cluster.Member {
+	return cluster.Member{
+		ID: name, Name: name, Address: name + ":7500", Role: cluster.RoleTalk,
+		State: cluster.StateActive, Weight: cluster.DefaultWeight,
+	}
+}
+
+// fleet returns members as they are in reality: their ids differ in the number
+// of the node and in what names the run.
+func fleet(n int, runs uint64) []cluster.Member {
+	members := make([]cluster.Member, n)
+	for i := range members {
+		members[i] = talk(fmt.Sprintf("talk-%d.%08x", i+1, (runs+1)*uint64(i+1)*2654435761&math.MaxUint32))
+	}
+	return members
+}
+
+type fataler interface {
+	Helper()
+	Fatal(args ...any)
+}
+
+func place(t fataler, shards int, members ...cluster.Member) *cluster.Map {
+	t.Helper()
+	snapshot, err := cluster.NewSnapshot(1, members)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for user, shard := range map[string]uint32{"alice": m.Shard("alice"), "bob": m.Shard("bob")} {
-		other, err := NewMap(7, 256, []Member{{ID: "b"}, {ID: "c"}})
-		if err != nil {
-			t.Fatal(err)
+	m, err := cluster.NewMap(shards, snapshot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// ownerOf returns the id of the member that owns a shard; empty for nobody.
+func ownerOf(m *cluster.Map, shard int) string {
+	owner, _ := m.Owner(uint32(shard))
+	return owner.ID
+}
+
+// largest returns how many times its fair share the member has that has most.
+func largest(m *cluster.Map, members []cluster.Member) float64 {
+	most, weights := 0.0, 0
+	for _, member := range members {
+		weights += member.Weight
+	}
+	for _, member := range members {
+		fair := float64(m.Shards()*member.Weight) / float64(weights)
+		most = max(most, float64(len(m.Owned(member.ID)))/fair)
+	}
+	return most
+}
+
+// moves counts the shards that change owners.
+func moves(before, after *cluster.Map) (n int) {
+	for shard := range before.Shards() {
+		if ownerOf(before, shard) != ownerOf(after, shard) {
+			n++
 		}
-		if got := other.Shard(user); got != shard {
-			t.Errorf("%s moved from shard %d to %d when the members changed", user, shard, got)
+	}
+	return n
+}
+
+func TestEveryMailboxHasOneShardForEver(t *testing.T) {
+	// What is stored depends on these.
+	for user, want := range map[string]uint32{"alice": 117, "bob": 12, "": 48} {
+		for _, m := range []*cluster.Map{place(t, 256), place(t, 256, talk("a")), place(t, 256, talk("b"), talk("c"))} {
+			if got := m.Shard(user); got != want {
+				t.Errorf("%q is in shard %d, want %d", user, got, want)
+			}
 		}
 	}
 }
 
 func TestNamesThatDifferInOneCharacterSpread(t *testing.T) {
-	m, err := NewMap(1, 256, []Member{{ID: "a"}})
-	if err != nil {
-		t.Fatal(err)
-	}
 	var users [256]int
 	const n = 256 * 400
 	for i := range n {
-		users[m.Shard(fmt.Sprintf("user%07d", i))]++
+		users[cluster.ShardOf(fmt.Sprintf("user%07d", i), len(users))]++
 	}
 	for shard, count := range users {
 		if count < 300 || count > 500 {
@@ -39,43 +100,200 @@ func TestNamesThatDifferInOneCharacterSpread(t *testing.T) {
 	}
 }
 
-func TestShardsMoveOnlyToOrFromTheMemberThatChanged(t *testing.T) {
-	three := []Member{{ID: "10.0.0.11:8090"}, {ID: "10.0.0.12:8090"}, {ID: "10.0.0.13:8090"}}
-	before, err := NewMap(1, 4096, three)
-	if err != nil {
-		t.Fatal(err)
-	}
-	after, err := NewMap(2, 4096, three[:2])
-	if err != nil {
-		t.Fatal(err)
-	}
-	owned := map[Member]int{}
-	for shard := range uint32(4096) {
-		owned[before.Owner(shard)]++
-		if was := before.Owner(shard); was != three[2] && after.Owner(shard) != was {
-			t.Fatalf("shard %d moved from %v, which stayed", shard, was)
+// TestPlacementIsEvenAndMovesLittle prints the table that docs/cluster.md has.
+// The least that can move is what the member that joins gets, and what the one
+// that leaves had.
+func TestPlacementIsEvenAndMovesLittle(t *testing.T) {
+	const trials = 50
+	t.Log("nodes shards  largest/mean  moves/least: the last joins, mean worst  one leaves, mean worst")
+	for _, size := range []struct{ nodes, shards, trials int }{
+		{3, 256, trials},
+		{4, 256, trials},
+		{5, 256, trials},
+		{6, 256, trials},
+		{7, 256, trials},
+		{8, 256, trials},
+		{9, 256, trials},
+		{10, 256, trials},
+		{100, 4096, 3},
+	} {
+		var most float64
+		var joined, left ratios
+		for trial := range uint64(size.trials) {
+			members := fleet(size.nodes, trial)
+			all := place(t, size.shards, members...)
+			most = max(most, largest(all, members))
+
+			last := size.nodes - 1
+			joined.add(moves(place(t, size.shards, members[:last]...), all), len(all.Owned(members[last].ID)))
+			gone := int(trial) % size.nodes
+			rest := slices.Concat(members[:gone], members[gone+1:])
+			left.add(moves(all, place(t, size.shards, rest...)), len(all.Owned(members[gone].ID)))
+		}
+		t.Logf("%5d %6d %13.3f %35.2f %5.2f %17.2f %5.2f",
+			size.nodes, size.shards, most, joined.mean(), joined.worst, left.mean(), left.worst)
+		if most > 1.15 {
+			t.Errorf("%d nodes: the largest has %.3f of its share, want 1.15 at most", size.nodes, most)
+		}
+		if worst := max(joined.worst, left.worst); worst > 1.5 {
+			t.Errorf("%d nodes: a change moves %.2f times the least, want 1.5 at most", size.nodes, worst)
 		}
 	}
-	for _, member := range three {
-		if n := owned[member]; n < 1200 || n > 1540 {
-			t.Errorf("%s owns %d of 4096 shards, want about a third", member.ID, n)
+}
+
+type ratios struct {
+	sum, worst float64
+	n          int
+}
+
+func (r *ratios) add(moved, least int) {
+	ratio := float64(moved) / float64(least)
+	r.sum, r.worst, r.n = r.sum+ratio, max(r.worst, ratio), r.n+1
+}
+
+func (r *ratios) mean() float64 { return r.sum / float64(r.n) }
+
+func TestWhatAMemberLeavesIsSpreadOverTheOthers(t *testing.T) {
+	members := fleet(6, 1)
+	before, after := place(t, 4096, members...), place(t, 4096, members[1:]...)
+	heirs := map[string]int{}
+	for _, shard := range before.Owned(members[0].ID) {
+		owner, _ := after.Owner(shard)
+		heirs[owner.ID]++
+	}
+	fair := float64(len(before.Owned(members[0].ID))) / 5
+	for _, member := range members[1:] {
+		if n := float64(heirs[member.ID]); n < 0.6*fair || n > 1.4*fair {
+			t.Errorf("%s inherits %.0f shards, want about %.0f", member.ID, n, fair)
+		}
+	}
+}
+
+func TestPlacementProperties(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		shards := rapid.IntRange(1, 600).Draw(t, "shards")
+		members := fleet(rapid.IntRange(1, 12).Draw(t, "members"), rapid.Uint64Range(0, 1000).Draw(t, "runs"))
+		total := 0
+		for i := range members {
+			members[i].Weight = rapid.SampledFrom([]int{1, 50, 100, 100, 100, 200, cluster.MaxWeight}).Draw(t, "weight")
+			total += members[i].Weight
+		}
+		m := place(t, shards, members...)
+		shuffled := rapid.Permutation(members).Draw(t, "in another order")
+		if n := moves(m, place(t, shards, shuffled...)); n > 0 {
+			t.Fatalf("%d shards depend on the order of the members", n)
+		}
+		owned := 0
+		for _, member := range members {
+			n := len(m.Owned(member.ID))
+			owned += n
+			if most := math.Ceil(1.1*float64(shards*member.Weight)/float64(total) + 1e-9); float64(n) > most {
+				t.Fatalf("%s of weight %d of %d owns %d of %d shards, want %.0f at most", member.ID, member.Weight, total, n, shards, most)
+			}
+		}
+		if owned != shards {
+			t.Fatalf("%d of %d shards are owned", owned, shards)
+		}
+	})
+}
+
+func TestWeightsCount(t *testing.T) {
+	members := fleet(4, 3)
+	members[0].Weight = 300
+	m := place(t, 4096, members...)
+	if n := len(m.Owned(members[0].ID)); n < 1950 || n > 2253 {
+		t.Errorf("a member of half of the weight owns %d of 4096 shards", n)
+	}
+}
+
+func TestOnlyActiveTalkMembersOwnShards(t *testing.T) {
+	as := func(name string, change func(*cluster.Member)) cluster.Member {
+		m := talk(name)
+		change(&m)
+		return m
+	}
+	m := place(
+		t, 64, talk("a"), talk("b"),
+		as("gateway", func(m *cluster.Member) { m.Role = cluster.RoleGateway }),
+		as("worker", func(m *cluster.Member) { m.Role = cluster.RoleWorker }),
+		as("joining", func(m *cluster.Member) { m.State = cluster.StateJoining }),
+		as("draining", func(m *cluster.Member) { m.State = cluster.StateDraining }),
+	)
+	if a, b := len(m.Owned("a")), len(m.Owned("b")); a+b != 64 {
+		t.Errorf("a owns %d and b %d of 64 shards", a, b)
+	}
+}
+
+func TestNobodyOwnsShardsWithoutMembers(t *testing.T) {
+	m := place(t, 16)
+	for shard := range uint32(16) {
+		if owner, ok := m.Owner(shard); ok {
+			t.Errorf("shard %d is owned by %v", shard, owner)
 		}
 	}
 }
 
 func TestMapRefusesWhatCannotBePlaced(t *testing.T) {
-	for name, test := range map[string]struct {
-		shards  int
-		members []Member
-	}{
-		"no shards":       {0, []Member{{ID: "a"}}},
-		"too many shards": {MaxShards + 1, []Member{{ID: "a"}}},
-		"no members":      {256, nil},
+	for _, shards := range []int{-1, 0, cluster.MaxShards + 1} {
+		if _, err := cluster.NewMap(shards, cluster.Snapshot{}); err == nil {
+			t.Errorf("%d shards: no error", shards)
+		}
+	}
+}
+
+func TestSnapshotRefusesWhatIsNoMember(t *testing.T) {
+	for name, change := range map[string]func(*cluster.Member){
+		"no id":        func(m *cluster.Member) { m.ID = "" },
+		"no address":   func(m *cluster.Member) { m.Address = "" },
+		"no such role": func(m *cluster.Member) { m.Role = "king" },
+		"no state":     func(m *cluster.Member) { m.State = "" },
+		"no weight":    func(m *cluster.Member) { m.Weight = 0 },
+		"too heavy":    func(m *cluster.Member) { m.Weight = cluster.MaxWeight + 1 },
+		"twice":        func(m *cluster.Member) { m.ID = "a" },
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := NewMap(1, test.shards, test.members); err == nil {
+			b := talk("b")
+			change(&b)
+			if _, err := cluster.NewSnapshot(1, []cluster.Member{talk("a"), b}); err == nil {
 				t.Error("no error")
 			}
 		})
+	}
+}
+
+func TestSnapshotFindsItsMembers(t *testing.T) {
+	s, err := cluster.NewSnapshot(1, []cluster.Member{talk("c"), talk("a"), talk("b")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"a", "b", "c"} {
+		if m, ok := s.Member(id); !ok || m.ID != id {
+			t.Errorf("%s: %v, %t", id, m, ok)
+		}
+	}
+	if m, ok := s.Member("d"); ok {
+		t.Errorf("found %v", m)
+	}
+}
+
+func BenchmarkNewMap(b *testing.B) {
+	for _, size := range []struct{ nodes, shards int }{{3, 256}, {10, 256}, {100, 4096}} {
+		b.Run(fmt.Sprintf("nodes=%d/shards=%d", size.nodes, size.shards), func(b *testing.B) {
+			snapshot, err := cluster.NewSnapshot(1, fleet(size.nodes, 0))
+			if err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				if _, err := cluster.NewMap(size.shards, snapshot); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkShardOf(b *testing.B) {
+	for b.Loop() {
+		cluster.ShardOf("user0123456", 256)
 	}
 }

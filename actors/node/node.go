@@ -147,7 +147,7 @@ const idleGoroutines = 64
 // they have.
 func Start(options Options) (*Node, error) {
 	options.setDefaults()
-	places, err := cluster.NewMap(1, options.Shards, []cluster.Member{{ID: "single"}})
+	places, err := cluster.NewMap(options.Shards, cluster.Snapshot{})
 	if err != nil {
 		return nil, err
 	}
