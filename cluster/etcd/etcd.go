@@ -1,0 +1,286 @@
+// Package etcd keeps the membership of a cluster in etcd.
+//
+// A member is a key under a lease that the member renews. When the lease ends,
+// because the process died, hung or was cut off for longer than that, etcd
+// removes the key and the others go on without it.
+//
+// Only what etcd says counts. A member is evicted when etcd tells it that its
+// lease is gone, never because etcd did not answer: while etcd is away everyone
+// goes on with the members that there were, and etcd, when it starts again,
+// gives every lease its whole time once more.
+package etcd
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+
+	"github.com/tegami-im/tegami/cluster"
+)
+
+// Options say where etcd is and how to be a member. Endpoints are required.
+type Options struct {
+	// Endpoints are addresses of etcd servers, as host:port.
+	Endpoints []string
+	// Prefix begins all keys. Empty means "tegami/".
+	Prefix string
+	// Lease is how long a member that does not renew stays one: whole seconds,
+	// at least 2, since etcd knows no shorter one. 0 means 3 s.
+	Lease time.Duration
+	// TLS is nil for cleartext.
+	TLS            *tls.Config
+	User, Password string
+	// Logger takes what goes wrong. Nil means nothing is said.
+	Logger *slog.Logger
+}
+
+// The lengths of a lease.
+const (
+	defaultLease = 3 * time.Second
+	minLease     = 2 * time.Second
+)
+
+func (o Options) withDefaults() (Options, error) {
+	if o.Prefix == "" {
+		o.Prefix = "tegami/"
+	}
+	if o.Lease == 0 {
+		o.Lease = defaultLease
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if len(o.Endpoints) == 0 {
+		return o, errors.New("etcd: no endpoints")
+	}
+	if o.Lease < minLease || o.Lease%time.Second != 0 {
+		return o, fmt.Errorf("etcd: a lease of %v: must be whole seconds, at least %v", o.Lease, minLease)
+	}
+	return o, nil
+}
+
+// Membership is one run of a member. It implements cluster.Membership.
+type Membership struct {
+	cluster.Feed
+	options Options
+	client  *clientv3.Client
+	lease   clientv3.LeaseID
+
+	mu   sync.Mutex // guards the following
+	self cluster.Member
+
+	evicted chan struct{}
+	evict   sync.Once
+
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	leaving sync.Once
+	left    error // by leaving
+}
+
+// Join makes this process a member and gives it an id of its own. It returns
+// once the members are known, this one among them; ctx bounds the wait for
+// that. The caller must Leave.
+func Join(ctx context.Context, options Options, member cluster.Member) (_ *Membership, err error) {
+	if options, err = options.withDefaults(); err != nil {
+		return nil, err
+	}
+	member.ID = newID(member.Name)
+	if err := member.Validate(); err != nil {
+		return nil, fmt.Errorf("etcd: join: %w", err)
+	}
+	client, err := clientv3.New(clientConfig(options))
+	if err != nil {
+		return nil, fmt.Errorf("etcd: %w", err)
+	}
+	m := &Membership{options: options, client: client, self: member, evicted: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("etcd: join: %w", err), client.Close())
+		}
+	}()
+	if err := m.register(ctx); err != nil {
+		return nil, err
+	}
+	revision, members, err := m.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	m.publish(revision, members)
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	m.cancel = cancel
+	m.running.Go(func() { m.renew(running) })
+	m.running.Go(func() { m.watch(running, revision, members) })
+	return m, nil
+}
+
+// clientConfig has the client try often: by default it would wait up to two
+// minutes before it looks again for an etcd that was away, and every lease
+// would have ended by then.
+func clientConfig(o Options) clientv3.Config {
+	return clientv3.Config{
+		Endpoints:            o.Endpoints,
+		TLS:                  o.TLS,
+		Username:             o.User,
+		Password:             o.Password,
+		DialTimeout:          time.Second,
+		DialKeepAliveTime:    10 * time.Second,
+		DialKeepAliveTimeout: 3 * time.Second,
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 500 * time.Millisecond},
+			MinConnectTimeout: time.Second,
+		})},
+		Logger: zap.NewNop(),
+	}
+}
+
+// newID names one run of a member.
+func newID(name string) string {
+	run := make([]byte, 8)
+	_, _ = rand.Read(run) // crypto/rand never fails: it ends the program instead
+	return name + "." + hex.EncodeToString(run)
+}
+
+// entry is a member as it lies in etcd. Fields are added, never renamed: other
+// versions read them.
+type entry struct {
+	Name    string        `json:"name"`
+	Address string        `json:"address"`
+	Role    cluster.Role  `json:"role"`
+	State   cluster.State `json:"state"`
+	Weight  int           `json:"weight"`
+	Version string        `json:"version"`
+	Apply   uint32        `json:"apply"`
+}
+
+func encode(m cluster.Member) (string, error) {
+	value, err := json.Marshal(entry{m.Name, m.Address, m.Role, m.State, m.Weight, m.Version, m.Apply})
+	return string(value), err
+}
+
+func (m *Membership) prefix() string       { return m.options.Prefix + "members/" }
+func (m *Membership) key(id string) string { return m.prefix() + id }
+
+func (m *Membership) decode(kv *mvccpb.KeyValue) (cluster.Member, error) {
+	var e entry
+	if err := json.Unmarshal(kv.Value, &e); err != nil {
+		return cluster.Member{}, err
+	}
+	member := cluster.Member{
+		ID: m.id(kv), Name: e.Name, Address: e.Address, Role: e.Role, State: e.State,
+		Weight: e.Weight, Version: e.Version, Apply: e.Apply,
+	}
+	return member, member.Validate()
+}
+
+func (m *Membership) id(kv *mvccpb.KeyValue) string {
+	return strings.TrimPrefix(string(kv.Key), m.prefix())
+}
+
+// register takes a lease and puts the member under it.
+func (m *Membership) register(ctx context.Context) error {
+	lease, err := m.client.Grant(ctx, int64(m.options.Lease/time.Second))
+	if err != nil {
+		return err
+	}
+	m.lease = lease.ID
+	value, err := encode(m.self)
+	if err != nil {
+		return err
+	}
+	_, err = m.client.Put(ctx, m.key(m.self.ID), value, clientv3.WithLease(m.lease))
+	return err
+}
+
+// Self implements cluster.Membership.
+func (m *Membership) Self() cluster.Member {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.self
+}
+
+// SetState implements cluster.Membership.
+func (m *Membership) SetState(ctx context.Context, state cluster.State) error {
+	m.mu.Lock()
+	next := m.self
+	m.mu.Unlock()
+	next.State = state
+	if err := next.Validate(); err != nil {
+		return fmt.Errorf("etcd: %w", err)
+	}
+	value, err := encode(next)
+	if err != nil {
+		return fmt.Errorf("etcd: %w", err)
+	}
+	// A key that is gone must not come back: whoever is evicted has to know.
+	key := m.key(next.ID)
+	answer, err := m.client.Txn(ctx).
+		If(clientv3.Compare(clientv3.CreateRevision(key), ">", 0)).
+		Then(clientv3.OpPut(key, value, clientv3.WithLease(m.lease))).
+		Commit()
+	switch {
+	case errors.Is(err, rpctypes.ErrLeaseNotFound), err == nil && !answer.Succeeded:
+		m.gone("its state was set")
+		return fmt.Errorf("etcd: %w", cluster.ErrEvicted)
+	case err != nil:
+		return fmt.Errorf("etcd: set the member's state: %w", err)
+	}
+	m.mu.Lock()
+	m.self = next
+	m.mu.Unlock()
+	return nil
+}
+
+// Evicted implements cluster.Membership.
+func (m *Membership) Evicted() <-chan struct{} { return m.evicted }
+
+// gone takes note that etcd does not know the member any more.
+func (m *Membership) gone(when string) {
+	m.evict.Do(func() {
+		m.options.Logger.Warn("evicted from the cluster", "member", m.Self().ID, "told_when", when)
+		close(m.evicted)
+	})
+}
+
+// Leave implements cluster.Membership.
+func (m *Membership) Leave(ctx context.Context) error {
+	m.leaving.Do(func() {
+		m.cancel()
+		m.running.Wait()
+		_, err := m.client.Revoke(ctx, m.lease)
+		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			err = nil
+		}
+		if err = errors.Join(err, m.client.Close()); err != nil {
+			m.left = fmt.Errorf("etcd: leave: %w", err)
+		}
+	})
+	return m.left
+}
+
+// publish hands on who the members are.
+func (m *Membership) publish(revision int64, members map[string]cluster.Member) {
+	snapshot, err := cluster.NewSnapshot(uint64(revision), slices.Collect(maps.Values(members)))
+	if err != nil { // each was valid, and an id is a key
+		m.options.Logger.Error("members do not go together", "error", err)
+		return
+	}
+	m.Publish(snapshot)
+}
