@@ -27,7 +27,7 @@ type connection struct {
 	poll *Start // nil when none is held
 	// token names the newest fetch; answers to older ones are ignored.
 	token      uint64
-	subscribed *actor.PID // who was asked to hold
+	subscribed *actor.PID // who was asked to hold, with the token
 	deadline   time.Time  // of the poll
 	timer      *time.Timer
 	superseded time.Time
@@ -102,9 +102,12 @@ func (c *connection) start(ctx actor.Context, m *Start) {
 // fetch asks the mailbox; when the poll may be held it is asked again every
 // now and then, which renews the subscription.
 func (c *connection) fetch(ctx actor.Context) {
-	c.token++
 	poll := &c.poll.Poll
-	c.subscribed = c.Route(poll.Session.User)
+	if owner := c.Route(poll.Session.User); !owner.Equal(c.subscribed) {
+		c.unsubscribe(ctx)
+		c.subscribed = owner
+	}
+	c.token = c.Tokens.Add(1)
 	ctx.Send(c.subscribed, &shard.Fetch{
 		Session:    poll.Session,
 		After:      poll.After,
@@ -161,9 +164,14 @@ func (c *connection) release(ctx actor.Context) {
 		c.timer.Stop()
 		c.timer = nil
 	}
+	c.unsubscribe(ctx)
+	c.poll = nil
+}
+
+// unsubscribe tells whoever was asked to hold that nobody waits any more.
+func (c *connection) unsubscribe(ctx actor.Context) {
 	if c.subscribed != nil && c.poll.Poll.Timeout > 0 {
 		ctx.Send(c.subscribed, &shard.Unsubscribe{Session: c.poll.Poll.Session, Token: c.token})
 	}
 	c.subscribed = nil
-	c.poll = nil
 }

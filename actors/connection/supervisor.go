@@ -2,6 +2,7 @@ package connection
 
 import (
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -15,6 +16,8 @@ import (
 type Environment struct {
 	// Route returns the actor that owns the shard of a mailbox.
 	Route func(mailbox string) *actor.PID
+	// Tokens names fetches, each differently from all others of the process.
+	Tokens *atomic.Uint64
 	// Idle is how long a connection actor stays without a poll.
 	Idle time.Duration
 	// Answered is told of each poll that was answered with a page. It must be

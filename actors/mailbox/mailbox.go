@@ -189,6 +189,15 @@ func (s *State) Devices() []talk.Device {
 	return devices
 }
 
+// View returns what the mailbox looks like.
+func (s *State) View() talk.View {
+	v := talk.View{Exists: s.Exists(), Devices: s.Devices(), Head: talk.Head{Revision: s.head, First: s.first}}
+	if v.Exists {
+		v.Account.DisplayName, v.Account.PasswordHash = s.Account()
+	}
+	return v
+}
+
 // Epoch returns the epoch of a device's session, and whether it has one.
 func (s *State) Epoch(device string) (uint64, bool) {
 	if d := s.device(device); d != nil {

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tegami-im/tegami/actors/mailbox"
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/shard"
 	"github.com/tegami-im/tegami/actors/talk"
@@ -38,7 +37,7 @@ func TestMailboxThatFailsLosesNothing(t *testing.T) {
 	answers, _ := c.poll(users["bob"], 5, time.Minute)
 	c.system.Root.Send(c.shards[c.places.Shard("bob")], &shard.Inspect{
 		Mailbox: "bob",
-		With:    func(*mailbox.State, *refusal.Refusal) { panic("planted") },
+		Answer:  func(talk.View, *refusal.Refusal) { panic("planted") },
 	})
 	if _, err := c.send(users["alice"], "bob", "after", "after"); err != nil {
 		t.Fatal(err)

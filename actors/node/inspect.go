@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/tegami-im/tegami/actors/mailbox"
 	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/shard"
@@ -12,73 +11,60 @@ import (
 	"github.com/tegami-im/tegami/persistence/sealing"
 )
 
-// inspect runs a function on a user's state, inside its mailbox actor, and
-// returns what it returned. Names without a key never reach an actor.
-func inspect[T any](ctx context.Context, n *Node, user string, with func(*mailbox.State) (T, *refusal.Refusal)) (T, error) {
-	var none T
+// view asks what a user's mailbox looks like. Names without a key never reach
+// an actor.
+func (n *Node) view(ctx context.Context, user string) (talk.View, error) {
 	if _, err := n.key(ctx, user); err != nil {
-		return none, err
+		return talk.View{}, err
 	}
 	type result struct {
-		value   T
+		view    talk.View
 		refused *refusal.Refusal
 	}
 	results := make(chan result, 1)
 	n.system.Root.Send(n.shards[n.places.Shard(user)], &shard.Inspect{
 		Mailbox: user,
-		With: func(state *mailbox.State, refused *refusal.Refusal) {
-			var value T
-			if refused == nil {
-				value, refused = with(state)
-			}
-			results <- result{value, refused}
-		},
+		Answer:  func(view talk.View, refused *refusal.Refusal) { results <- result{view, refused} },
 	})
 	select {
 	case got := <-results:
 		if got.refused != nil {
-			return none, got.refused
+			return talk.View{}, got.refused
 		}
-		return got.value, nil
+		return got.view, nil
 	case <-ctx.Done():
-		return none, refusal.After(refusal.NotReady, time.Second)
+		return talk.View{}, refusal.After(refusal.NotReady, time.Second)
 	}
 }
 
 // Account returns what is known of a user.
 func (n *Node) Account(ctx context.Context, user string) (talk.Account, error) {
-	return inspect(ctx, n, user, func(state *mailbox.State) (talk.Account, *refusal.Refusal) {
-		if !state.Exists() {
-			return talk.Account{}, refusal.Of(refusal.UnknownRecipient)
-		}
-		displayName, passwordHash := state.Account()
-		return talk.Account{DisplayName: displayName, PasswordHash: passwordHash}, nil
-	})
+	view, err := n.view(ctx, user)
+	if err == nil && !view.Exists {
+		err = refusal.Of(refusal.UnknownRecipient)
+	}
+	return view.Account, err
 }
 
 // CheckSession reports whether a session is live.
 func (n *Node) CheckSession(ctx context.Context, session talk.Session) error {
-	_, err := inspect(ctx, n, session.User, func(state *mailbox.State) (struct{}, *refusal.Refusal) {
-		if epoch, ok := state.Epoch(session.Device); !ok || epoch != session.Epoch {
-			return struct{}{}, refusal.Of(refusal.UnknownDevice)
-		}
-		return struct{}{}, nil
-	})
+	view, err := n.view(ctx, session.User)
+	if err == nil && !view.Live(session) {
+		err = refusal.Of(refusal.UnknownDevice)
+	}
 	return err
 }
 
 // Devices lists a user's devices, newest first.
 func (n *Node) Devices(ctx context.Context, user string) ([]talk.Device, error) {
-	return inspect(ctx, n, user, func(state *mailbox.State) ([]talk.Device, *refusal.Refusal) {
-		return state.Devices(), nil
-	})
+	view, err := n.view(ctx, user)
+	return view.Devices, err
 }
 
 // Head returns the limits of a mailbox.
 func (n *Node) Head(ctx context.Context, user string) (talk.Head, error) {
-	return inspect(ctx, n, user, func(state *mailbox.State) (talk.Head, *refusal.Refusal) {
-		return talk.Head{Revision: state.Head(), First: state.First()}, nil
-	})
+	view, err := n.view(ctx, user)
+	return view.Head, err
 }
 
 // Messages pages back through a conversation.

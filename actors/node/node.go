@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -121,6 +122,7 @@ type Node struct {
 	supervisors       []*actor.PID
 
 	polls    atomic.Uint64 // ids given
+	fetches  atomic.Uint64 // tokens given
 	commands atomic.Int64  // in flight
 	loaded   atomic.Int64
 	unstored atomic.Int64
@@ -167,6 +169,7 @@ func Start(options Options) (*Node, error) {
 		watchdog:   supervision.NewWatchdog(options.Logger),
 		dispatcher: supervision.NewDispatcher(idleGoroutines),
 	}
+	n.fetches.Store(rand.Uint64() >> 1) //nolint:gosec // so that no other node counts alike; it guards nothing
 	if err := errors.Join(n.startTalk(), n.startConnections()); err != nil {
 		return nil, err
 	}
@@ -229,6 +232,7 @@ func shardName(i int) string { return fmt.Sprintf("shard-%04d", i) }
 func (n *Node) startConnections() error {
 	environment := &connection.Environment{
 		Route:      func(mailbox string) *actor.PID { return n.shards[n.places.Shard(mailbox)] },
+		Tokens:     &n.fetches,
 		Idle:       n.options.ConnectionIdle,
 		Answered:   n.options.Observe.Poll,
 		Dispatcher: n.dispatcher,

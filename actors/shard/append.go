@@ -248,8 +248,8 @@ func (s *shardActor) landed(ctx actor.Context, flight []appendable, landed persi
 	}
 	for _, item := range flight {
 		if item.batch != nil {
-			delete(s.taken, item.batch.From.String())
-			ctx.Send(item.batch.From, &FollowUpsAppended{Shard: s.id, Sequence: item.batch.Sequence})
+			delete(s.taken, item.batch.Source)
+			item.batch.Appended()
 		}
 		if contiguous {
 			s.status.generation.Store(position.Generation)

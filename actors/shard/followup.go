@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/tegami-im/tegami/actors/mailbox"
 	"github.com/tegami-im/tegami/actors/record"
@@ -26,6 +27,7 @@ type outgoing struct {
 
 const (
 	followUpBatch   = 256
+	followUpBytes   = 1 << 20 // where a batch ends, though never before its first
 	followUpTimeout = 2 * time.Second
 )
 
@@ -46,14 +48,25 @@ func (s *shardActor) follow(ctx actor.Context, u *unstoredRecord, f *mailbox.Fol
 
 // send puts the next batch of an outbox in flight.
 func (s *shardActor) send(ctx actor.Context, target uint32, box *outbox) {
-	box.sent = min(len(box.queue), followUpBatch)
+	box.sent = 0
+	for size := 0; box.sent < min(len(box.queue), followUpBatch); box.sent++ {
+		if size += proto.Size(box.queue[box.sent].record); box.sent > 0 && size > followUpBytes {
+			break
+		}
+	}
 	s.sequence++
 	box.sequence = s.sequence
 	s.transmit(ctx, target, box)
 }
 
 func (s *shardActor) transmit(ctx actor.Context, target uint32, box *outbox) {
-	batch := &FollowUps{From: ctx.Self(), Sequence: box.sequence, Records: make([]*record.Record, box.sent)}
+	root, self, appended := ctx.ActorSystem().Root, ctx.Self(), &FollowUpsAppended{Shard: target, Sequence: box.sequence}
+	batch := &FollowUps{
+		Source:   self.String(),
+		Sequence: box.sequence,
+		Records:  make([]*record.Record, box.sent),
+		Appended: func() { root.Send(self, appended) },
+	}
 	for i := range batch.Records {
 		batch.Records[i] = box.queue[i].record
 	}
@@ -104,14 +117,14 @@ func (s *shardActor) takeFollowUps(ctx actor.Context, m *FollowUps) {
 	case halted:
 		return // they are sent again
 	case opening, replaying:
-		s.early[m.From.String()] = m
+		s.early[m.Source] = m
 		return
 	case open:
 	}
-	if s.taken[m.From.String()] == m.Sequence {
+	if s.taken[m.Source] == m.Sequence {
 		return // sent again while it waits for the journal
 	}
-	s.taken[m.From.String()] = m.Sequence
+	s.taken[m.Source] = m.Sequence
 	for i, r := range m.Records {
 		item := appendable{record: r}
 		if i == len(m.Records)-1 {

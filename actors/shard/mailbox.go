@@ -129,7 +129,7 @@ func (b *mailboxActor) read(ctx actor.Context, message addressed) {
 	case *Fetch:
 		b.fetch(ctx, m)
 	case *Inspect:
-		m.With(b.state, nil)
+		m.Answer(b.state.View(), nil)
 	case *History:
 		b.history(m)
 	}

@@ -30,12 +30,16 @@ type (
 	}
 
 	// FollowUps hands records over that another shard's apply made. The shard
-	// appends them in order and confirms with FollowUpsAppended; a batch that
-	// is not confirmed is sent again.
+	// appends them in order; a batch that is not confirmed is sent again.
 	FollowUps struct {
-		From     *actor.PID
+		// Source names the owner of the shard that they come from, and Sequence
+		// the batch among its own.
+		Source   string
 		Sequence uint64
 		Records  []*record.Record
+		// Appended is called when the records are durable, if ever, from any
+		// goroutine. It must not block.
+		Appended func()
 	}
 
 	// FollowUpsAppended confirms a FollowUps: its records are durable.
@@ -78,11 +82,11 @@ type (
 		Token   uint64
 	}
 
-	// Inspect runs a function on a mailbox's state. It runs inside the mailbox
-	// actor: it must be quick, and keep nothing of the state.
+	// Inspect asks what a mailbox looks like. Answer is called inside its actor:
+	// it must be quick.
 	Inspect struct {
 		Mailbox string
-		With    func(*mailbox.State, *refusal.Refusal)
+		Answer  func(talk.View, *refusal.Refusal)
 	}
 
 	// History asks for a page of a conversation, newest first.
@@ -121,7 +125,7 @@ func (m *Fetch) refuse(r *refusal.Refusal, to sender) {
 	to.Send(m.Subscriber, &Fetched{Token: m.Token, Refusal: r})
 }
 func (m *Unsubscribe) refuse(*refusal.Refusal, sender) {}
-func (m *Inspect) refuse(r *refusal.Refusal, _ sender) { m.With(nil, r) }
+func (m *Inspect) refuse(r *refusal.Refusal, _ sender) { m.Answer(talk.View{}, r) }
 func (m *History) refuse(r *refusal.Refusal, _ sender) { m.Answer(talk.History{}, r) }
 func (m *Command) refuse(r *refusal.Refusal)           { m.Answer(mailbox.Answer{}, r) }
 func (m *Command) answer(a mailbox.Answer) {

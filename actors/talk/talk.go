@@ -4,6 +4,7 @@
 package talk
 
 import (
+	"slices"
 	"time"
 
 	"github.com/tegami-im/tegami/actors/record"
@@ -87,6 +88,23 @@ type Page struct {
 	Revision   int64
 	HasMore    bool
 	Reason     Reason
+}
+
+// View is what a mailbox looks like at one moment.
+type View struct {
+	// Exists: it has an account.
+	Exists  bool
+	Account Account
+	// Devices are those that are signed in, newest first.
+	Devices []Device
+	Head    Head
+}
+
+// Live reports whether a session is that of its device.
+func (v View) Live(session Session) bool {
+	return slices.ContainsFunc(v.Devices, func(d Device) bool {
+		return d.ID == session.Device && d.Epoch == session.Epoch
+	})
 }
 
 // Head tells the limits of a mailbox.
