@@ -24,7 +24,7 @@ func TestPendingDropsWhatLiesBelow(t *testing.T) {
 		t.Errorf("for Alice %+v waits", alice)
 	}
 	p.drop(at(4))
-	if writes, records, highest := p.take(); len(writes) != 0 || records != 0 || !highest.IsZero() {
-		t.Errorf("%d records wait in %v, up to %v, though all were dropped", records, writes, highest)
+	if writes, taken, highest := p.take(); len(writes) != 0 || taken != (load{}) || !highest.IsZero() {
+		t.Errorf("%+v waits in %v, up to %v, though all was dropped", taken, writes, highest)
 	}
 }
