@@ -16,9 +16,10 @@ type Depths struct {
 	// Workers has the jobs that wait, by pool; Shards how many are open,
 	// opening or halted.
 	Workers, Shards map[string]int
-	// Store and Cache say what was put and is not yet written to them: all
-	// shards together, and the oldest of any.
-	Store, Cache writebehind.Behind
+	// Store and Cache say what was put and is not yet written to them, Events
+	// what waits for its events to be published, and so comes to the store later:
+	// all shards together, and the oldest of any.
+	Store, Cache, Events writebehind.Behind
 }
 
 // Depths returns how much is where.
@@ -41,6 +42,7 @@ func (n *Node) Depths() Depths {
 	for _, status := range n.statuses {
 		add(&d.Store, status.Lag().Store.At(now))
 		add(&d.Cache, status.Lag().Cache.At(now))
+		add(&d.Events, status.Lag().Events.At(now))
 		switch {
 		case status.Halted() != "":
 			d.Shards["halted"]++

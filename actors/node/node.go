@@ -43,6 +43,9 @@ type Options struct {
 	// Cache is in front of the store; nil for none. It stays the caller's to
 	// close, too.
 	Cache persistence.Cache
+	// Publisher takes the events that other services read; nil for none. It
+	// stays the caller's to close, too.
+	Publisher persistence.Publisher
 	// Shards is the number of shards, fixed when the data was made.
 	Shards int
 	// Limits bound each shard; the zero value means shard.DefaultLimits.
@@ -197,6 +200,7 @@ func (n *Node) startTalk() error {
 		Journal:      n.options.Journal,
 		Store:        n.options.Store,
 		Cache:        n.options.Cache,
+		Publisher:    n.options.Publisher,
 		Route:        func(id uint32) *actor.PID { return n.shards[id] },
 		ShardOf:      n.places.Shard,
 		SessionEnded: n.sessionEnded,

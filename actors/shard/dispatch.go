@@ -60,7 +60,7 @@ func (s *shardActor) applied(ctx actor.Context, m *applied) {
 	}
 	u.applied, u.entry.stuck = true, false
 	u.answer = m.outcome.Answer
-	u.write = m.outcome.Write
+	u.write, u.events = m.outcome.Write, m.events
 	u.changes = u.write.State != nil
 	u.entry.exists = m.exists
 	if m.outcome.Skipped && s.Cache != nil { // it is not put
@@ -140,8 +140,8 @@ func (s *shardActor) release(ctx actor.Context, e *entry) {
 			}
 			continue
 		}
-		ctx.Send(s.writer, &writebehind.Put{Write: u.write})
-		u.write = persistence.MailboxWrite{}
+		ctx.Send(s.writer, &writebehind.Put{Write: u.write, Events: u.events})
+		u.write, u.events = persistence.MailboxWrite{}, nil
 	}
 }
 

@@ -255,7 +255,7 @@ func (b *mailboxActor) applyWith(ctx actor.Context, m *applyRecord, entry *persi
 	if outcome.Fault != "" {
 		b.Logger.Error("apply failed; the record is refused", "shard", b.shardID, "offset", m.position.Offset, "fault", outcome.Fault)
 	}
-	ctx.Send(b.shard, &applied{position: m.position, outcome: outcome, exists: b.state.Exists()})
+	ctx.Send(b.shard, &applied{position: m.position, outcome: outcome, events: b.events(m, &outcome), exists: b.state.Exists()})
 	for _, operation := range outcome.Operations {
 		b.tail.push(operation)
 		b.unstored = append(b.unstored, revisionAt{position: m.position, revision: operation.GetRevision()})

@@ -10,6 +10,7 @@ import (
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/talk"
 	"github.com/tegami-im/tegami/actors/writebehind"
+	eventsv1 "github.com/tegami-im/tegami/api/gen/tegami/events/v1"
 	"github.com/tegami-im/tegami/persistence"
 )
 
@@ -224,6 +225,7 @@ type (
 	applied struct {
 		position persistence.Position
 		outcome  mailbox.Outcome
+		events   []*eventsv1.Event
 		// exists: the mailbox has an account.
 		exists bool
 	}

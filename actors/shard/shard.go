@@ -22,6 +22,8 @@ type Environment struct {
 	Store   persistence.Store
 	// Cache is nil where there is none.
 	Cache persistence.Cache
+	// Publisher takes the events; nil where none are published.
+	Publisher persistence.Publisher
 	// Route returns the actor that owns a shard.
 	Route func(shard uint32) *actor.PID
 	// ShardOf returns the shard of a mailbox.
@@ -360,6 +362,8 @@ func (s *shardActor) start(ctx actor.Context) {
 		Cache:        s.Cache,
 		CacheWorkers: s.Workers.Cache,
 		Cached:       s.Observe.Cached,
+
+		Publisher: s.Publisher,
 	}))
 	root, self, status := ctx.ActorSystem().Root, ctx.Self(), s.status
 	s.stopTail = s.Journal.Tail(s.id, func(next int64) {

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"github.com/tegami-im/tegami/actors/mailbox"
+	eventsv1 "github.com/tegami-im/tegami/api/gen/tegami/events/v1"
 	"github.com/tegami-im/tegami/persistence"
 )
 
@@ -12,6 +13,7 @@ type unstoredRecord struct {
 	command  *Command // whom to answer; nil when nobody waits
 	answer   mailbox.Answer
 	write    persistence.MailboxWrite
+	events   []*eventsv1.Event
 	// retries are duplicates of this record, applied after it, whose answers
 	// wait for its follow-up.
 	retries []retry

@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// Lag is how far the write-behind of a shard is behind, for the store and for the
-// cache. It may be read while the actor works.
+// Lag is how far the write-behind of a shard is behind, for the store, for the
+// cache and with the events. It may be read while the actor works.
 type Lag struct {
-	Store, Cache LaneLag
+	Store, Cache, Events LaneLag
 }
 
 // LaneLag is what waits in one lane or is being written.
@@ -20,7 +20,7 @@ type LaneLag struct {
 // Behind is a lag at one moment.
 type Behind struct {
 	// Records that were put and are not written, and the Bytes of rows and
-	// states in them.
+	// states in them, or of their events.
 	Records, Bytes int64
 	// Age is how long the oldest of them has waited.
 	Age time.Duration

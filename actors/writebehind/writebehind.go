@@ -1,10 +1,15 @@
 // Package writebehind carries what was applied to the store, and to the cache
-// where there is one, in batches, behind the acks.
+// where there is one, in batches, behind the acks; and where other services are
+// to hear of it, publishes its events.
 //
-// A write-behind actor serves one shard. For each of the two it has a lane of
-// its own, so that neither holds up the other: a lane folds the writes of a
+// A write-behind actor serves one shard. For store and cache it has a lane
+// each, so that neither holds up the other: a lane folds the writes of a
 // mailbox together, the last state replacing those before it, and keeps one
 // batch in flight, which a worker writes.
+//
+// Where events are published, their lane stands before that of the store: what
+// is put goes on to the store when its events are durable, and the cache does
+// not wait for them.
 //
 // For the store, the journal is synced first, so that the store is never ahead
 // of what survives a power cut; then the batch is written, rows and states in
@@ -26,6 +31,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/tegami-im/tegami/actors/supervision"
+	eventsv1 "github.com/tegami-im/tegami/api/gen/tegami/events/v1"
 	"github.com/tegami-im/tegami/persistence"
 )
 
@@ -38,6 +44,8 @@ type Options struct {
 	// Cache is nil where there is none; CacheWorkers write to it.
 	Cache        persistence.Cache
 	CacheWorkers *supervision.Workers
+	// Publisher is nil where no events are published.
+	Publisher persistence.Publisher
 	// MaxAge is how long a write waits for others to be batched with it.
 	MaxAge time.Duration
 	// MaxRecords ends the wait early.
@@ -61,9 +69,10 @@ type (
 		Checkpoint, End persistence.Position
 	}
 	// Put hands over what one record changed. Puts of one mailbox come in the
-	// order of its positions.
+	// order of its positions. Events are the record's; nobody changes them.
 	Put struct {
-		Write persistence.MailboxWrite
+		Write  persistence.MailboxWrite
+		Events []*eventsv1.Event
 	}
 	// Fill hands over a mailbox that was loaded from the store, nil for one that
 	// it does not have, to be copied to the cache. It comes before the puts of
@@ -120,7 +129,8 @@ type writer struct {
 	Options
 	incarnation uint64
 	store       storeLane
-	cache       *cacheLane // nil: there is no cache
+	cache       *cacheLane  // nil: there is no cache
+	events      *eventsLane // nil: no events are published
 }
 
 // Props returns the props of a write-behind actor. Its parent is told of every
@@ -133,8 +143,12 @@ func Props(options Options) *actor.Props {
 		w.store.writer = w
 		w.Lag.Store.set(load{}, load{}) // what an earlier incarnation had is gone
 		w.Lag.Cache.set(load{}, load{})
+		w.Lag.Events.set(load{}, load{})
 		if options.Cache != nil {
 			w.cache = &cacheLane{writer: w}
+		}
+		if options.Publisher != nil {
+			w.events = &eventsLane{writer: w}
 		}
 		return w
 	}, actor.WithDispatcher(options.Dispatcher))
@@ -145,15 +159,15 @@ func (w *writer) Receive(ctx actor.Context) {
 	defer w.Watchdog.Enter(kind, ctx.Message()).Leave()
 	switch m := ctx.Message().(type) {
 	case *Put:
-		w.store.put(ctx, m.Write)
-		if w.cache != nil {
-			w.cache.put(ctx, m.Write)
-		}
+		w.put(ctx, m)
 	case *Advance:
 		w.store.advance(ctx, m.Checkpoint)
 	case *Drop:
 		w.store.drop(ctx, m)
 	case *Flush:
+		if w.events != nil {
+			w.events.flushing = !w.events.idle()
+		}
 		w.store.flush(ctx)
 	case *Opened:
 		w.store.opened(m)
@@ -163,6 +177,14 @@ func (w *writer) Receive(ctx actor.Context) {
 	case *storeSlow:
 		if m.incarnation == w.incarnation {
 			w.store.slow(ctx, m)
+		}
+	case *published:
+		if m.incarnation == w.incarnation {
+			w.events.done(ctx, m)
+		}
+	case *publishAgain:
+		if m.incarnation == w.incarnation {
+			w.events.publish(ctx)
 		}
 	case *storeDue:
 		if m.incarnation == w.incarnation {
@@ -176,6 +198,18 @@ func (w *writer) Receive(ctx actor.Context) {
 		if w.cache != nil {
 			w.receiveCache(ctx)
 		}
+	}
+}
+
+// put hands a write to the lanes. The store comes behind the events.
+func (w *writer) put(ctx actor.Context, m *Put) {
+	if w.cache != nil {
+		w.cache.put(ctx, m.Write)
+	}
+	if w.events != nil {
+		w.events.put(ctx, m)
+	} else {
+		w.store.put(ctx, m.Write)
 	}
 }
 

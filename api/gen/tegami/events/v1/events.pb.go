@@ -29,10 +29,11 @@ const (
 // is the value of a Kafka record whose key is the user id, so that the events
 // of a user lie in one partition.
 //
-// Every event is published at least once. Those of one user come in the order
-// of (generation, offset, index), save that what was published may be published
-// again, from any earlier one on: a consumer that remembers the highest that it
-// has seen of a user, and ignores what is not above it, sees each once.
+// Every event is published at least once, and for the first time in the order
+// of (generation, offset, index) among those of its user. What was published may
+// come again at any later time. A consumer that remembers the highest that it
+// has seen of a user, and ignores what is not above it, sees each once and in
+// order.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The user whose mailbox changed.
