@@ -95,7 +95,7 @@ func start(ctx context.Context, options Options) (*Journal, error) {
 	j.running, j.end = context.WithCancelCause(context.WithoutCancel(ctx))
 	j.queue = newQueue(j)
 	j.tails = newTails(j)
-	j.routes = newRoutes(&j.options, config, func() {
+	j.routes = newRoutes(&j.options, config, []string{options.Topic, options.generationsTopic()}, func() {
 		j.queue.reroute()
 		j.tails.wake()
 	})

@@ -13,12 +13,16 @@ import (
 // ask makes a call to the broker that a table names, until it is answered other
 // than by "ask another", or the context ends.
 func (j *Journal) ask(ctx context.Context, of func(*table) string, call func(*sarama.Broker) error) error {
+	return ask(ctx, j.routes, j.readers, of, call)
+}
+
+func ask(ctx context.Context, routes *routes, links *pool, of func(*table) string, call func(*sarama.Broker) error) error {
 	for {
-		address, err := j.routes.await(ctx, of)
+		address, err := routes.await(ctx, of)
 		if err != nil {
 			return err
 		}
-		if err = j.readers.call(ctx, address, call); err == nil {
+		if err = links.call(ctx, address, call); err == nil {
 			return nil
 		}
 		var no refused
@@ -26,7 +30,7 @@ func (j *Journal) ask(ctx context.Context, of func(*table) string, call func(*sa
 			return err
 		}
 		if ctx.Err() == nil {
-			j.routes.refresh()
+			routes.refresh()
 		}
 		if !pause(ctx, refreshPause/2) {
 			return withCause(context.Cause(ctx), err)

@@ -32,6 +32,7 @@ type table struct {
 type routes struct {
 	options *Options
 	config  *sarama.Config
+	topics  []string
 	changed func() // called after each change, from the goroutine that refreshes
 
 	current atomic.Pointer[table]
@@ -43,8 +44,8 @@ type routes struct {
 
 const refreshPause = 100 * time.Millisecond
 
-func newRoutes(o *Options, config *sarama.Config, changed func()) *routes {
-	r := &routes{options: o, config: config, changed: changed, wanted: make(chan struct{}, 1), next: make(chan struct{})}
+func newRoutes(o *Options, config *sarama.Config, topics []string, changed func()) *routes {
+	r := &routes{options: o, config: config, topics: topics, changed: changed, wanted: make(chan struct{}, 1), next: make(chan struct{})}
 	r.current.Store(&table{shards: make([]string, o.Shards)})
 	return r
 }
@@ -125,7 +126,7 @@ func (r *routes) ask(ctx context.Context, address string) (*table, error) {
 		return nil, err
 	}
 	defer l.close()
-	request := sarama.NewMetadataRequest(r.config.Version, []string{r.options.Topic, r.options.generationsTopic()})
+	request := sarama.NewMetadataRequest(r.config.Version, r.topics)
 	var response *sarama.MetadataResponse
 	err = l.do(ctx, func(broker *sarama.Broker) (err error) {
 		response, err = broker.GetMetadata(request)

@@ -22,13 +22,15 @@ const (
 	stampType   = "message.timestamp.type"
 	unclean     = "unclean.leader.election.enable"
 	segmentSize = "segment.bytes"
+
+	retentionTime = "retention.ms"
 )
 
 // recordSettings are those of the topic of the records.
 var recordSettings = []setting{
 	{stampType, "LogAppendTime", "log time must be the broker's"},
 	{cleanup, "delete", "compaction would take records out of the log"},
-	{"retention.ms", "-1", "only Tegami knows what may go"},
+	{retentionTime, "-1", "only Tegami knows what may go"},
 	{"retention.bytes", "-1", "only Tegami knows what may go"},
 	{unclean, "false", "a replica that was left behind would lose acknowledged records"},
 }
@@ -57,10 +59,8 @@ func ApplySchema(ctx context.Context, options Options) error {
 func (j *Journal) apply(ctx context.Context) error {
 	t := j.routes.current.Load()
 	missing := map[string]*sarama.TopicDetail{}
-	// One replica may fail, where there are three.
-	inSync := strconv.Itoa(max(min(2, j.options.Replicas), j.options.Replicas-1))
 	if t.partitions == 0 {
-		detail := j.topic(int32(j.options.Shards), recordSettings, inSync)
+		detail := newTopic(&j.options, int32(j.options.Shards), recordSettings)
 		value, segment := strconv.Itoa(j.options.maxMessageBytes()), strconv.Itoa(max(64<<20, 2*j.options.maxMessageBytes()))
 		detail.ConfigEntries[maxMessage] = &value
 		// Space is freed by whole segments.
@@ -68,10 +68,10 @@ func (j *Journal) apply(ctx context.Context) error {
 		missing[j.options.Topic] = detail
 	}
 	if !t.generationsExists {
-		missing[j.options.generationsTopic()] = j.topic(1, generationSettings, inSync)
+		missing[j.options.generationsTopic()] = newTopic(&j.options, 1, generationSettings)
 	}
 	if len(missing) > 0 {
-		if err := j.create(ctx, missing); err != nil {
+		if err := createTopics(ctx, j.routes, j.config, missing); err != nil {
 			return err
 		}
 	}
@@ -84,10 +84,12 @@ func (j *Journal) apply(ctx context.Context) error {
 	return j.adopt(ctx)
 }
 
-func (j *Journal) topic(partitions int32, settings []setting, inSync string) *sarama.TopicDetail {
+func newTopic(o *Options, partitions int32, settings []setting) *sarama.TopicDetail {
+	// One replica may fail, where there are three.
+	inSync := strconv.Itoa(max(min(2, o.Replicas), o.Replicas-1))
 	detail := &sarama.TopicDetail{
 		NumPartitions:     partitions,
-		ReplicationFactor: int16(j.options.Replicas),
+		ReplicationFactor: int16(o.Replicas),
 		ConfigEntries:     map[string]*string{minInSync: &inSync},
 	}
 	for _, s := range settings {
@@ -99,15 +101,15 @@ func (j *Journal) topic(partitions int32, settings []setting, inSync string) *sa
 // schemaTimeout is how long a cluster has to make topics.
 const schemaTimeout = 30 * time.Second
 
-func (j *Journal) create(ctx context.Context, topics map[string]*sarama.TopicDetail) error {
+func createTopics(ctx context.Context, routes *routes, config *sarama.Config, topics map[string]*sarama.TopicDetail) error {
 	ctx, cancel := context.WithTimeout(ctx, schemaTimeout)
 	defer cancel()
 	request := &sarama.CreateTopicsRequest{Version: 4, TopicDetails: topics, Timeout: schemaTimeout / 2}
-	patient := *j.config
+	patient := *config
 	patient.Net.ReadTimeout = schemaTimeout
 	pool := newPool(&patient)
 	defer pool.close()
-	address, err := j.routes.await(ctx, func(t *table) string { return t.controller })
+	address, err := routes.await(ctx, func(t *table) string { return t.controller })
 	if err != nil {
 		return err
 	}
@@ -262,28 +264,34 @@ func checkSize(o *Options, has map[string]string) error {
 }
 
 // describe asks for the settings of both topics.
-func (j *Journal) describe(ctx context.Context) (map[string]map[string]string, error) {
-	request := &sarama.DescribeConfigsRequest{Version: 1}
-	for _, topic := range []string{j.options.Topic, j.options.generationsTopic()} {
-		request.Resources = append(request.Resources, &sarama.ConfigResource{Type: sarama.TopicResource, Name: topic})
-	}
-	settings := map[string]map[string]string{}
-	err := j.ask(ctx, func(t *table) string { return t.controller }, func(broker *sarama.Broker) error {
-		response, err := broker.DescribeConfigs(request)
-		if err != nil {
-			return err
-		}
-		for _, resource := range response.Resources {
-			if err := refusal(sarama.KError(resource.ErrorCode)); err != nil {
-				return fmt.Errorf("topic %s: %w", resource.Name, err)
-			}
-			values := map[string]string{}
-			for _, entry := range resource.Configs {
-				values[entry.Name] = entry.Value
-			}
-			settings[resource.Name] = values
-		}
-		return nil
+func (j *Journal) describe(ctx context.Context) (settings map[string]map[string]string, err error) {
+	err = j.ask(ctx, func(t *table) string { return t.controller }, func(broker *sarama.Broker) (err error) {
+		settings, err = describeTopics(broker, j.options.Topic, j.options.generationsTopic())
+		return err
 	})
 	return settings, err
+}
+
+// describeTopics returns the settings of topics, by topic.
+func describeTopics(broker *sarama.Broker, topics ...string) (map[string]map[string]string, error) {
+	request := &sarama.DescribeConfigsRequest{Version: 1}
+	for _, topic := range topics {
+		request.Resources = append(request.Resources, &sarama.ConfigResource{Type: sarama.TopicResource, Name: topic})
+	}
+	response, err := broker.DescribeConfigs(request)
+	if err != nil {
+		return nil, err
+	}
+	settings := map[string]map[string]string{}
+	for _, resource := range response.Resources {
+		if err := refusal(sarama.KError(resource.ErrorCode)); err != nil {
+			return nil, fmt.Errorf("topic %s: %w", resource.Name, err)
+		}
+		values := map[string]string{}
+		for _, entry := range resource.Configs {
+			values[entry.Name] = entry.Value
+		}
+		settings[resource.Name] = values
+	}
+	return settings, nil
 }

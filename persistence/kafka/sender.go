@@ -142,34 +142,44 @@ func (s *sender) giveUp(l *link) {
 
 // request builds the produce request of some flights.
 func (s *sender) request(flights []flight) *sarama.ProduceRequest {
-	request := &sarama.ProduceRequest{
-		// The last version before the flexible ones, which sarama encodes at
-		// greater cost and no use here.
-		Version:      8,
-		RequiredAcks: sarama.WaitForAll,
-		// The leader answers before this side gives up.
-		Timeout: int32(max(s.j.options.Timeout*2/3/time.Millisecond, 1)),
-	}
+	request := newProduceRequest(&s.j.options)
 	for _, f := range flights {
 		request.AddBatch(s.j.options.Topic, int32(f.shard), newBatch(f))
 	}
 	return request
 }
 
-// newBatch makes one batch of a flight's records.
-func newBatch(f flight) *sarama.RecordBatch {
-	records := make([]sarama.Record, f.records)
-	batch := &sarama.RecordBatch{
-		Version:         2,
-		FirstTimestamp:  f.at,
-		MaxTimestamp:    f.at,
-		LastOffsetDelta: int32(f.records - 1),
+// newProduceRequest returns a request without batches.
+func newProduceRequest(o *Options) *sarama.ProduceRequest {
+	return &sarama.ProduceRequest{
+		// The last version before the flexible ones, which sarama encodes at
+		// greater cost and no use here.
+		Version:      8,
+		RequiredAcks: sarama.WaitForAll,
+		// The leader answers before this side gives up.
+		Timeout: int32(max(o.Timeout*2/3/time.Millisecond, 1)),
+	}
+}
+
+// emptyBatch returns a batch without records.
+func emptyBatch(at time.Time) *sarama.RecordBatch {
+	return &sarama.RecordBatch{
+		Version:        2,
+		FirstTimestamp: at,
+		MaxTimestamp:   at,
 		// No producer: the broker knows of no sequence.
 		ProducerID:    -1,
 		ProducerEpoch: -1,
 		FirstSequence: -1,
-		Records:       make([]*sarama.Record, f.records),
 	}
+}
+
+// newBatch makes one batch of a flight's records.
+func newBatch(f flight) *sarama.RecordBatch {
+	records := make([]sarama.Record, f.records)
+	batch := emptyBatch(f.at)
+	batch.LastOffsetDelta = int32(f.records - 1)
+	batch.Records = make([]*sarama.Record, f.records)
 	n := 0
 	for _, p := range f.appends {
 		for _, data := range p.records {
