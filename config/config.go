@@ -30,6 +30,7 @@ type Config struct {
 	Kafka     Kafka     `yaml:"kafka" doc:"The journal of a hybrid store."`
 	HBase     HBase     `yaml:"hbase" doc:"The store and the keys of a hybrid store."`
 	Redis     Redis     `yaml:"redis" doc:"The cache of a hybrid store. It may lose anything at any time."`
+	Events    Events    `yaml:"events" doc:"What a hybrid store tells other services, in a topic of its Kafka: docs/events.md."`
 	Mailbox   Mailbox   `yaml:"mailbox" doc:"The actors that hold a user's state in memory."`
 	Auth      Auth      `yaml:"auth" doc:"Accounts, passwords and tokens."`
 	Limits    Limits    `yaml:"limits" doc:"What one user, device or request may take. Beyond it the answer is resource_exhausted."`
@@ -146,6 +147,14 @@ type Redis struct {
 	Rows         int           `yaml:"rows" default:"1000" doc:"How many of its newest operations a mailbox has in the cache, about, 1 to 100,000."`
 	Timeout      time.Duration `yaml:"timeout" default:"500ms" doc:"How long a call may take, 1ms to 10s."`
 	Connections  int           `yaml:"connections" default:"16" doc:"Connections to each server, 1 to 1,024."`
+}
+
+// Events is the section of the events that other services read.
+type Events struct {
+	Enabled    bool          `yaml:"enabled" default:"true" doc:"Publish events, with a hybrid store. What is applied while they are not is never published."`
+	Topic      string        `yaml:"topic" default:"tegami.events.v1" doc:"The topic, keyed by user."`
+	Partitions int           `yaml:"partitions" default:"12" doc:"Partitions of the topic, 1 to 4,096. Fixed when the topic is made."`
+	Retention  time.Duration `yaml:"retention" default:"168h" doc:"How long Kafka keeps events, 1m to 87600h."`
 }
 
 // Mailbox is the section of mailbox actors.

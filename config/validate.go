@@ -60,6 +60,7 @@ func (c *Config) problems() []problem {
 		c.Kafka.check(&v)
 		c.HBase.check(&v)
 		c.Redis.check(&v)
+		c.Events.check(&v, c.Kafka.Topic)
 	}
 	return v.problems
 }
@@ -93,6 +94,13 @@ func (r *Redis) check(v *validation) {
 	within(v, "redis.rows", r.Rows, 1, 100_000)
 	v.within("redis.timeout", r.Timeout, time.Millisecond, 10*time.Second, "1ms to 10s")
 	within(v, "redis.connections", r.Connections, 1, 1024)
+}
+
+func (e *Events) check(v *validation, journal string) {
+	v.check(e.Topic != "", "events.topic", "must name a topic")
+	v.check(e.Topic != journal && e.Topic != journal+".generations", "events.topic", "must not be one of the journal's")
+	within(v, "events.partitions", e.Partitions, 1, 4096)
+	v.within("events.retention", e.Retention, time.Minute, 87_600*time.Hour, "1m to 87600h")
 }
 
 // most is above every sensible rate or number.

@@ -15,6 +15,8 @@ const (
 	partStore = "store"
 	partKeys  = "keys"
 	partCache = "cache"
+	// partEvents is what waits before the store.
+	partEvents = "events"
 )
 
 // storageMetrics are of what stands behind the interfaces of package

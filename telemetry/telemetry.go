@@ -33,6 +33,7 @@ type Metrics struct {
 	requestLength *prometheus.HistogramVec
 	held          prometheus.Gauge
 	storage       storageMetrics
+	events        eventMetrics
 }
 
 // latencies spans 50 µs to 6.5 s, each bucket 1.6 times the one before.
@@ -63,6 +64,7 @@ func New() *Metrics {
 	m.held = prometheus.NewGauge(prometheus.GaugeOpts{Name: "tegami_polls_held", Help: "Polls held open."})
 	m.registry.MustRegister(m.batch, m.batchRecords, m.held)
 	m.storage = newStorageMetrics(m)
+	m.events = newEventMetrics(m.registry)
 	return m
 }
 
@@ -136,8 +138,8 @@ var (
 	recordsUnstored  = prometheus.NewDesc("tegami_records_unstored", "Records in memory that are dispatched and not yet in the store: the lag of the write-behind, together with those dropped.", nil, nil)
 	recordsDropped   = prometheus.NewDesc("tegami_records_dropped", "Records that were dropped from memory while the store was away, and wait to be read from the journal again.", nil, nil)
 	mailboxesLoaded  = prometheus.NewDesc("tegami_mailboxes_loaded", "Mailboxes in memory.", nil, nil)
-	lagRecords       = prometheus.NewDesc("tegami_writebehind_lag_records", "Records handed to the write-behind and not yet in store or cache.", []string{"part"}, nil)
-	lagBytes         = prometheus.NewDesc("tegami_writebehind_lag_bytes", "Bytes of rows and states in these records.", []string{"part"}, nil)
+	lagRecords       = prometheus.NewDesc("tegami_writebehind_lag_records", "Records handed to the write-behind and not yet in store or cache, or that wait for their events to be published.", []string{"part"}, nil)
+	lagBytes         = prometheus.NewDesc("tegami_writebehind_lag_bytes", "Bytes of rows and states in these records, or of their events.", []string{"part"}, nil)
 	lagSeconds       = prometheus.NewDesc("tegami_writebehind_lag_seconds", "Age of the oldest of these records.", []string{"part"}, nil)
 	workersQueued    = prometheus.NewDesc("tegami_workers_queued", "Jobs that wait for a worker, by pool.", []string{"pool"}, nil)
 	shardsInState    = prometheus.NewDesc("tegami_shards", "Shards, by state: open, opening, or halted until an operator acts.", []string{"state"}, nil)
@@ -161,7 +163,7 @@ func (c nodeCollector) Collect(metrics chan<- prometheus.Metric) {
 	gauge(recordsUnstored, depths.Unstored)
 	gauge(recordsDropped, depths.Dropped)
 	gauge(mailboxesLoaded, depths.Mailboxes)
-	for part, behind := range map[string]writebehind.Behind{partStore: depths.Store, partCache: depths.Cache} {
+	for part, behind := range map[string]writebehind.Behind{partStore: depths.Store, partCache: depths.Cache, partEvents: depths.Events} {
 		gauge(lagRecords, behind.Records, part)
 		gauge(lagBytes, behind.Bytes, part)
 		metrics <- prometheus.MustNewConstMetric(lagSeconds, prometheus.GaugeValue, behind.Age.Seconds(), part)

@@ -46,12 +46,21 @@ func (c *schemaApplyCommand) Run(ctx context.Context, std streams) error {
 	options.AcceptNewTopic = c.AcceptNewTopic
 	err = errors.Join(
 		named("kafka", kafka.ApplySchema(ctx, options)),
+		named("kafka", applyEvents(ctx, &loaded.Config, options)),
 		named("hbase", hbase.ApplySchema(ctx, hbaseOptions(&loaded.Config, log))),
 	)
 	if err == nil {
 		std.printf("Topics and tables are there and as they should be, for %d shards.\n", loaded.Data.Shards)
 	}
 	return err
+}
+
+// applyEvents makes and checks the topic of events, where there are events.
+func applyEvents(ctx context.Context, c *config.Config, connection kafka.Options) error {
+	if !c.Events.Enabled {
+		return nil
+	}
+	return kafka.ApplyEventsSchema(ctx, eventsOptions(c, connection))
 }
 
 func named(name string, err error) error {

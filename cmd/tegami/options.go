@@ -34,6 +34,9 @@ func (s *storage) measure(metrics *telemetry.Metrics) {
 	if s.cache != nil {
 		s.cache = metrics.Cache(s.cache)
 	}
+	if s.publisher != nil {
+		s.publisher = metrics.Publisher(s.publisher)
+	}
 	metrics.WatchBreakers(s.breakers)
 	if s.embedded != nil {
 		watchStorage(metrics, s.embedded)
@@ -87,6 +90,8 @@ func nodeOptions(c *config.Config, s *storage, keys node.Keyring) node.Options {
 		Shards:   s.shards,
 		Limits:   limits,
 		Commands: c.Limits.Commands,
+
+		Publisher: s.publisher,
 
 		Retention:          shard.Retention{Age: c.Retention.Age, Operations: c.Retention.Operations},
 		CheckpointInterval: c.Store.CheckpointInterval,

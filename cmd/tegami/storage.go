@@ -27,7 +27,9 @@ type storage struct {
 	store   persistence.Store
 	keys    persistence.Keys
 	cache   persistence.Cache // nil: there is none
-	shards  int
+	// publisher takes events; nil: there are none.
+	publisher persistence.Publisher
+	shards    int
 	// embedded is nil where the data is not in the data folder.
 	embedded *embedded.Storage
 	// breakers returns the states of the servers' circuit breakers.
@@ -104,6 +106,15 @@ func openHybrid(ctx context.Context, c *config.Config, log *slog.Logger, p patie
 			{Part: "keys", Server: c.HBase.ZooKeeper, Open: keys.Refusing()},
 		}
 	}
+	if c.Events.Enabled {
+		events, err := reach(ctx, p, "kafka", c.Kafka.Brokers, func(ctx context.Context) (*kafka.Events, error) {
+			return kafka.OpenEvents(ctx, eventsOptions(c, kafkaOptions))
+		})
+		if err != nil {
+			return nil, err
+		}
+		s.publisher, s.open = events, append(s.open, events)
+	}
 	if c.Redis.Addresses == "" {
 		return s, nil
 	}
@@ -158,6 +169,15 @@ func kafkaOptions(c *config.Config, log *slog.Logger) (kafka.Options, error) {
 		options.SASL = &kafka.SASL{Mechanism: c.Kafka.Mechanism, User: c.Kafka.User, Password: password}
 	}
 	return options, nil
+}
+
+func eventsOptions(c *config.Config, connection kafka.Options) kafka.EventsOptions {
+	return kafka.EventsOptions{
+		Connection: connection,
+		Topic:      c.Events.Topic,
+		Partitions: c.Events.Partitions,
+		Retention:  c.Events.Retention,
+	}
 }
 
 func hbaseOptions(c *config.Config, log *slog.Logger) hbase.Options {

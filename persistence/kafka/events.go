@@ -67,7 +67,7 @@ type publication struct {
 }
 
 // OpenEvents opens the topic of events, which ApplyEventsSchema made. It fails
-// when no broker answers in time, and when the topic is not there or has another
+// when no broker answers in time (ErrUnavailable), and when the topic is not there or has another
 // number of partitions.
 func OpenEvents(ctx context.Context, options EventsOptions) (*Events, error) {
 	e, err := startEvents(ctx, &options)
@@ -99,7 +99,7 @@ func startEvents(ctx context.Context, options *EventsOptions) (*Events, error) {
 	e.routes = newRoutes(&e.options, config, []string{e.options.Topic}, func() {})
 	if err := e.routes.fetch(ctx); err != nil {
 		e.end()
-		return nil, err
+		return nil, unanswered(ctx, err)
 	}
 	e.goroutines.Go(func() { e.routes.run(e.running) })
 	return e, nil
