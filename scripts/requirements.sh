@@ -5,6 +5,7 @@
 #   scripts/requirements.sh test    what the tests need as well
 #   scripts/requirements.sh redis kafka hbase etcd
 #                                   what these servers need (scripts/stack)
+#   scripts/requirements.sh python  what scripts/python.sh needs
 #
 # Root, and CI with sudo, install what is missing with the system's package
 # manager. Everybody else is told the one command to type, and nothing goes on
@@ -26,17 +27,28 @@ for name in "${@:-}"; do
 	redis) wanted+=(redis-server) ;;
 	kafka | hbase) wanted+=(java mvn) ;;
 	etcd) wanted+=(etcd curl) ;;
+	python) wanted+=(python3 python3-venv) ;;
 	*)
-		echo "usage: $0 build | test | redis | kafka | hbase | etcd ..." >&2
+		echo "usage: $0 build | test | redis | kafka | hbase | etcd | python ..." >&2
 		exit 2
 		;;
 	esac
 done
 
 PATH=$PATH:/usr/sbin:/sbin
+
+# have PROGRAM: it is there. What makes virtual environments is a part of Python
+# that some systems have in a package of its own.
+have() {
+	case $1 in
+	python3-venv) python3 -c 'import ensurepip' 2>/dev/null ;;
+	*) command -v "$1" >/dev/null ;;
+	esac
+}
+
 missing=()
 for program in "${wanted[@]}"; do
-	command -v "$program" >/dev/null || [[ " ${missing[*]-} " == *" $program "* ]] || missing+=("$program")
+	have "$program" || [[ " ${missing[*]-} " == *" $program "* ]] || missing+=("$program")
 done
 ((${#missing[@]})) || exit 0
 
@@ -59,6 +71,8 @@ package() {
 	zypper/java) echo java-17-openjdk-headless ;;
 	brew/java) echo openjdk ;;
 	*/mvn) echo maven ;;
+	apt-get/python3-venv) echo python3-venv ;;
+	*/python3-venv) echo python3 ;;
 	apt-get/redis-server) echo redis-server ;;
 	*/redis-server) echo redis ;;
 	*) echo "$2" ;;

@@ -41,7 +41,7 @@ type suite struct {
 
 // blackBox are the packages that drive real server processes. They run as
 // suites of their own, one at a time, so that each has the machine to itself.
-var blackBox = []string{"e2e", "crash", "power", "hostile", "hybrid", "planted"}
+var blackBox = []string{"e2e", "crash", "power", "hostile", "hybrid", "events", "planted"}
 
 // fuzzTime is how long each fuzz target runs beyond its corpus.
 var fuzzTime = "5s"
@@ -132,6 +132,10 @@ var suites = []suite{
 	{
 		name: "hybrid", about: "the servers of a hybrid store are killed under load, one and all",
 		lane: processes, in: inTest, limit: 30 * time.Minute, run: withServers(blackBoxSuite("hybrid")),
+	},
+	{
+		name: "events", about: "the topic of events against the mailboxes, while servers are killed",
+		lane: processes, in: inTest, limit: 20 * time.Minute, run: withServers(blackBoxSuite("events")),
 	},
 	{
 		name: "planted", about: "each planted bug is found by the same checkers",
