@@ -46,7 +46,7 @@ limits: {send_rate: 100000, send_burst: 100000, poll_rate: 10000, poll_burst: 10
 `, s.Addr(stack.Kafka), s.Addr(stack.HBase), topic, partitions)
 }
 
-func applySchema(t *testing.T, binary, config string) {
+func applySchema(t testing.TB, binary, config string) {
 	t.Helper()
 	file := t.TempDir() + "/tegami.yaml"
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
@@ -135,7 +135,7 @@ func independent(t *testing.T, servers *stack.Stack, mailboxes map[string]mailbo
 	if err != nil {
 		t.Fatalf("no Python: %v", err)
 	}
-	command := exec.CommandContext(t.Context(), strings.TrimSpace(string(python)), "consumer.py", //nolint:gosec // the script's own answer
+	command := exec.CommandContext(t.Context(), strings.TrimSpace(string(python)), "consumer.py",
 		"--brokers", servers.Addr(stack.Kafka), "--topic", topic, "--proto", "../../api/proto", "--partitions", fmt.Sprint(partitions))
 	command.Stderr = os.Stderr
 	output, err := command.Output()
