@@ -113,6 +113,28 @@ func TestCallsAreCountedByOperationAndOutcome(t *testing.T) {
 	}
 }
 
+// refusing is a publisher that answers with an error.
+type refusing struct{ err error }
+
+func (r *refusing) Publish(_ []persistence.Event, done func(error)) { done(r.err) }
+
+func TestPublishedEventsAreCounted(t *testing.T) {
+	m, under := New(), &refusing{}
+	publisher := m.Publisher(under)
+	for _, under.err = range []error{nil, persistence.ErrBusy, nil} {
+		publisher.Publish(make([]persistence.Event, 3), func(err error) {
+			if !errors.Is(err, under.err) {
+				t.Errorf("passed on %v, want %v", err, under.err)
+			}
+		})
+	}
+	want := []string{"tegami_events_publish_failures_total 1", "tegami_events_published_total 6"}
+	got := slices.DeleteFunc(scrape(t, m, "tegami_events_"), func(line string) bool { return strings.Contains(line, "_seconds") })
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("metrics (-want +got):\n%s", diff)
+	}
+}
+
 func TestBreakersTellTheirState(t *testing.T) {
 	m := New()
 	m.WatchBreakers(func() []Breaker {
