@@ -16,7 +16,7 @@ type Publisher interface {
 	// went wrong: then none, some or all are published, or may be later. Events
 	// are published again by calling it again. A user's events go in order only
 	// if nothing is published for the user before done was called for what
-	// precedes it.
+	// precedes it. What goes wrong is logged, for all callers together.
 	//
 	// The slices are the publisher's until done is called. done must not block.
 	// After Close of the publisher the error is ErrClosed.

@@ -143,9 +143,6 @@ func (l *eventsLane) done(ctx actor.Context, m *published) {
 		return
 	}
 	if m.err != nil {
-		if l.retry == 0 { // the first of a row
-			l.Logger.Warn("events are not published; it is repeated until it succeeds", "shard", l.Shard, "events", len(l.batch), "error", m.err)
-		}
 		l.retry = min(nextRetry(l.retry), maxPublishRetry)
 		after(ctx, l.retry, &publishAgain{l.incarnation})
 		return

@@ -166,8 +166,10 @@ func TestAFailedBatchIsRepeatedWithBackOff(t *testing.T) {
 		r.put("alice", 1, 1)
 		r.put("bob", 2, 1) // comes behind the batch that fails, whatever happens
 		for range 8 {
+			backOff := min(minRetry<<(len(r.publisher.calls)-1), maxPublishRetry)
 			r.answer(errNo)
-			<-time.After(r.wait())
+			<-time.After(backOff)
+			synctest.Wait()
 		}
 		r.wantCalls("0s [alice]", "50ms [alice]", "150ms [alice]", "350ms [alice]", "750ms [alice]", "1.55s [alice]", "2.55s [alice]", "3.55s [alice]", "4.55s [alice]")
 		r.wantStored("alice", 0)
@@ -180,13 +182,6 @@ func TestAFailedBatchIsRepeatedWithBackOff(t *testing.T) {
 			t.Errorf("%d calls: after a success the back-off begins anew", n)
 		}
 	})
-}
-
-// wait is long enough for the next repetition and not for two.
-func (r *rig) wait() time.Duration {
-	defer synctest.Wait()
-	n := len(r.publisher.calls)
-	return min(minRetry<<(n-1), maxPublishRetry)
 }
 
 func TestBatchesAreBounded(t *testing.T) {

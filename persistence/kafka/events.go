@@ -219,7 +219,7 @@ func (e *Events) publish(round []*publication, failing *outage) {
 	} else {
 		e.routes.refresh()
 		if e.running.Err() == nil && failing.due() {
-			e.options.Logger.Warn("events are not published", "error", anyOf(failed))
+			e.options.Logger.Warn("events are not published; it is repeated until it succeeds", "error", anyOf(failed))
 		}
 	}
 	for _, p := range round {
