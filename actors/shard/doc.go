@@ -19,6 +19,10 @@
 // does the shard forget it. The checkpoint is the position below which all
 // records are stored.
 //
+// While the store is away, a released record may be dropped instead: the
+// write-behind actor reads it from the journal again. And a record whose mailbox
+// does not load may be parked, so that it holds up no others.
+//
 // # Who may wait for whom
 //
 // Nobody. Every wait is a message to come: journal, store and other shards
