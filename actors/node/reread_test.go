@@ -415,6 +415,7 @@ func TestACrashWhileTheStoreCatchesUp(t *testing.T) {
 // crash.
 func TestTheStoreIsAwayAgainAndAgain(t *testing.T) {
 	o := newOutage(t, memory.NewCache(), 6, 32)
+	o.traffic(5) // all are in memory
 	for round := range 20 {
 		o.store.away()
 		o.traffic(30)
