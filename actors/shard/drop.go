@@ -41,13 +41,12 @@ func (s *shardActor) struggle(ctx actor.Context) {
 }
 
 // makeRoom makes room in a window that is full. It drops records when the store
-// is not about to make room: it takes no writes, or has much to catch up with. A
-// store that is merely busy is better waited for than given its records by way
-// of the journal.
+// is not about to make room: see waits. A store that is merely busy is better
+// waited for than given its records by way of the journal.
 func (s *shardActor) makeRoom(ctx actor.Context) {
 	for s.unstored.len() >= s.Limits.Unstored && s.phase == open {
 		switch {
-		case s.unstored.released > 0 && len(s.gone) < maxGone && (s.struggling || s.lag > int64(s.Limits.Unstored)):
+		case s.unstored.released > 0 && len(s.gone) < maxGone && s.waits():
 			s.drop(ctx)
 		case s.park():
 			s.through(ctx)
@@ -56,6 +55,13 @@ func (s *shardActor) makeRoom(ctx actor.Context) {
 			return
 		}
 	}
+}
+
+// waits reports whether the store will not have what is in the window before
+// long: it takes no writes, has much to catch up with, or cannot catch up before
+// a mailbox loads.
+func (s *shardActor) waits() bool {
+	return s.struggling || s.lag > int64(s.Limits.Unstored) || s.behind() && s.parked.first() != nil
 }
 
 // drop takes the records at the front of the window out that were released. The

@@ -203,7 +203,7 @@ func (s *shardActor) loadAgain(ctx actor.Context, name string) {
 // leave takes a mailbox out of memory.
 func (s *shardActor) leave(e *entry) {
 	delete(s.mailboxes, e.name)
-	if s.checkpoint.Less(e.last) {
+	if s.checkpoint.Less(e.last) && !passivateUnstored {
 		s.gone[e.name] = departed{last: e.last, dropped: e.dropped}
 	}
 	s.Loaded.Add(-1)

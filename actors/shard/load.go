@@ -29,18 +29,9 @@ func (s *shardActor) load(ctx actor.Context, e *entry) {
 	root, pid, incarnation := ctx.ActorSystem().Root, e.pid, e.incarnation
 	l := loading{
 		journal: s.Journal, store: s.Store, cache: s.Cache,
-		shard: s.id, mailbox: e.name, through: e.last, checkpoint: s.checkpoint, settled: s.front,
+		shard: s.id, mailbox: e.name, through: e.last, checkpoint: s.checkpoint, settled: s.settledFor(e),
 	}
-	known, dropped := s.checkpoint, s.dropped // stored, as far as this shard knows
-	switch {
-	case len(e.unstored) == 0 && l.settled.Less(e.last):
-		l.settled = e.last
-	case len(e.unstored) > 0 && e.unstored[0].parked:
-		l.settled = e.unstored[0].before
-	}
-	if len(e.unstored) == 0 && !s.checkpoint.Less(e.dropped.through) && known.Less(e.last) {
-		known = e.last
-	}
+	known, dropped := s.known(e), s.dropped
 	if s.Cache != nil && s.phase == open { // before, the filling may know of records that this shard does not
 		writer := s.writer
 		l.fill = func(m *persistence.Mailbox) { root.Send(writer, &writebehind.Fill{Mailbox: l.mailbox, Loaded: m}) }
@@ -55,6 +46,27 @@ func (s *shardActor) load(ctx actor.Context, e *entry) {
 	}) {
 		s.loadFailed(ctx, &loadFailed{mailbox: e.name})
 	}
+}
+
+// settledFor returns up to where nothing is left to do for a mailbox's records: see
+// loading.
+func (s *shardActor) settledFor(e *entry) persistence.Position {
+	switch {
+	case len(e.unstored) == 0 && s.front.Less(e.last):
+		return e.last
+	case len(e.unstored) > 0 && e.unstored[0].parked:
+		return e.unstored[0].before
+	default:
+		return s.front
+	}
+}
+
+// known returns how far the store is known to have a mailbox.
+func (s *shardActor) known(e *entry) persistence.Position {
+	if len(e.unstored) == 0 && s.notStored(e.dropped) == 0 && s.checkpoint.Less(e.last) {
+		return e.last
+	}
+	return s.checkpoint
 }
 
 // loading is the loading of one mailbox. It runs on a worker.

@@ -144,7 +144,7 @@ func (l *storeLane) flush(ctx actor.Context) {
 // next returns what is to be written now, as a function for a worker; nil for
 // nothing.
 func (l *storeLane) next() func(context.Context) (persistence.Batch, int, error) {
-	if !l.holds() && l.reread != nil {
+	if ahead := writeWhileRereading && l.pending.records > 0; !l.holds() && l.reread != nil && !ahead {
 		reread, limit := l.reread, l.limit
 		if !reread.stored.Less(limit) {
 			return nil // the shard will tell when it may go on

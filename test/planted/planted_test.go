@@ -87,6 +87,11 @@ var bugs = []bug{
 		finding: `want \d+ operations`, limit: 3 * time.Minute,
 	},
 	{
+		tag: "bug_write_while_rereading", promise: "the store skips nothing that was dropped from memory",
+		folder: "./actors/node", test: "TestSendsGoOnWithoutTheStore",
+		finding: `what was decided, and what is stored|a retry was answered`, limit: 3 * time.Minute,
+	},
+	{
 		tag: "bug_state_without_position", promise: "an older state never replaces a newer one (on HBase)",
 		folder: "./persistence/hbase", test: "TestPutsArriveInAnyOrder", tags: "stores",
 		finding: `order_test.go:\d+: `, limit: 5 * time.Minute,
