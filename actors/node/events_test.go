@@ -239,3 +239,25 @@ func TestAbsentDevicesHoldNoPoll(t *testing.T) {
 		t.Errorf("absent %v, want both", absent)
 	}
 }
+
+// What was dropped from memory while the store was away is published before the
+// store has it, as everything is.
+func TestWhatWasDroppedIsPublishedBeforeItIsStored(t *testing.T) {
+	o := newOutage(t, nil, 6, 32)
+	publisher := newUnreliablePublisher(0.2)
+	if err := o.Drain(o.context()); err != nil { // what is not published is stored
+		t.Fatal(err)
+	}
+	o.options.Publisher = publisher
+	o.store.Store = &afterEvents{Store: o.store.Store, t: t, publisher: publisher}
+	o.crash()
+	o.traffic(5)
+	o.store.away()
+	o.traffic(40)
+	o.bounded()
+	o.until("dropped", func() bool { return o.Depths().Dropped > 0 })
+	o.store.heal()
+	o.traffic(20)
+	o.caughtUp()
+	o.judge()
+}

@@ -46,7 +46,7 @@ func (s *shardActor) struggle(ctx actor.Context) {
 func (s *shardActor) makeRoom(ctx actor.Context) {
 	for s.unstored.len() >= s.Limits.Unstored && s.phase == open {
 		switch {
-		case s.unstored.released > 0 && len(s.gone) < maxGone && s.waits():
+		case s.unstored.released > 0 && len(s.gone) < maxGone && s.dropping == 0 && s.waits():
 			s.drop(ctx)
 		case s.park():
 			s.through(ctx)
@@ -62,6 +62,12 @@ func (s *shardActor) makeRoom(ctx actor.Context) {
 // a mailbox loads.
 func (s *shardActor) waits() bool {
 	return s.struggling || s.lag > int64(s.Limits.Unstored) || s.behind() && s.parked.first() != nil
+}
+
+// tookDrop: the write-behind actor has taken a drop.
+func (s *shardActor) tookDrop(ctx actor.Context) {
+	s.dropping--
+	s.makeRoom(ctx)
 }
 
 // drop takes the records at the front of the window out that were released. The

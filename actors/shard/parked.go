@@ -118,6 +118,7 @@ func (s *shardActor) dropRecord(u *unstoredRecord) {
 // durable.
 func (s *shardActor) tellDropped(ctx actor.Context) {
 	s.limit = s.floor(s.dropped)
+	s.dropping++
 	ctx.Send(s.writer, &writebehind.Drop{Through: s.dropped, Limit: s.limit})
 	s.measureLag()
 }

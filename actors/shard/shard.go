@@ -194,6 +194,7 @@ type shardActor struct {
 	firstDropped int64 // offset of the oldest one, since all was stored
 	lag          int64 // how many dropped records the store does not have
 	struggling   bool  // the store takes no writes
+	dropping     int   // drops that the write-behind actor has not taken yet
 	swept        time.Time
 }
 
@@ -276,6 +277,8 @@ func (s *shardActor) Receive(ctx actor.Context) {
 		s.stored(ctx, m)
 	case *writebehind.Struggling:
 		s.struggle(ctx)
+	case *writebehind.Dropped:
+		s.tookDrop(ctx)
 	case *Drain:
 		s.drain(ctx, m)
 	case addressed: // Fetch, Unsubscribe, Inspect, History

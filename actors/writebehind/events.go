@@ -47,12 +47,23 @@ type eventsLane struct {
 	flushing bool
 }
 
-// publication is a put that waits, with its events.
+// publication is a put that waits, with its events; or a drop, which waits for
+// those put before it: what the store reads from the journal again is published
+// too.
 type publication struct {
 	write  persistence.MailboxWrite
 	events []persistence.Event
 	bytes  int
 	put    time.Time
+	drop   *Drop // nil: a put
+}
+
+// records is 1 for a put.
+func (p *publication) records() int {
+	if p.drop != nil {
+		return 0
+	}
+	return 1
 }
 
 func (l *eventsLane) put(ctx actor.Context, m *Put) {
@@ -66,14 +77,31 @@ func (l *eventsLane) put(ctx actor.Context, m *Put) {
 		p.events = append(p.events, persistence.Event{User: e.GetUser(), Data: data})
 		p.bytes += len(data)
 	}
+	l.add(ctx, p)
+}
+
+func (l *eventsLane) drop(ctx actor.Context, m *Drop) {
+	l.add(ctx, publication{drop: m, put: time.Now()})
+}
+
+func (l *eventsLane) add(ctx actor.Context, p publication) {
 	if len(l.waiting) == 0 {
 		l.held.since = p.put
 	}
 	l.waiting = append(l.waiting, p)
-	l.held.records++
+	l.held.records += p.records()
 	l.held.bytes += p.bytes
 	l.flush(ctx)
 	l.note()
+}
+
+// pass hands to the store lane what is published.
+func (l *eventsLane) pass(ctx actor.Context, p *publication) {
+	if p.drop != nil {
+		l.store.drop(ctx, p.drop)
+		return
+	}
+	l.store.put(ctx, p.write)
 }
 
 // idle reports whether nothing is on its way to the store here.
@@ -100,14 +128,14 @@ func (l *eventsLane) take(ctx actor.Context) {
 		if len(l.batch) > 0 && (len(l.batch)+len(p.events) > publishEvents || l.taken.bytes+p.bytes > publishBytes) {
 			break
 		}
-		l.held.records--
+		l.held.records -= p.records()
 		l.held.bytes -= p.bytes
 		if len(l.batch) == 0 && len(p.events) == 0 {
-			l.store.put(ctx, p.write)
+			l.pass(ctx, p)
 		} else {
 			l.flight = append(l.flight, *p)
 			l.batch = append(l.batch, p.events...)
-			l.taken.records++
+			l.taken.records += p.records()
 			l.taken.bytes += p.bytes
 		}
 		*p = publication{}
@@ -149,7 +177,7 @@ func (l *eventsLane) done(ctx actor.Context, m *published) {
 	}
 	l.retry = 0
 	for i := range l.flight {
-		l.store.put(ctx, l.flight[i].write)
+		l.pass(ctx, &l.flight[i])
 	}
 	clear(l.flight)
 	l.flight, l.batch, l.taken = l.flight[:0], nil, load{} // a batch's array may still be read

@@ -99,6 +99,7 @@ func (l *storeLane) drop(ctx actor.Context, m *Drop) {
 	}
 	l.note()
 	l.arm(ctx, l.MaxAge)
+	ctx.Send(ctx.Parent(), &Dropped{})
 }
 
 func (l *storeLane) due(ctx actor.Context) {

@@ -110,6 +110,10 @@ type (
 // slowly. It holds until the next Stored.
 type Struggling struct{}
 
+// Dropped tells the shard that a Drop was taken. Until then what it is about may
+// wait here for its events to be published: the shard drops no more.
+type Dropped struct{}
+
 // Stored tells the shard that a batch is in the store.
 type Stored struct {
 	// Through has for each mailbox of the batch the position of its state.
@@ -163,7 +167,7 @@ func (w *writer) Receive(ctx actor.Context) {
 	case *Advance:
 		w.store.advance(ctx, m.Checkpoint)
 	case *Drop:
-		w.store.drop(ctx, m)
+		w.drop(ctx, m)
 	case *Flush:
 		if w.events != nil {
 			w.events.flushing = !w.events.idle()
@@ -210,6 +214,15 @@ func (w *writer) put(ctx actor.Context, m *Put) {
 		w.events.put(ctx, m)
 	} else {
 		w.store.put(ctx, m.Write)
+	}
+}
+
+// drop hands a drop to the store, behind what was put before it.
+func (w *writer) drop(ctx actor.Context, m *Drop) {
+	if w.events != nil {
+		w.events.drop(ctx, m)
+	} else {
+		w.store.drop(ctx, m)
 	}
 }
 
