@@ -103,7 +103,7 @@ func TestNothingIsLostOverAForgetfulCache(t *testing.T) {
 	}{
 		{"before a sound store", 0, 0, 4000},
 		{"before a store that fails", 0.2, 0.2, 4000},
-		{"before a store that fails, with little room for what waits", 0.2, 0.5, 8},
+		{"before a store that fails, with little room for what waits", 0.2, 0.3, 8},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			plan := persisttest.NewPlan(1, 5*time.Millisecond, map[persisttest.Fault]float64{

@@ -93,7 +93,7 @@ func TestNothingIsLostOverFaultyStores(t *testing.T) {
 		unstored   int
 	}{
 		{"with room for all that waits", 0.1, 4000},
-		{"with little room", 0.4, 8},
+		{"with little room", 0.2, 8},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			plan := persisttest.NewPlan(1, 5*time.Millisecond, map[persisttest.Fault]float64{
