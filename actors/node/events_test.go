@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tegami-im/tegami/actors/record"
@@ -30,6 +31,13 @@ type unreliablePublisher struct {
 
 func newUnreliablePublisher(fails float64) *unreliablePublisher {
 	return &unreliablePublisher{rng: rand.New(rand.NewPCG(1, 0)), fails: fails, revisions: map[string]bool{}}
+}
+
+// recover ends its failures.
+func (p *unreliablePublisher) recover() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fails = 0
 }
 
 var errUnpublished = errors.New("not published")
@@ -143,7 +151,7 @@ func TestEveryOperationHasItsEvent(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	publisher.fails = 0
+	publisher.recover()
 	c := start(t, options)
 	if err := errors.Join(c.Drain(c.context()), c.Close()); err != nil {
 		t.Fatal(err)
@@ -152,26 +160,63 @@ func TestEveryOperationHasItsEvent(t *testing.T) {
 		t.Errorf("after a drain %d records wait for their events", waiting.Records)
 	}
 	for _, name := range names {
-		want := []string{"account", "session"}
-		rows, err := store.Operations(t.Context(), c.places.Shard(name), name, 0, 1<<30, 1<<20, 1<<30)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, row := range rows {
-			want = append(want, describeRow(t, row))
-		}
-		var got []string
-		for _, e := range publisher.once(name) {
-			got = append(got, describeEvent(e))
-		}
-		if !slices.Equal(got, want) {
-			t.Errorf("%s: events\n%v\nof the mailbox\n%v", name, got, want)
-		}
-		if len(want) < lives*each {
-			t.Errorf("%s has %d operations, which shows too little", name, len(rows))
+		operations := publisher.compare(c, store, name, "account", "session")
+		if operations < lives*each {
+			t.Errorf("%s has %d operations, which shows too little", name, operations)
 		}
 	}
 	t.Logf("%d events of %d operations", len(publisher.published), len(publisher.revisions))
+}
+
+// While the store is away, records are dropped from memory and come to it from
+// the journal later: their events are published all the same, before that, and
+// in order.
+func TestEventsThroughAnOutageOfTheStore(t *testing.T) {
+	o := newOutage(t, nil, 6, 64)
+	o.caughtUp() // what was stored without a publisher is never published
+	publisher := newUnreliablePublisher(0.1)
+	o.options.Publisher, o.options.Store = publisher, &afterEvents{Store: o.store, t: t, publisher: publisher}
+	o.crash()
+	for _, crashes := range []bool{false, true} {
+		o.traffic(10)
+		o.store.writes.Store(0)
+		o.traffic(50)
+		o.until("dropped", func() bool { return o.Depths().Dropped > 0 })
+		o.bounded()
+		if crashes {
+			o.crash()
+		}
+		o.store.heal()
+		o.traffic(10)
+		o.caughtUp()
+	}
+	publisher.recover()
+	o.judge()
+	for _, name := range o.names {
+		publisher.compare(o.cell, o.store, name)
+	}
+	t.Logf("%d events of %d operations", len(publisher.published), len(publisher.revisions))
+}
+
+// compare fails the test unless the events of a user are some others and then
+// those of the mailbox, whose operations it counts.
+func (p *unreliablePublisher) compare(c cell, store persistence.Store, name string, want ...string) int {
+	c.t.Helper()
+	rows, err := store.Operations(c.t.Context(), c.places.Shard(name), name, 0, 1<<30, 1<<20, 1<<30)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, row := range rows {
+		want = append(want, describeRow(c.t, row))
+	}
+	var got []string
+	for _, e := range p.once(name) {
+		got = append(got, describeEvent(e))
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		c.t.Errorf("%s: events (-mailbox +published):\n%s", name, diff)
+	}
+	return len(rows)
 }
 
 func describeRow(t *testing.T, row persistence.Row) string {

@@ -1,10 +1,12 @@
 package writebehind
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,17 +47,30 @@ type rig struct {
 	writer    *actor.PID
 	publisher recorder
 	lag       Lag
+	journal   askedJournal
 	store     *memory.Store
+}
+
+// askedJournal counts how often it was asked where it begins and ends, which
+// comes before it is read.
+type askedJournal struct {
+	*memory.Journal
+	asked atomic.Int64
+}
+
+func (j *askedJournal) Bounds(ctx context.Context, shard uint32) (persistence.Bounds, error) {
+	j.asked.Add(1)
+	return j.Journal.Bounds(ctx, shard)
 }
 
 func inBubble(t *testing.T, test func(*rig)) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{t: t, system: actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) })), publisher: recorder{began: time.Now()}, store: memory.NewStore()}
-		journal := memory.NewJournal(persistence.DurabilityFsync)
+		r.journal.Journal = memory.NewJournal(persistence.DurabilityFsync)
 		workers, dispatcher := supervision.NewWorkers(1, 16), supervision.NewDispatcher(1)
 		watchdog := supervision.NewWatchdog(slog.New(slog.DiscardHandler))
 		options := Options{
-			Journal: journal, Store: r.store, Workers: workers,
+			Journal: &r.journal, Store: r.store, Workers: workers,
 			Publisher: &r.publisher, Lag: &r.lag,
 			MaxAge: time.Hour, MaxRecords: 1, Dispatcher: dispatcher, Watchdog: watchdog, Logger: slog.New(slog.DiscardHandler),
 		}
@@ -71,7 +86,7 @@ func inBubble(t *testing.T, test func(*rig)) {
 		watchdog.Close()
 		r.system.Shutdown()
 		dispatcher.Stop()
-		_ = journal.Close()
+		_ = r.journal.Close()
 	})
 }
 
@@ -200,6 +215,27 @@ func TestBatchesAreBounded(t *testing.T) {
 			t.Errorf("batches of %d, want %d", sizes, want)
 		}
 		r.wantStored("bob", 7)
+	})
+}
+
+// What is dropped comes to the store from the journal, and not before its events
+// are published.
+func TestADropKeepsItsPlace(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		r.put("alice", 1, 1)
+		r.put("bob", 2, 1)
+		r.system.Root.Send(r.writer, &Drop{Through: at(2), Limit: at(2)})
+		r.put("carol", 3, 1)
+		r.answer(nil) // alice's
+		<-time.After(time.Hour)
+		if n := r.journal.asked.Load(); n != 0 {
+			t.Errorf("the journal was asked %d times before what was dropped was published", n)
+		}
+		r.answer(nil)
+		<-time.After(time.Hour)
+		if r.journal.asked.Load() == 0 {
+			t.Error("what was dropped is not read from the journal")
+		}
 	})
 }
 
