@@ -18,9 +18,12 @@ const (
 	// its others and takes only so much.
 	cacheRecords = 512
 	cacheBytes   = 4 << 20
-	// cachePending bounds the records that wait for the cache, cacheFills the
-	// mailboxes that were loaded: further ones are not copied.
-	cachePending = 4096
+	// cachePending bounds the records that wait for the cache: twice as many as
+	// a shard has unstored at most, so that a replay, which hands over all of
+	// these at once and follow-ups besides, does not cost the filling.
+	cachePending = 8192
+	// cacheFills bounds the mailboxes that were loaded: further ones are not
+	// copied.
 	cacheFills   = 256
 	cacheTimeout = 2 * time.Second
 )
