@@ -118,7 +118,7 @@ func fillJournal(b *testing.B, options Options) {
 	n, err := Start(options)
 	check(b, err)
 	for !n.Ready() {
-		time.Sleep(10 * time.Millisecond)
+		<-time.After(10 * time.Millisecond)
 	}
 	accounts := make([]talk.NewAccount, replayUsers)
 	for i := range accounts {

@@ -29,15 +29,15 @@ func TestLagIsOfWhatWaitsAndWhatIsInFlight(t *testing.T) {
 		}
 		want(Behind{})
 		put("alice", "1234", "row")
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		put("alice", "12345", "row", "row") // in place of the state before
 		put("bob", "1")
 		want(Behind{Records: 3, Bytes: 5 + 9 + 1, Age: time.Second})
 		_, inFlight, _ = p.take()
 		want(Behind{Records: 3, Bytes: 15, Age: time.Second})
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		put("bob", "12")
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		want(Behind{Records: 4, Bytes: 17, Age: 3 * time.Second})
 		inFlight = load{} // written
 		want(Behind{Records: 1, Bytes: 2, Age: time.Second})

@@ -96,7 +96,7 @@ func assemble(ctx context.Context, c *config.Config, log *slog.Logger) (_ *servi
 		}
 		options.Observe.Trace = s.tracing.Send
 	}
-	if s.node, err = node.Start(options); err != nil {
+	if s.node, err = node.Start(options); err != nil { //nolint:contextcheck // it outlives ctx, to be drained
 		return nil, err
 	}
 	metrics.WatchNode(s.node)
@@ -104,7 +104,7 @@ func assemble(ctx context.Context, c *config.Config, log *slog.Logger) (_ *servi
 	if err != nil {
 		return nil, err
 	}
-	s.api, err = server.New(apiOptions, s.node)
+	s.api, err = server.New(apiOptions, s.node) //nolint:contextcheck // the same
 	return s, err
 }
 
@@ -116,7 +116,7 @@ func (s *service) openStorage(ctx context.Context, metrics *telemetry.Metrics) e
 	p := patience{until: time.Now().Add(s.config.Store.StartTimeout), log: s.log}
 	p.waiting = func(server string) {
 		if outside == nil {
-			if outside, failed = openPorch(s.config.Admin.Listen, metrics); failed != nil {
+			if outside, failed = openPorch(ctx, s.config.Admin.Listen, metrics); failed != nil {
 				s.log.Warn("nothing answers for operators meanwhile", "error", failed)
 				return
 			}

@@ -83,8 +83,8 @@ type porch struct {
 }
 
 // openPorch listens; close must be called before the server itself does.
-func openPorch(address string, metrics *telemetry.Metrics) (*porch, error) {
-	bound, err := new(net.ListenConfig).Listen(context.Background(), "tcp", address)
+func openPorch(ctx context.Context, address string, metrics *telemetry.Metrics) (*porch, error) {
+	bound, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}

@@ -64,7 +64,7 @@ func TestAStartWaitsForServersOnlyThatDoNotAnswer(t *testing.T) {
 // While a start waits, operators see that the process lives, and for what it
 // waits; what ends the process ends the wait.
 func TestAWaitingServerAnswersOperators(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestAWaitingServerAnswersOperators(t *testing.T) {
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("the wait ended with %v", err)
 	}
-	if again, err := net.Listen("tcp", admin); err != nil {
+	if again, err := new(net.ListenConfig).Listen(t.Context(), "tcp", admin); err != nil {
 		t.Errorf("the admin address is not free for the server: %v", err)
 	} else {
 		_ = again.Close()

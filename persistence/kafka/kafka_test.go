@@ -398,7 +398,7 @@ func TestOpenTellsAbsenceFromRefusal(t *testing.T) {
 	if _, err = kafka.Open(t.Context(), o); !errors.Is(err, kafka.ErrUnavailable) {
 		t.Errorf("without a broker Open returns %v", err)
 	}
-	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	silent, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
