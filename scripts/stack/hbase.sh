@@ -6,15 +6,20 @@
 #   HBASE_HSYNC    true: its write-ahead log is synced for each write
 #   HBASE_SITE     further <property> elements of hbase-site.xml
 #   HBASE_JAVA     further options of the Java machine
+#   HBASE_REGIONSERVER_BIND
+#                  the loopback address that the region server listens on,
+#                  127.0.0.1. What it tells clients stays localhost: with another
+#                  address, such as 127.0.0.2, something else stands before it.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 folder=$STACK_DIR/hbase
 jars=$(jars hbase)
+bind=${HBASE_REGIONSERVER_BIND:-127.0.0.1}
 mkdir -p "$folder/conf" "$folder/data" "$folder/tmp"
 free hbase "$ZK_PORT" ZK_PORT
 free hbase "$HBASE_MASTER_PORT" HBASE_MASTER_PORT
-free hbase "$HBASE_REGIONSERVER_PORT" HBASE_REGIONSERVER_PORT
+free hbase "$HBASE_REGIONSERVER_PORT" HBASE_REGIONSERVER_PORT "$bind"
 
 property() { echo "  <property><name>$1</name><value>$2</value></property>"; }
 {
@@ -37,7 +42,7 @@ property() { echo "  <property><name>$1</name><value>$2</value></property>"; }
 	property hbase.regionserver.hostname localhost
 	property hbase.unsafe.regionserver.hostname localhost
 	property hbase.master.ipc.address 127.0.0.1
-	property hbase.regionserver.ipc.address 127.0.0.1
+	property hbase.regionserver.ipc.address "$bind"
 	property hbase.master.port "$HBASE_MASTER_PORT"
 	property hbase.regionserver.port "$HBASE_REGIONSERVER_PORT"
 	property hbase.master.info.port -1
@@ -84,5 +89,5 @@ start hbase java "-Xms$heap" "-Xmx$heap" -XX:+UseSerialGC -XX:TieredStopAtLevel=
 	-Djava.net.preferIPv4Stack=true -Djava.awt.headless=true -Dhbase.log.dir="$folder" -Dhadoop.home.dir=/ "${more[@]}" \
 	-cp "$folder/conf:$stack_scripts/jars:$jars/*" org.apache.hadoop.hbase.master.HMaster start
 await hbase logged "$folder/log" "$began" "Master has completed initialization"
-await hbase listening "$HBASE_REGIONSERVER_PORT"
+await hbase listening "$HBASE_REGIONSERVER_PORT" "$bind"
 echo "hbase is up; its ZooKeeper is on 127.0.0.1:$ZK_PORT"

@@ -105,12 +105,12 @@ logged() { tail -c "+$(($2 + 1))" "$1" | grep -F -- "$3" >/dev/null; }
 
 log_size() { if [[ -f $1 ]]; then wc -c <"$1"; else echo 0; fi; }
 
-# listening PORT: something accepts connections there.
-listening() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+# listening PORT [ADDRESS]: something accepts connections there.
+listening() { (exec 3<>"/dev/tcp/${2:-127.0.0.1}/$1") 2>/dev/null; }
 
-# free SERVICE PORT VARIABLE refuses a port that something else uses.
+# free SERVICE PORT VARIABLE [ADDRESS] refuses a port that something else uses.
 free() {
-	! listening "$2" || fail "$1 wants port $2, which is in use: stop what uses it, or set $3"
+	! listening "$2" "${4:-127.0.0.1}" || fail "$1 wants port $2, which is in use: stop what uses it, or set $3"
 }
 
 # stop SERVICE [GRACEFUL] ends a server. The fast way is SIGKILL, which what was
