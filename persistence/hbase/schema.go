@@ -173,6 +173,14 @@ func readSchema(ctx context.Context, c *connection) (*schema, error) {
 // speak of.
 func checkSchema(ctx context.Context, c *connection) error {
 	recorded, err := readSchema(ctx, c)
+	// The first request of a new client asks where the table is, and of that
+	// region whether it is there, before its own question. Where each of these
+	// takes long it comes too late, but what it found out is known to the next.
+	for range tolerated - 1 {
+		if errors.Is(err, ErrUnavailable) {
+			recorded, err = readSchema(ctx, c)
+		}
+	}
 	if err != nil {
 		return err
 	}
