@@ -34,7 +34,11 @@ var limits = []int32{0, 0, 0, 1, 7, 1000}
 func (d *device) poll(ctx context.Context) {
 	for ctx.Err() == nil {
 		_, err := d.fetch(ctx, limits[d.rand.IntN(len(limits))], hold)
-		if err != nil && ctx.Err() == nil {
+		switch {
+		case err == nil:
+			d.workload.answered.Add(1)
+		case ctx.Err() == nil:
+			d.workload.failed.Add(1)
 			pause(ctx, d.rand, d.judge(err))
 		}
 	}

@@ -20,6 +20,29 @@ const (
 	readLimit = 100 * time.Second
 )
 
+// Pause has senders finish, waits until every device has received everything,
+// and returns what the checker says of all that happened so far; then senders go
+// on. What is not there when the limit is up is in the report. Devices poll all
+// the time, and the server must run.
+func (w *Workload) Pause(limit time.Duration) *checker.Report {
+	w.t.Helper()
+	w.StopSending()
+	defer w.StartSending()
+	deadline := time.Now().Add(limit)
+	look := time.NewTicker(100 * time.Millisecond) // the history may be long
+	defer look.Stop()
+	for {
+		late := time.Now().After(deadline)
+		if late || w.History.Broken() || w.History.Unsettled() == 0 {
+			// Some device may still be reading what another has.
+			if report := w.History.Check(); late || w.History.Broken() || report.OK() {
+				return report
+			}
+		}
+		<-look.C
+	}
+}
+
 // Finish ends the run: senders finish, devices read what is left, then all of
 // it again from the start, and the checker judges. The server must run.
 func (w *Workload) Finish() *checker.Report {

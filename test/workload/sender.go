@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"time"
 
 	tegamiv1 "github.com/tegami-im/tegami/api/gen/tegami/v1"
@@ -126,9 +127,11 @@ func (s *sender) deliver(ctx context.Context, m message) bool {
 			return false
 		case notTaken:
 			attempt.NotTaken()
+			s.workload.turnedAway.Add(1)
 			s.judge(m, err)
 		case unknown:
 			attempt.Unknown()
+			s.workload.unknown.Add(1)
 			s.judge(m, err)
 			if s.rand.IntN(10) == 0 {
 				return false
@@ -178,6 +181,9 @@ func outcome(err error) knowledge {
 	}
 	refusal, ok := errors.AsType[*process.Error](err)
 	if !ok {
+		if dial, ok := errors.AsType[*net.OpError](err); ok && dial.Op == "dial" {
+			return notTaken // there was no connection to send it on
+		}
 		return unknown
 	}
 	switch refusal.Code {

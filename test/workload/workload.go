@@ -42,7 +42,8 @@ type Workload struct {
 	ctx     context.Context
 	abandon context.CancelFunc
 
-	acked      atomic.Int64
+	acked, unknown, turnedAway, answered, failed atomic.Int64
+
 	unexpected findings
 	// round counts the calls of StartSending: client message ids are not used
 	// again.
@@ -166,6 +167,32 @@ func (r *running) end() {
 
 // Acked counts the messages that were acknowledged.
 func (w *Workload) Acked() int64 { return w.acked.Load() }
+
+// Tally counts what clients met with.
+type Tally struct {
+	// Acked counts messages; Unknown and TurnedAway count attempts to send one
+	// that ended without an answer, or with the answer that the server cannot take
+	// it now. Each was followed by another, until the sender knew or gave up.
+	Acked, Unknown, TurnedAway int64
+	// Answered and Failed count polls.
+	Answered, Failed int64
+}
+
+// Tally returns what clients met with so far.
+func (w *Workload) Tally() Tally {
+	return Tally{
+		Acked: w.acked.Load(), Unknown: w.unknown.Load(), TurnedAway: w.turnedAway.Load(),
+		Answered: w.answered.Load(), Failed: w.failed.Load(),
+	}
+}
+
+// Since returns what was added since an earlier tally.
+func (t Tally) Since(before Tally) Tally {
+	return Tally{
+		Acked: t.Acked - before.Acked, Unknown: t.Unknown - before.Unknown, TurnedAway: t.TurnedAway - before.TurnedAway,
+		Answered: t.Answered - before.Answered, Failed: t.Failed - before.Failed,
+	}
+}
 
 // AwaitAcked waits until so many messages were acknowledged, and reports
 // whether they were before the limit.
