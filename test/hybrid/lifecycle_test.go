@@ -16,8 +16,8 @@ import (
 // is ready by itself when Kafka is back.
 func TestWithoutKafka(t *testing.T) {
 	s := start(t)
-	s.await("before", between)
-	s.stack.Pause(t, stack.Kafka)
+	s.await("before", afterwards)
+	pause(stack.Kafka)(s)
 	<-time.After(500 * time.Millisecond) // appends are on their way
 	began := time.Now()
 	s.server.Signal(syscall.SIGTERM)
@@ -26,8 +26,8 @@ func TestWithoutKafka(t *testing.T) {
 	}
 	t.Logf("progress: stopped in %.1f s while Kafka hangs", time.Since(began).Seconds())
 
-	s.stack.Resume(t, stack.Kafka)
-	s.stack.Kill(t, stack.Kafka)
+	resume(stack.Kafka)(s)
+	kill(stack.Kafka)(s)
 	s.server.Launch()
 	for deadline := time.Now().Add(hangLimit); ; {
 		answer := s.readiness()
@@ -39,13 +39,13 @@ func TestWithoutKafka(t *testing.T) {
 		}
 		<-time.After(10 * time.Millisecond)
 	}
-	s.stack.Up(t, stack.Kafka)
+	up(stack.Kafka)(s)
 	began = time.Now()
 	if err := s.server.AwaitReady(); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("progress: ready %.1f s after Kafka", time.Since(began).Seconds())
-	s.await("after", between)
+	s.await("after", afterwards)
 	s.users.Judge(append(complaints, "not everything was drained in time", "server=kafka")...)
 }
 

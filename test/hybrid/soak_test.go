@@ -3,25 +3,41 @@
 package hybrid
 
 import (
+	"os"
 	"testing"
 	"time"
 )
 
-// TestSoak makes faults at random, each as long as it may be, until its time is
-// up: an hour, or TEGAMI_TEST_SOAK.
+// TestSoak makes every fault at full length, also with the server killed, in
+// random order and again and again until its time is up: an hour, or
+// TEGAMI_TEST_SOAK.
 func TestSoak(t *testing.T) {
-	t.Setenv("TEGAMI_TEST_HBASE_DOWN", "2m")
-	t.Setenv("TEGAMI_TEST_KAFKA_DOWN", "30s")
+	length := time.Hour
+	if text := os.Getenv("TEGAMI_TEST_SOAK"); text != "" {
+		var err error
+		if length, err = time.ParseDuration(text); err != nil {
+			t.Fatalf("TEGAMI_TEST_SOAK: %v", err)
+		}
+	}
 	s := start(t)
-	end := time.Now().Add(duration("TEGAMI_TEST_SOAK", time.Hour))
-	all, made := faults(), 0
-	for time.Now().Before(end) && !s.users.History.Broken() {
-		f := all[s.random.IntN(len(all))]
-		s.settle()
-		s.await("before: "+f.name, between)
-		s.suffer(f)
+	all := rows(faults(full))
+	began, made := time.Now(), 0
+	for time.Since(began) < length && !t.Failed() {
+		if made%len(all) == 0 {
+			s.random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		}
+		r := all[made%len(all)]
+		t.Run(r.String(), func(t *testing.T) { s.suffer(t, r, full) })
 		made++
+		t.Logf("progress: %d faults, %d acknowledged, in %.0f s", made, s.users.Acked(), time.Since(began).Seconds())
+	}
+	if t.Failed() {
+		return // What comes after the first evidence only hides it.
 	}
 	report := s.users.Judge(complaints...)
-	t.Logf("progress: %d faults, %d acknowledged", made, report.Acked)
+	// What an hour is to show, and as much of it as there was time for.
+	hours := length.Hours()
+	if wantFaults, want := int(100*hours), int(1_000_000*hours); made < wantFaults || report.Acked < want {
+		t.Errorf("%d faults, %d acknowledged; want %d and %d", made, report.Acked, wantFaults, want)
+	}
 }

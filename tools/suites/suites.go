@@ -130,8 +130,8 @@ var suites = []suite{
 		lane: processes, in: inTest, limit: 30 * time.Minute, run: withServers(stores),
 	},
 	{
-		name: "hybrid", about: "the servers of a hybrid store are killed under load, one and all",
-		lane: processes, in: inTest, limit: 30 * time.Minute, run: withServers(blackBoxSuite("hybrid")),
+		name: "hybrid", about: "the servers of a hybrid store are broken under load, one and all",
+		lane: processes, in: inTest, root: true, limit: 30 * time.Minute, run: withServers(blackBoxSuite("hybrid")),
 	},
 	{
 		name: "events", about: "the topic of events against the mailboxes, while servers are killed",
