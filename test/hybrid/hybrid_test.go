@@ -93,6 +93,9 @@ func (s *system) suffer(t *testing.T, r row, last lengths) {
 		t.Error("no record was dropped from memory")
 	}
 	meanwhile, lasted := s.users.Tally().Since(before), time.Since(began)
+	if r.undisturbed && !r.killed && meanwhile.Unknown+meanwhile.TurnedAway+meanwhile.Failed > 0 {
+		t.Errorf("%d sends unknown, %d refused, %d polls failed; want all of them to go on", meanwhile.Unknown, meanwhile.TurnedAway, meanwhile.Failed)
+	}
 	r.heal(s)
 	healed := time.Now()
 	if r.killed && !r.opens {
@@ -126,8 +129,5 @@ func (s *system) meanwhile(r row, before workload.Tally) {
 	}
 	if r.check != nil {
 		r.check(s)
-	}
-	if met := s.users.Tally().Since(before); r.undisturbed && !r.killed && met.Unknown+met.TurnedAway+met.Failed > 0 {
-		s.t.Errorf("sends: %d unknown, %d refused; %d polls failed; want all of them to go on", met.Unknown, met.TurnedAway, met.Failed)
 	}
 }
