@@ -84,9 +84,9 @@ func (n *Node) seal(ctx context.Context, send talk.Send) (*record.Record, error)
 	}
 	r := newRecord(send.To)
 	r.DedupKey = make([]byte, persistence.DedupKeySize)
-	sealing.Hash(r.DedupKey, key, "client message id", []byte(send.From), []byte(send.ClientMessageID))
+	sealing.HashCommand(r.DedupKey, key, send.From, send.ClientMessageID)
 	r.BodyHash = make([]byte, persistence.BodyHashSize)
-	sealing.Hash(r.BodyHash, key, "body", body)
+	sealing.HashBody(r.BodyHash, key, body)
 	r.Kind = &record.Record_Send{Send: message}
 	return r, nil
 }

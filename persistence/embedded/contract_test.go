@@ -166,3 +166,9 @@ func keysOf(f *folder) *persisttest.KeysInstance {
 	}
 	return instance
 }
+
+func TestRepairer(t *testing.T) {
+	persisttest.Repairer(t, func(t *testing.T) (persistence.Repairer, uint32) {
+		return newFolder(t, embedded.Options{}).open.Store, 1
+	})
+}

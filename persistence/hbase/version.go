@@ -39,3 +39,8 @@ func sourceVersion(p persistence.Position) uint64 {
 	}
 	return version
 }
+
+// positionOfVersion returns the position that an HBase version stands for.
+func positionOfVersion(version uint64) persistence.Position {
+	return persistence.Position{Generation: uint32(version >> offsetBits), Offset: int64(version & maxOffset)}
+}

@@ -65,3 +65,7 @@ func cache(*testing.T) *persisttest.CacheInstance {
 	c := memory.NewCache()
 	return &persisttest.CacheInstance{Cache: c, Empty: c.Empty, Snapshot: c.Snapshot}
 }
+
+func TestRepairer(t *testing.T) {
+	persisttest.Repairer(t, func(*testing.T) (persistence.Repairer, uint32) { return memory.NewStore(), 1 })
+}

@@ -45,6 +45,8 @@ func Cache(t *testing.T, open func(t *testing.T) *CacheInstance) {
 		{"operations of an older generation are not read", cacheGenerations},
 		{"rows below First are gone and stay so", cacheFirst},
 		{"the caller may reuse its slices", cacheCopies},
+		{"the newest rows come newest first", cacheNewest},
+		{"what is dropped is gone", cacheDrop},
 		{"names do not mix, however odd", cacheOddNames},
 		{"shards do not mix", cacheShardsApart},
 		{"a batch of 512 records in 300 mailboxes is written", cacheLargeBatch},

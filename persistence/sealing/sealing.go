@@ -72,6 +72,15 @@ func Hash(sum []byte, key persistence.Key, purpose string, parts ...[]byte) {
 	copy(sum, mac.Sum(full[:0]))
 }
 
+// HashCommand hashes the name that a sender gave to a message, by which a retry
+// is known.
+func HashCommand(sum []byte, key persistence.Key, from, clientMessageID string) {
+	Hash(sum, key, "client message id", []byte(from), []byte(clientMessageID))
+}
+
+// HashBody hashes what was sent.
+func HashBody(sum []byte, key persistence.Key, body []byte) { Hash(sum, key, "body", body) }
+
 func aead(key persistence.Key) cipher.AEAD {
 	block, err := aes.NewCipher(key[:])
 	if err != nil {

@@ -1,0 +1,127 @@
+package correction
+
+import (
+	"bytes"
+	"context"
+	"errors"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/tegami-im/tegami/actors/mailbox"
+	"github.com/tegami-im/tegami/actors/record"
+	"github.com/tegami-im/tegami/persistence"
+)
+
+// cachedCopy is what a cache has of a mailbox.
+type cachedCopy struct {
+	mailbox *persistence.Mailbox // nil for none that a server would take
+	rows    map[int64]uint64     // digests, by revision
+}
+
+const (
+	// cachedPage is how many rows of a cache are read at a time, cachedRows how
+	// many of a mailbox at most.
+	cachedPage = 128
+	cachedRows = 4096
+)
+
+// loadCached reads what a cache has of a mailbox that the store has at a
+// position, by the rule by which a server takes it.
+func loadCached(ctx context.Context, cache persistence.CacheRepairer, shard uint32, name string, at persistence.Position) (*cachedCopy, error) {
+	held := &cachedCopy{rows: map[int64]uint64{}}
+	var err error
+	held.mailbox, err = cache.Load(ctx, shard, name, mailbox.MaxDedupInMemory, at)
+	switch {
+	case errors.Is(err, persistence.ErrNotFound):
+	case errDamaged(err):
+		held.mailbox = &persistence.Mailbox{}
+	case err != nil:
+		return nil, err
+	}
+	for before := int64(persistence.MaxRevision); len(held.rows) < cachedRows; {
+		rows, err := cache.Newest(ctx, shard, name, before, cachedPage)
+		if errDamaged(err) {
+			held.mailbox = &persistence.Mailbox{}
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		for i := range rows {
+			held.rows[rows[i].Revision] = rowDigest(rows[i].Peer, rows[i].Data)
+			before = rows[i].Revision
+		}
+		if len(rows) < cachedPage {
+			break
+		}
+	}
+	if held.mailbox == nil && len(held.rows) == 0 {
+		return nil, nil
+	}
+	return held, nil
+}
+
+// compareCached holds the cache's copy against the store's. One that is ahead
+// is on its way to the store.
+func (b *box) compareCached() {
+	if b.cached == nil || b.cached.mailbox == nil {
+		return
+	}
+	held, stored := b.cached.mailbox, b.loaded
+	switch {
+	case held.Position.Less(stored.Position):
+		b.found(CacheState, 0, 1, "at %d/%d, and the cache says that it has all up to %d/%d",
+			held.Position.Generation, held.Position.Offset, stored.Position.Generation, stored.Position.Offset)
+	case held.Position != stored.Position:
+	case !sameState(held.State, stored.State):
+		b.found(CacheState, 0, 1, "another state at the same position")
+	case !sameSources(held.Sources, stored.Sources):
+		b.found(CacheState, 0, 1, "other sources at the same position")
+	case !b.sameDedup(held.Dedup, stored.Dedup):
+		b.found(CacheState, 0, 1, "other dedup entries at the same position")
+	}
+}
+
+func sameState(a, b []byte) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	x, y := new(record.State), new(record.State)
+	return proto.Unmarshal(a, x) == nil && proto.Unmarshal(b, y) == nil && proto.Equal(x, y)
+}
+
+func sameSources(a, b []persistence.Source) bool {
+	known := make(map[string]persistence.Position, len(a))
+	for _, source := range a {
+		known[source.Mailbox] = source.Position
+	}
+	for _, source := range b {
+		if known[source.Mailbox] != source.Position {
+			return false
+		}
+	}
+	return len(a) == len(b)
+}
+
+// sameDedup compares the entries that both keep. Their positions may differ: one
+// that was made anew has another.
+func (b *box) sameDedup(held, stored []persistence.DedupEntry) bool {
+	since := max(b.keptSince, b.state.GetTime()-mailbox.DedupWindow.Milliseconds())
+	kept := func(entries []persistence.DedupEntry) map[persistence.DedupEntry]int {
+		all := make(map[persistence.DedupEntry]int, len(entries))
+		for _, entry := range entries {
+			if entry.Time >= since && !b.position.Less(entry.Position) {
+				entry.Position = persistence.Position{}
+				all[entry]++
+			}
+		}
+		return all
+	}
+	x, y := kept(held), kept(stored)
+	for entry := range x {
+		if y[entry] == 0 {
+			return false
+		}
+	}
+	return len(x) == len(y)
+}

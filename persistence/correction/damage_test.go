@@ -1,0 +1,220 @@
+package correction_test
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	"github.com/tegami-im/tegami/actors/record"
+	"github.com/tegami-im/tegami/persistence"
+	"github.com/tegami-im/tegami/persistence/correction"
+)
+
+// damage is one way to harm a world, and what is to be found of it.
+type damage struct {
+	name string
+	// prepare comes before the damage.
+	prepare func(w *world)
+	do      func(w *world)
+	want    []correction.Kind
+	// left: it cannot be repaired.
+	left bool
+}
+
+// The kinds of rows of an embedded store.
+const (
+	rowState        = 's'
+	rowSource       = 'f'
+	rowDedup        = 'd'
+	rowConversation = 'c'
+)
+
+func (w *world) harm(user string, change func(*persistence.Repair)) {
+	w.t.Helper()
+	r := persistence.Repair{Mailbox: user, Through: w.states[user].Position()}
+	change(&r)
+	w.check(w.store.Repair(w.t.Context(), shardOf(user), r))
+}
+
+func (w *world) row(user string, revision int64) persistence.Row {
+	w.t.Helper()
+	rows, err := w.store.Operations(w.t.Context(), shardOf(user), user, revision-1, revision, 1, 1)
+	w.check(err)
+	return rows[0]
+}
+
+// harmState changes what the stored state says, but not where it is.
+func (w *world) harmState(user string, change func(*record.State)) {
+	w.t.Helper()
+	loaded, err := w.store.Load(w.t.Context(), shardOf(user), user, 0)
+	w.check(err)
+	state := new(record.State)
+	w.check(proto.Unmarshal(loaded.State, state))
+	change(state)
+	encoded, err := proto.Marshal(state)
+	w.check(err)
+	w.harm(user, func(r *persistence.Repair) { r.State, r.Position = encoded, loaded.Position })
+}
+
+func damages() []damage {
+	return []damage{
+		{
+			name: "rows are gone",
+			do: func(w *world) {
+				w.harm("bob", func(r *persistence.Repair) { r.Remove = []int64{3, 4, 9} })
+			},
+			want: []correction.Kind{correction.MissingRow, correction.ExtraPlace},
+		},
+		{
+			name: "the newest row is gone, with its place",
+			do: func(w *world) {
+				head := w.states["bob"].Head()
+				row := w.row("bob", head)
+				w.harm("bob", func(r *persistence.Repair) { r.Remove, r.Places = []int64{head}, []persistence.Row{row} })
+			},
+			want: []correction.Kind{correction.MissingRow},
+		},
+		{
+			name: "a row is gone that only the cache has",
+			do: func(w *world) {
+				w.letGo()
+				w.harm("bob", func(r *persistence.Repair) { r.Remove = []int64{5} })
+			},
+			want: []correction.Kind{correction.MissingRow, correction.ExtraPlace},
+		},
+		{
+			name: "a row is gone that nobody has",
+			do: func(w *world) {
+				w.letGo()
+				w.fillCache()
+				w.harm("bob", func(r *persistence.Repair) { r.Remove = []int64{5} })
+			},
+			want: []correction.Kind{correction.MissingRow, correction.ExtraPlace},
+			left: true,
+		},
+		{
+			name: "a row does not decode",
+			do: func(w *world) {
+				row := w.row("bob", 4)
+				row.Data = []byte{0xff}
+				w.harm("bob", func(r *persistence.Repair) { r.Rows = []persistence.Row{row} })
+			},
+			want: []correction.Kind{correction.DifferentRow},
+		},
+		{
+			name: "a row is another",
+			do: func(w *world) {
+				row := w.row("bob", 4)
+				row.Revision = 5
+				w.harm("bob", func(r *persistence.Repair) { r.Rows = []persistence.Row{row} })
+			},
+			want: []correction.Kind{correction.DifferentRow},
+		},
+		{
+			name: "the body of a row is another",
+			do: func(w *world) {
+				row := w.row("bob", 4)
+				op := new(record.Operation)
+				w.check(proto.Unmarshal(row.Data, op))
+				for _, m := range []*record.Message{op.GetReceiveMessage(), op.GetSendMessage()} {
+					if m != nil {
+						m.SealedBody[20] ^= 1
+					}
+				}
+				row.Data, _ = proto.Marshal(op)
+				w.harm("bob", func(r *persistence.Repair) { r.Rows = []persistence.Row{row} })
+			},
+			want: []correction.Kind{correction.DifferentRow, correction.CacheRow},
+		},
+		{
+			name: "a row is above the head",
+			do: func(w *world) {
+				row := w.row("bob", 4)
+				row.Revision = w.states["bob"].Head() + 1
+				w.harm("bob", func(r *persistence.Repair) { r.Rows = []persistence.Row{row} })
+			},
+			want: []correction.Kind{correction.ExtraRow, correction.ExtraPlace},
+		},
+		{
+			name: "the state is gone",
+			do:   func(w *world) { w.remove(rowState, "bob") },
+			want: []correction.Kind{correction.MissingState},
+		},
+		{
+			name: "the state is gone that only the cache has",
+			do: func(w *world) {
+				w.remove(rowState, "bob")
+				w.letGo()
+			},
+			want: []correction.Kind{correction.MissingState},
+		},
+		{
+			name: "the state does not decode",
+			do: func(w *world) {
+				position := w.states["bob"].Position()
+				w.harm("bob", func(r *persistence.Repair) { r.State, r.Position = []byte{0xff}, position })
+			},
+			want: []correction.Kind{correction.DamagedState},
+		},
+		{
+			name: "the head is set back",
+			do:   func(w *world) { w.harmState("bob", func(s *record.State) { s.Head -= 2 }) },
+			want: []correction.Kind{correction.DamagedState, correction.CacheState},
+		},
+		{
+			name: "the head is set back, and only the cache knows",
+			do: func(w *world) {
+				w.letGo()
+				w.harmState("bob", func(s *record.State) { s.Head -= 2 })
+			},
+			want: []correction.Kind{correction.DamagedState, correction.CacheState},
+		},
+		{
+			name: "the head is set forward",
+			do:   func(w *world) { w.harmState("bob", func(s *record.State) { s.Head += 2 }) },
+			want: []correction.Kind{correction.MissingRow, correction.CacheState},
+		},
+		{
+			name: "the state is an older one",
+			prepare: func(w *world) {
+				var err error
+				w.older, err = w.store.Load(w.t.Context(), shardOf("bob"), "bob", 0)
+				w.check(err)
+				w.talk(1, users...)
+			},
+			do: func(w *world) {
+				w.harm("bob", func(r *persistence.Repair) { r.State, r.Position = w.older.State, w.older.Position })
+			},
+			want: []correction.Kind{correction.StateBehind, correction.DamagedState},
+		},
+		{
+			name: "places in conversations are gone",
+			do:   func(w *world) { w.remove(rowConversation, "bob") },
+			want: []correction.Kind{correction.MissingPlace},
+		},
+		{
+			name: "dedup entries are gone",
+			do:   func(w *world) { w.remove(rowDedup, "bob") },
+			want: []correction.Kind{correction.MissingDedup, correction.CacheState},
+		},
+		{
+			name: "sources are gone",
+			do:   func(w *world) { w.remove(rowSource, "bob") },
+			want: []correction.Kind{correction.MissingSource, correction.SourceBehind, correction.CacheState},
+		},
+		{
+			name: "sources are gone that only the cache has",
+			do: func(w *world) {
+				w.remove(rowSource, "bob")
+				w.letGo()
+			},
+			want: []correction.Kind{correction.MissingSource, correction.CacheState},
+		},
+		{
+			name: "the cache is ahead of the journal",
+			do: func(w *world) {
+				_, err := w.cache.Begin(w.t.Context(), 0, persistence.Position{Generation: 7})
+				w.check(err)
+			},
+			want: []correction.Kind{correction.CacheMark},
+		},
+	}
+}

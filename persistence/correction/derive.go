@@ -1,0 +1,412 @@
+package correction
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/tegami-im/tegami/actors/mailbox"
+	"github.com/tegami-im/tegami/actors/record"
+	"github.com/tegami-im/tegami/actors/refusal"
+	"github.com/tegami-im/tegami/persistence"
+	"github.com/tegami-im/tegami/persistence/sealing"
+)
+
+// entry is a record of a mailbox.
+type entry struct {
+	position persistence.Position
+	time     int64
+	record   *record.Record
+}
+
+// readRecords reads the records of a mailbox that the journal still has, those
+// not above a position.
+func readRecords(ctx context.Context, journal persistence.Journal, shard uint32, name string, through persistence.Position) (records []entry, err error) {
+	bounds, err := journal.Bounds(ctx, shard)
+	if err != nil {
+		return nil, err
+	}
+	for offset := bounds.First; offset < bounds.Next; {
+		entries, err := journal.Read(ctx, shard, offset, readBytes)
+		if errors.Is(err, persistence.ErrTruncated) {
+			return readRecords(ctx, journal, shard, name, through)
+		}
+		if err != nil || len(entries) == 0 {
+			return records, err
+		}
+		for i := range entries {
+			e := &entries[i]
+			if through.Less(e.Position) {
+				return records, nil
+			}
+			r := new(record.Record)
+			if err := proto.Unmarshal(e.Data, r); err != nil {
+				return nil, fmt.Errorf("record at offset %d: %w", e.Position.Offset, errors.Join(persistence.ErrDamaged, err))
+			}
+			if r.GetMailbox() == name {
+				records = append(records, entry{e.Position, e.Time, r})
+			}
+			offset = e.Position.Offset + 1
+		}
+	}
+	return records, nil
+}
+
+// derived is what records of the journal make of a mailbox.
+type derived struct {
+	// whole: nothing stored was built on.
+	whole    bool
+	state    []byte
+	position persistence.Position
+	first    int64
+	rows     map[int64]persistence.Row // those wanted, and those above the stored head
+	dedup    []persistence.DedupEntry
+	sources  []persistence.Source
+}
+
+// derive applies records again: to the stored state those above it, or, where
+// the journal reaches back to the account's making, all. It returns nil where
+// neither is possible.
+func (m *mender) derive(ctx context.Context) (*derived, error) {
+	state, records := mailbox.New(m.name), m.entries
+	made, err := m.madeHere(ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case made && (m.state == nil || m.headTooHigh() || m.has(DamagedState, MissingDedup, DifferentDedup)):
+	case m.state == nil || m.has(DamagedState):
+		return nil, nil
+	default:
+		loaded, err := m.Store.Load(ctx, m.shard, m.name, mailbox.MaxDedupInMemory)
+		if err != nil {
+			return nil, ignoreDamage(err)
+		}
+		if state, err = mailbox.Decode(m.name, loaded); err != nil {
+			return nil, nil //nolint:nilerr // it is found to be damaged
+		}
+		records = slices.DeleteFunc(slices.Clone(records), func(e entry) bool { return !loaded.Position.Less(e.position) })
+	}
+	wanted := m.revisions(MissingRow, DifferentRow, OutOfOrder)
+	d := &derived{rows: map[int64]persistence.Row{}, whole: !state.Exists()}
+	for _, e := range records {
+		in := mailbox.Input{Position: e.position, Time: e.time, Record: e.record}
+		if notBefore, needed := state.LookUp(e.record, e.time); needed {
+			entry, found, err := m.Store.Dedup(ctx, m.shard, m.name, [persistence.DedupKeySize]byte(e.record.GetDedupKey()), notBefore)
+			if err != nil {
+				return nil, err
+			}
+			if found {
+				in.Dedup = &entry
+			}
+		}
+		d.take(state.Apply(in), wanted, m.head)
+	}
+	return d, nil
+}
+
+func (d *derived) take(out mailbox.Outcome, wanted map[int64]bool, head int64) {
+	if out.Write.State == nil {
+		return
+	}
+	d.state, d.position, d.first = out.Write.State, out.Write.Position, max(d.first, out.Write.First)
+	for _, row := range out.Write.Rows {
+		if wanted[row.Revision] || row.Revision > head {
+			d.rows[row.Revision] = row
+		}
+	}
+	d.dedup = append(d.dedup, out.Write.Dedup...)
+	for _, source := range out.Write.Sources {
+		i := slices.IndexFunc(d.sources, func(s persistence.Source) bool { return s.Mailbox == source.Mailbox })
+		if i < 0 {
+			d.sources = append(d.sources, source)
+		} else {
+			d.sources[i] = source
+		}
+	}
+}
+
+// madeHere reports whether the account was made by a record that the journal
+// still has, and not before: the journal was never truncated, or the store
+// remembers that it was not refused.
+func (m *mender) madeHere(ctx context.Context) (bool, error) {
+	i := slices.IndexFunc(m.entries, func(e entry) bool { return e.record.GetCreateAccount() != nil })
+	if i < 0 {
+		return false, nil
+	}
+	bounds, err := m.Journal.Bounds(ctx, m.shard)
+	if err != nil || bounds.First == 0 {
+		return err == nil && m.entries[i].position.Generation == 1, err
+	}
+	made := m.entries[i]
+	remembered, found, err := m.Store.Dedup(ctx, m.shard, m.name, [persistence.DedupKeySize]byte(made.record.GetDedupKey()), made.time-mailbox.DedupWindow.Milliseconds())
+	return err == nil && found && remembered.Position == made.position && refusal.Reason(remembered.Reason) == refusal.None, ignoreDamage(err)
+}
+
+func ignoreDamage(err error) error {
+	if errDamaged(err) {
+		return nil
+	}
+	return err
+}
+
+// raiseHead makes the state know the rows above its head. All records up to
+// through were applied.
+func (m *mender) raiseHead() {
+	state, ok := proto.Clone(m.state).(*record.State)
+	if !ok {
+		return
+	}
+	state.Head = m.head + m.above
+	state.Time = max(state.Time, m.newest)
+	encoded, err := proto.MarshalOptions{Deterministic: true}.Marshal(state)
+	if err != nil {
+		return
+	}
+	m.repair.State, m.repair.Position, m.repair.First = encoded, m.position, m.low
+	if m.repair.Position.Less(m.through) {
+		m.repair.Position = m.through
+	}
+}
+
+// rowsBetween makes rows of a gap from the records between its neighbours',
+// where these are as many as the gap is wide: then each has its revision.
+func (m *mender) rowsBetween(ctx context.Context, wanted map[int64]bool) error {
+	if len(wanted) == 0 || len(m.entries) == 0 {
+		return nil
+	}
+	held, err := m.heldMessages(ctx, wanted)
+	if err != nil {
+		return err
+	}
+	var pending []entry
+	last, lastTime := int64(0), int64(0)
+	settle := func(upTo int64) {
+		if last > 0 && upTo-last-1 == int64(len(pending)) {
+			for i, e := range pending {
+				revision := last + 1 + int64(i)
+				if row, ok := operationOf(m.name, e, revision, lastTime); ok && wanted[revision] {
+					m.repair.Rows = append(m.repair.Rows, row)
+					delete(wanted, revision)
+				}
+			}
+		}
+		pending = pending[:0]
+	}
+	for _, e := range m.entries {
+		message, source := messageIDOf(e.record)
+		if message == nil {
+			continue
+		}
+		if revision, ok := held[string(message)]; ok {
+			if revision > last {
+				settle(revision)
+				last, lastTime = revision, e.time
+			}
+			continue
+		}
+		made, err := m.mayHaveMade(ctx, e, message, source)
+		if err != nil {
+			return err
+		}
+		if made {
+			pending = append(pending, e)
+		}
+	}
+	if m.state != nil {
+		settle(m.head + 1)
+	}
+	return nil
+}
+
+func messageIDOf(r *record.Record) (id []byte, source string) {
+	if send := r.GetSend(); send != nil {
+		return send.GetMessageId(), ""
+	}
+	return r.GetSentCopy().GetMessageId(), r.GetSentCopy().GetSource()
+}
+
+// mayHaveMade reports whether a record without a row may have made one: a Send
+// did only if it is remembered with a revision.
+func (m *mender) mayHaveMade(ctx context.Context, e entry, message []byte, source string) (bool, error) {
+	if source != "" {
+		return true, nil
+	}
+	key := e.record.GetDedupKey()
+	if len(key) != persistence.DedupKeySize {
+		return false, nil
+	}
+	remembered, found, err := m.Store.Dedup(ctx, m.shard, m.name, [persistence.DedupKeySize]byte(key), e.time-mailbox.DedupWindow.Milliseconds())
+	if err != nil {
+		return false, ignoreDamage(err)
+	}
+	return found && remembered.Revision > 0 && string(remembered.MessageID[:]) == string(message), nil
+}
+
+// heldMessages returns the revisions of the messages that the store has, but
+// for those wanted.
+func (m *mender) heldMessages(ctx context.Context, wanted map[int64]bool) (map[string]int64, error) {
+	ids := make(map[string]bool, len(m.entries))
+	for _, e := range m.entries {
+		if id, _ := messageIDOf(e.record); id != nil {
+			ids[string(id)] = true
+		}
+	}
+	held := map[string]int64{}
+	err := m.Store.ScanMailbox(ctx, m.shard, m.name, func(item *persistence.Item) error {
+		if item.Kind != persistence.ItemRow || item.Err != nil || wanted[item.Row.Revision] {
+			return nil
+		}
+		op := new(record.Operation)
+		if err := proto.Unmarshal(item.Row.Data, op); err != nil {
+			return nil //nolint:nilerr // it is found as a different row
+		}
+		if message, _ := messageOf(op); ids[string(message.GetMessageId())] {
+			held[string(message.GetMessageId())] = item.Row.Revision
+		}
+		return nil
+	})
+	return held, err
+}
+
+// operationOf returns the row that a record makes as some revision, as apply
+// makes it.
+func operationOf(name string, e entry, revision, notBefore int64) (row persistence.Row, ok bool) {
+	stored, err := proto.Marshal(&record.State{
+		ApplyVersion: mailbox.ApplyVersion, Time: notBefore, Head: revision - 1, First: 1, Account: &record.Account{}, NextEpoch: 1,
+	})
+	if err != nil {
+		return row, false
+	}
+	state, err := mailbox.Decode(name, &persistence.Mailbox{State: stored, DedupComplete: true})
+	if err != nil {
+		return row, false
+	}
+	out := state.Apply(mailbox.Input{Position: e.position, Time: e.time, Record: e.record})
+	if len(out.Write.Rows) != 1 {
+		return row, false
+	}
+	return out.Write.Rows[0], true
+}
+
+func decodes(name string, row *persistence.Row) bool {
+	op := new(record.Operation)
+	if proto.Unmarshal(row.Data, op) != nil {
+		return false
+	}
+	message, peer := messageOf(op)
+	return checkOperation(name, row.Peer, row.Revision, op, message, peer) == nil
+}
+
+// mendDedup makes dedup entries anew: by what the journal derives, else from the
+// messages themselves.
+func (m *mender) mendDedup(ctx context.Context) error {
+	wanted := m.revisions(MissingDedup, DifferentDedup)
+	if !m.has(MissingDedup, DifferentDedup) || m.repair.State != nil {
+		return nil
+	}
+	if m.derived != nil && m.derived.whole {
+		m.repair.Dedup = m.derived.dedup
+		return nil
+	}
+	if len(wanted) == 0 {
+		m.left[DifferentDedup] = "it is of a command that made no row: it goes with its day"
+		return nil
+	}
+	return m.dedupOfRows(ctx, wanted)
+}
+
+func (m *mender) dedupOfRows(ctx context.Context, wanted map[int64]bool) error {
+	const why = "the mailbox's key is not to be had, or the message does not open"
+	m.left[MissingDedup], m.left[DifferentDedup] = why, why
+	if m.Keys == nil {
+		return nil
+	}
+	key, err := m.Keys.Get(ctx, m.name)
+	if errors.Is(err, persistence.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	rows, _, err := m.pick(ctx, wanted, nil)
+	if err != nil {
+		return err
+	}
+	for i := range rows {
+		op := new(record.Operation)
+		if err := proto.Unmarshal(rows[i].Data, op); err != nil {
+			continue
+		}
+		if entry, ok := dedupOf(m.name, key, op, m.positionOf(op)); ok {
+			m.repair.Dedup = append(m.repair.Dedup, entry)
+		}
+	}
+	return nil
+}
+
+// positionOf returns the position of the record that made an operation, or, when
+// the journal has let go of it, one that is as far back as any.
+func (m *mender) positionOf(op *record.Operation) persistence.Position {
+	i := slices.IndexFunc(m.entries, func(e entry) bool {
+		return string(e.record.GetSend().GetMessageId()) == string(op.GetReceiveMessage().GetMessageId())
+	})
+	if i < 0 {
+		return persistence.Position{Generation: 1}
+	}
+	return m.entries[i].position
+}
+
+// dedupOf returns the entry of a message that was received.
+func dedupOf(name string, key persistence.Key, op *record.Operation, position persistence.Position) (e persistence.DedupEntry, ok bool) {
+	message := op.GetReceiveMessage()
+	body, err := sealing.Open(key, name, message.GetMessageId(), message.GetSealedBody())
+	if err != nil {
+		return e, false
+	}
+	sealing.HashCommand(e.Key[:], key, message.GetFrom(), message.GetClientMessageId())
+	sealing.HashBody(e.BodyHash[:], key, body)
+	e.MessageID = [persistence.MessageIDSize]byte(message.GetMessageId())
+	e.Time, e.Revision, e.Position = op.GetTime(), op.GetRevision(), position
+	return e, true
+}
+
+// mendSources moves sources forward to what the journal's copies say, or the
+// cache's copy.
+func (m *mender) mendSources(ctx context.Context) error {
+	if !m.has(MissingSource, SourceBehind) || m.repair.State != nil {
+		return nil
+	}
+	taken := map[string]persistence.Position{}
+	for _, e := range m.entries {
+		if c := e.record.GetSentCopy(); c != nil && taken[c.GetSource()].Less(sourcePosition(c)) {
+			taken[c.GetSource()] = sourcePosition(c)
+		}
+	}
+	if m.copied != nil && m.copied.Position == m.position {
+		for _, source := range m.copied.Sources {
+			if taken[source.Mailbox].Less(source.Position) {
+				taken[source.Mailbox] = source.Position
+			}
+		}
+	}
+	stored, err := m.Store.Load(ctx, m.shard, m.name, 0)
+	if err != nil {
+		return ignoreDamage(err)
+	}
+	for _, source := range stored.Sources {
+		if !source.Position.Less(taken[source.Mailbox]) {
+			delete(taken, source.Mailbox)
+		}
+	}
+	for name, position := range taken {
+		m.repair.Sources = append(m.repair.Sources, persistence.Source{Mailbox: name, Position: position})
+	}
+	slices.SortFunc(m.repair.Sources, func(a, b persistence.Source) int { return cmp.Compare(a.Mailbox, b.Mailbox) })
+	m.left[MissingSource] = "neither what the journal still has nor the cache names it: a copy that was taken before would be taken again"
+	m.left[SourceBehind] = m.left[MissingSource]
+	return nil
+}

@@ -1,0 +1,168 @@
+package correction
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"hash/maphash"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/tegami-im/tegami/actors/record"
+	"github.com/tegami-im/tegami/persistence"
+)
+
+var seed = maphash.MakeSeed()
+
+func digest(parts ...[]byte) uint64 {
+	var h maphash.Hash
+	h.SetSeed(seed)
+	for _, part := range parts {
+		_, _ = h.Write(part)
+		_ = h.WriteByte(0)
+	}
+	return h.Sum64()
+}
+
+func digestName(name string) uint64 { return maphash.String(seed, name) }
+
+// logged is a record of the journal, in digests.
+type logged struct {
+	mailbox  uint64
+	message  uint64 // 0: the record makes no operation
+	body     uint64
+	position persistence.Position
+	time     int64
+	source   uint64 // of a copy: where it comes from
+	taken    persistence.Position
+}
+
+// window is a piece of a shard's journal, at or below the checkpoint.
+type window struct {
+	records []logged // by mailbox, message and position
+	// created are the mailboxes whose accounts were made in it.
+	created map[string]struct{}
+	// changed are the mailboxes that have records in it, if they are wanted.
+	changed map[string]struct{}
+	// end is the position of the last record; zero in an empty window.
+	end persistence.Position
+	// next is the offset at which the next window begins; 0 when this is the
+	// last.
+	next int64
+	// newest is the log time of the last record.
+	newest int64
+}
+
+const readBytes = 1 << 20
+
+// readWindow reads up to limit records from an offset, those not above the
+// checkpoint. What is truncated meanwhile is left out.
+func readWindow(ctx context.Context, journal persistence.Journal, shard uint32, offset int64, checkpoint persistence.Position, since int64, limit int) (*window, error) {
+	w := &window{created: map[string]struct{}{}}
+	if since > 0 {
+		w.changed = map[string]struct{}{}
+	}
+	for len(w.records) < limit {
+		entries, err := journal.Read(ctx, shard, offset, readBytes)
+		if errors.Is(err, persistence.ErrTruncated) {
+			bounds, boundsErr := journal.Bounds(ctx, shard)
+			if boundsErr != nil {
+				return nil, boundsErr
+			}
+			if bounds.First <= offset {
+				return nil, err
+			}
+			offset = bounds.First
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for i := range entries {
+			if checkpoint.Less(entries[i].Position) {
+				w.sort()
+				return w, nil
+			}
+			if err := w.add(&entries[i], since); err != nil {
+				return nil, err
+			}
+			offset = entries[i].Position.Offset + 1
+		}
+		if len(entries) == 0 {
+			w.sort()
+			return w, nil
+		}
+	}
+	w.next = offset
+	w.sort()
+	return w, nil
+}
+
+func (w *window) add(entry *persistence.Entry, since int64) error {
+	w.end, w.newest = entry.Position, entry.Time
+	if entry.Time < since {
+		return nil
+	}
+	r := new(record.Record)
+	if err := proto.Unmarshal(entry.Data, r); err != nil {
+		return errors.Join(persistence.ErrDamaged, err)
+	}
+	if r.GetMailbox() == "" {
+		return nil
+	}
+	l := logged{mailbox: digestName(r.GetMailbox()), position: entry.Position, time: entry.Time}
+	switch kind := r.GetKind().(type) {
+	case *record.Record_Send:
+		l.message, l.body = digest(kind.Send.GetMessageId()), digest(kind.Send.GetSealedBody())
+	case *record.Record_SentCopy:
+		c := kind.SentCopy
+		l.message, l.body = digest(c.GetMessageId()), digest(c.GetSealedBody())
+		l.source, l.taken = digestName(c.GetSource()), sourcePosition(c)
+	case *record.Record_CreateAccount:
+		w.created[r.GetMailbox()] = struct{}{}
+	}
+	if w.changed != nil {
+		w.changed[r.GetMailbox()] = struct{}{}
+	}
+	w.records = append(w.records, l)
+	return nil
+}
+
+func sourcePosition(c *record.SentCopy) persistence.Position {
+	return persistence.Position{Generation: c.GetSourceGeneration(), Offset: c.GetSourceOffset()}
+}
+
+func (w *window) sort() {
+	slices.SortFunc(w.records, func(a, b logged) int {
+		return cmp.Or(cmp.Compare(a.mailbox, b.mailbox), cmp.Compare(a.message, b.message), comparePositions(a.position, b.position))
+	})
+}
+
+func comparePositions(p, q persistence.Position) int {
+	return cmp.Or(cmp.Compare(p.Generation, q.Generation), cmp.Compare(p.Offset, q.Offset))
+}
+
+// of returns the records of a mailbox.
+func (w *window) of(mailbox string) []logged {
+	name := digestName(mailbox)
+	from, _ := slices.BinarySearchFunc(w.records, name, func(l logged, name uint64) int { return cmp.Compare(l.mailbox, name) })
+	n := 0
+	for from+n < len(w.records) && w.records[from+n].mailbox == name {
+		n++
+	}
+	return w.records[from : from+n]
+}
+
+// find returns the records of a message, of those of a mailbox, by position.
+func find(records []logged, message uint64) []logged {
+	from, found := slices.BinarySearchFunc(records, message, func(l logged, message uint64) int { return cmp.Compare(l.message, message) })
+	if !found {
+		return nil
+	}
+	n := 1
+	for from+n < len(records) && records[from+n].message == message {
+		n++
+	}
+	return records[from : from+n]
+}
