@@ -46,7 +46,7 @@ func (s *shardActor) struggle(ctx actor.Context) {
 func (s *shardActor) makeRoom(ctx actor.Context) {
 	for s.unstored.len() >= s.Limits.Unstored && s.phase == open {
 		switch {
-		case s.unstored.released > 0 && len(s.gone) < maxGone && s.dropping == 0 && s.waits():
+		case s.unstored.released > 0 && len(s.gone) < maxGone && s.dropping == 0 && s.repairing == 0 && s.waits():
 			s.drop(ctx)
 		case s.park():
 			s.through(ctx)

@@ -45,6 +45,7 @@ type entry struct {
 	// for it meanwhile is held.
 	passivating bool
 	held        []any
+	holding     *holding // nil: it is not being repaired
 }
 
 // busy reports whether the mailbox has to stay in memory.
@@ -191,7 +192,7 @@ func (s *shardActor) lookUpFailed(ctx actor.Context, m *lookUpFailed) {
 func (s *shardActor) loadAgain(ctx actor.Context, name string) {
 	e := s.mailboxes[name]
 	switch {
-	case e == nil || !e.unavailable():
+	case e == nil || !e.unavailable() || e.holding != nil:
 	case e.busy():
 		s.load(ctx, e)
 	default:
@@ -248,6 +249,10 @@ func (s *shardActor) passivated(ctx actor.Context, m *passivated) {
 	if e == nil || !e.passivating {
 		return
 	}
+	if e.holding != nil {
+		s.yielded(ctx, e, m.agreed)
+		return
+	}
 	e.passivating = false
 	held := e.held
 	e.held = nil
@@ -296,7 +301,7 @@ func (s *shardActor) HandleFailure(system *actor.ActorSystem, supervisor actor.S
 
 func (s *shardActor) restartMailbox(ctx actor.Context, name string) {
 	e := s.mailboxes[name]
-	if e == nil {
+	if e == nil || e.holding != nil && e.holding.running {
 		return
 	}
 	if supervisor, ok := ctx.(actor.Supervisor); ok {

@@ -65,7 +65,7 @@ func (b *mailboxActor) Receive(ctx actor.Context) {
 	case *loaded:
 		b.load(ctx, m)
 	case *passivate:
-		b.passivate(ctx)
+		b.passivate(ctx, m.polled)
 	case *dedupRead:
 		b.dedupRead(ctx, m)
 	case *dedupAgain:
@@ -308,9 +308,9 @@ func (b *mailboxActor) shrink() {
 }
 
 // passivate agrees to be stopped unless something waits here.
-func (b *mailboxActor) passivate(ctx actor.Context) {
+func (b *mailboxActor) passivate(ctx actor.Context, polled bool) {
 	b.dropSilent(time.Now())
-	agreed := b.state != nil && len(b.records) == 0 && len(b.subscribers) == 0 && !b.trimming
+	agreed := len(b.records) == 0 && (polled || b.state != nil && len(b.subscribers) == 0 && !b.trimming)
 	ctx.Send(b.shard, &passivated{mailbox: b.name, agreed: agreed})
 }
 

@@ -208,8 +208,10 @@ type (
 	// droppedThrough: everything up to a position was dropped from memory, and is
 	// not to be held until it is stored. Shard to mailbox.
 	droppedThrough struct{ position persistence.Position }
-	// passivate asks a mailbox to agree to be stopped. Shard to mailbox.
-	passivate struct{}
+	// passivate asks a mailbox to agree to be stopped, also one that is polled or
+	// not loaded: its polls come again, its records are read again. Shard to
+	// mailbox.
+	passivate struct{ polled bool }
 
 	// ready: the mailbox is loaded. Mailbox to shard.
 	ready struct {

@@ -195,6 +195,7 @@ type shardActor struct {
 	lag          int64 // how many dropped records the store does not have
 	struggling   bool  // the store takes no writes
 	dropping     int   // drops that the write-behind actor has not taken yet
+	repairing    int   // repairs that run
 	swept        time.Time
 }
 
@@ -281,6 +282,8 @@ func (s *shardActor) Receive(ctx actor.Context) {
 		s.tookDrop(ctx)
 	case *Drain:
 		s.drain(ctx, m)
+	case *Repair:
+		s.repair(ctx, m)
 	case addressed: // Fetch, Unsubscribe, Inspect, History
 		s.forward(ctx, m)
 	case *ready:
@@ -343,6 +346,14 @@ func (s *shardActor) receiveOwn(ctx actor.Context) {
 		if m.incarnation == s.incarnation {
 			s.restartMailbox(ctx, m.mailbox)
 		}
+	case *repairDue:
+		if e := s.mailboxes[m.mailbox]; m.incarnation == s.incarnation && e != nil {
+			s.hold(ctx, e)
+		}
+	case *repaired:
+		if m.incarnation == s.incarnation {
+			s.repaired(ctx, m.mailbox)
+		}
 	}
 }
 
@@ -400,6 +411,9 @@ func (s *shardActor) stop() {
 	for _, e := range s.mailboxes {
 		for _, c := range e.waiting {
 			c.refuse(unknown)
+		}
+		if e.holding != nil && !e.holding.running {
+			e.holding.Done(errNotOpen)
 		}
 	}
 	s.Loaded.Add(-int64(len(s.mailboxes)))

@@ -1,0 +1,45 @@
+package node
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/tegami-im/tegami/actors/shard"
+	"github.com/tegami-im/tegami/persistence"
+)
+
+// repairPatience is how long a mailbox may take to come to rest.
+const repairPatience = 10 * time.Second
+
+// Hold runs repair while a mailbox is held by its shard, and the mailbox's
+// clients wait: see shard.Repair. When ctx ends, so does what repair was given,
+// or it is not begun.
+func (n *Node) Hold(ctx context.Context, shardID uint32, mailbox string, repair func(ctx context.Context, through persistence.Position) error) error {
+	const begun, abandoned = 1, 2
+	var state atomic.Int32
+	done := make(chan error, 1)
+	n.system.Root.Send(n.shards[shardID], &shard.Repair{
+		Mailbox:  mailbox,
+		Deadline: time.Now().Add(repairPatience),
+		Do: func(worker context.Context, through persistence.Position) error {
+			if !state.CompareAndSwap(0, begun) {
+				return ctx.Err()
+			}
+			worker, cancel := context.WithCancel(worker)
+			defer cancel()
+			defer context.AfterFunc(ctx, cancel)()
+			return repair(worker, through)
+		},
+		Done: func(err error) { done <- err },
+	})
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	if state.CompareAndSwap(0, abandoned) {
+		return ctx.Err()
+	}
+	return <-done
+}

@@ -1,0 +1,121 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/tegami-im/tegami/persistence"
+	"github.com/tegami-im/tegami/persistence/memory"
+)
+
+// hold holds bob, and returns what its repair was told, and how to end it.
+func (c cell) hold() (through <-chan persistence.Position, release func(), held <-chan error) {
+	begun, end, done := make(chan persistence.Position, 1), make(chan struct{}), make(chan error, 1)
+	go func() {
+		done <- c.Hold(c.context(), uint32(c.places.Shard("bob")), "bob", func(_ context.Context, through persistence.Position) error {
+			begun <- through
+			<-end
+			return nil
+		})
+	}()
+	return begun, func() { close(end) }, done
+}
+
+func TestHeldMailboxIsStoredAndItsClientsWait(t *testing.T) {
+	c := start(t, Options{})
+	users := c.join("alice", "bob")
+	for i := range 5 {
+		if _, err := c.send(users["alice"], "bob", fmt.Sprint(i), "before"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	answers, _ := c.poll(users["bob"], 5, time.Minute)
+	begun, release, held := c.hold()
+	through := <-begun
+	stored, err := c.options.Store.Load(c.context(), uint32(c.places.Shard("bob")), "bob", 100)
+	if err != nil || through.Less(stored.Position) || len(stored.Dedup) != 7 {
+		t.Errorf("held at %v, with %+v, %v", through, stored, err)
+	}
+	sent := make(chan error, 1)
+	go func() {
+		_, err := c.send(users["alice"], "bob", "meanwhile", "meanwhile")
+		sent <- err
+	}()
+	head := make(chan error, 1)
+	go func() {
+		_, err := c.Head(c.context(), "bob")
+		head <- err
+	}()
+	if err := c.Hold(c.context(), uint32(c.places.Shard("bob")), "bob", nil); err == nil {
+		t.Error("held twice")
+	}
+	select {
+	case err := <-sent:
+		t.Fatalf("answered while the mailbox was held: %v", err)
+	case err := <-head:
+		t.Fatalf("read while the mailbox was held: %v", err)
+	default:
+	}
+	release()
+	for _, wait := range []<-chan error{held, sent, head} {
+		if err := <-wait; err != nil {
+			t.Error(err)
+		}
+	}
+	if got := c.await(answers); got.refused != nil || fmt.Sprint(c.texts("bob", got.page)) != "[meanwhile]" {
+		t.Errorf("the poll got %+v", got)
+	}
+}
+
+func TestMailboxThatIsNotInMemoryIsHeld(t *testing.T) {
+	journal, store, keys := memory.NewJournal(persistence.DurabilityFsync), memory.NewStore(), memory.NewKeys()
+	first := start(t, Options{Journal: journal, Store: store, Keys: keys})
+	first.join("alice", "bob")
+	if err := first.Drain(first.context()); err != nil {
+		t.Fatal(err)
+	}
+	c := start(t, Options{Journal: journal, Store: store, Keys: keys})
+	begun, release, held := c.hold()
+	<-begun
+	release()
+	if err := <-held; err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Head(c.context(), "bob"); err != nil {
+		t.Error(err)
+	}
+}
+
+// What is to be mended is mostly why a mailbox does not load.
+func TestMailboxThatDoesNotLoadIsHeldAndLoadsAgain(t *testing.T) {
+	journal, store, keys := memory.NewJournal(persistence.DurabilityFsync), memory.NewStore(), memory.NewKeys()
+	first := start(t, Options{Journal: journal, Store: store, Keys: keys})
+	users := first.join("alice", "bob")
+	if err := first.Drain(first.context()); err != nil {
+		t.Fatal(err)
+	}
+	shard := uint32(first.places.Shard("bob"))
+	whole, err := store.Load(t.Context(), shard, "bob", 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(state []byte) error {
+		return store.Repair(context.Background(), shard, persistence.Repair{Mailbox: "bob", State: state, Position: whole.Position})
+	}
+	if err := put([]byte{0xff}); err != nil {
+		t.Fatal(err)
+	}
+	c := start(t, Options{Journal: journal, Store: store, Keys: keys})
+	if _, err := c.send(users["alice"], "bob", "1", "early"); err == nil {
+		t.Fatal("a mailbox that does not load took a message")
+	}
+	err = c.Hold(c.context(), shard, "bob", func(context.Context, persistence.Position) error { return put(whole.State) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.send(users["alice"], "bob", "2", "late"); err != nil {
+		t.Error(err)
+	}
+}
