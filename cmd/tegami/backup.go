@@ -60,11 +60,13 @@ func post(ctx context.Context, endpoint, token string) error {
 	if response.StatusCode == http.StatusOK {
 		return nil
 	}
-	text, err := io.ReadAll(io.LimitReader(response.Body, 1<<16))
-	if err != nil {
-		return err
-	}
-	return fmt.Errorf("the server says: %s", strings.TrimSpace(string(text)))
+	return fmt.Errorf("the server says: %s", readText(response.Body))
+}
+
+// readText reads what a server says of a failure.
+func readText(from io.Reader) string {
+	text, _ := io.ReadAll(io.LimitReader(from, 1<<16))
+	return strings.TrimSpace(string(text))
 }
 
 type restoreCommand struct {

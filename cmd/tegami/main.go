@@ -27,6 +27,7 @@ type commands struct {
 	Doctor     doctorCommand     `cmd:"" group:"server" help:"Check whether this machine can run the server well, and say how to mend what is wrong."`
 	Backup     backupCommand     `cmd:"" group:"server" help:"Copy the data of a running server to a new folder."`
 	Restore    restoreCommand    `cmd:"" group:"server" help:"Make a data folder from a backup."`
+	Correct    correctCommand    `cmd:"" group:"server" help:"Compare journal, store and cache, and mend what is wrong."`
 	Generation generationCommand `cmd:"" group:"server" help:"Start a new generation of journals that went back, so that their shards open again."`
 	Admin      adminCommand      `cmd:"" group:"server" help:"Look after the stores of a hybrid store."`
 	Register   registerCommand   `cmd:"" group:"user" help:"Take a user id and sign in."`
@@ -128,6 +129,9 @@ func (e unreachableError) Error() string {
 
 func exitCode(err error) int {
 	if _, ok := errors.AsType[usageError](err); ok {
+		return codeUsage
+	}
+	if _, ok := errors.AsType[correctError](err); ok {
 		return codeUsage
 	}
 	if _, ok := errors.AsType[unreachableError](err); ok {

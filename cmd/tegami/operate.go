@@ -31,6 +31,7 @@ func (s *service) adminHandlers(metrics *telemetry.Metrics, token string) map[st
 
 		"POST /debug/free-memory": bearer(token, http.HandlerFunc(freeMemory)),
 		"POST /admin/backup":      bearer(token, http.HandlerFunc(s.backup)),
+		"POST /admin/correct":     bearer(token, http.HandlerFunc(s.correct)),
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/tegami-im/tegami/actors/node"
@@ -71,6 +72,12 @@ type service struct {
 	node    *node.Node
 	api     *server.Server
 	tracing *telemetry.Tracing // nil when nothing is traced
+	// running ends when the server begins to stop: what goes on in the background
+	// ends with it.
+	running context.Context //nolint:containedctx // of the whole service
+	stop    context.CancelFunc
+	// correcting is held while a correction is under way.
+	correcting sync.Mutex
 }
 
 // assemble opens the data, starts the actors and binds the listeners, in this
@@ -78,6 +85,7 @@ type service struct {
 // is started outlives it, to be drained.
 func assemble(ctx context.Context, c *config.Config, log *slog.Logger) (_ *service, err error) {
 	s := &service{config: c, log: log}
+	s.running, s.stop = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close(context.WithoutCancel(ctx)))
@@ -218,6 +226,7 @@ func (s *service) awaitReady(ctx context.Context, std streams) {
 func (s *service) drain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, s.config.Server.DrainTimeout)
 	defer cancel()
+	s.stop()
 	s.api.Refuse()
 	s.node.DrainPolls()
 	if err := errors.Join(s.api.Drain(ctx), s.node.Drain(ctx)); err != nil {
@@ -227,6 +236,7 @@ func (s *service) drain(ctx context.Context) {
 
 // close ends what runs, whether it was drained or not.
 func (s *service) close(ctx context.Context) error {
+	s.stop()
 	var errs []error
 	if s.api != nil {
 		errs = append(errs, s.api.Close())

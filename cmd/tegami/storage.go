@@ -27,6 +27,10 @@ type storage struct {
 	store   persistence.Store
 	keys    persistence.Keys
 	cache   persistence.Cache // nil: there is none
+	// repairer and cacheRepairer are store and cache for those who mend or move
+	// what is in them.
+	repairer      persistence.Repairer
+	cacheRepairer persistence.CacheRepairer // nil: there is none
 	// publisher takes events; nil: there are none.
 	publisher persistence.Publisher
 	shards    int
@@ -48,7 +52,7 @@ func openStorage(ctx context.Context, c *config.Config, log *slog.Logger, p pati
 		return nil, err
 	}
 	return &storage{
-		journal: s.Journal, store: s.Store, keys: s.Keys, shards: s.Shards, embedded: s, open: []io.Closer{s},
+		journal: s.Journal, store: s.Store, repairer: s.Store, keys: s.Keys, shards: s.Shards, embedded: s, open: []io.Closer{s},
 		breakers: func() []telemetry.Breaker { return nil },
 	}, nil
 }
@@ -92,7 +96,7 @@ func openHybrid(ctx context.Context, c *config.Config, log *slog.Logger, p patie
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	s.store, s.open = store, append(s.open, store)
+	s.store, s.repairer, s.open = store, store, append(s.open, store)
 	keys, err := reach(ctx, p, "hbase", c.HBase.ZooKeeper, func(ctx context.Context) (*hbase.Keys, error) {
 		return hbase.OpenKeys(ctx, hbaseOptions(c, log))
 	})
@@ -126,7 +130,7 @@ func openHybrid(ctx context.Context, c *config.Config, log *slog.Logger, p patie
 	if err != nil {
 		return nil, fmt.Errorf("cache: %w", err)
 	}
-	s.cache, s.open = cache, append(s.open, cache)
+	s.cache, s.cacheRepairer, s.open = cache, cache, append(s.open, cache)
 	ofHBase := s.breakers
 	s.breakers = func() []telemetry.Breaker {
 		all := ofHBase()
