@@ -1,6 +1,9 @@
 package persistence
 
-import "context"
+import (
+	"context"
+	"crypto/rand"
+)
 
 // ItemKind says what an [Item] is.
 type ItemKind uint8
@@ -98,4 +101,18 @@ type CacheRepairer interface {
 	Newest(ctx context.Context, shard uint32, mailbox string, before int64, limit int) ([]Row, error)
 	// Drop takes out what the cache has of a mailbox.
 	Drop(ctx context.Context, shard uint32, mailbox string) error
+}
+
+// KeyAdopter is a Keys that takes keys which were made elsewhere.
+type KeyAdopter interface {
+	Keys
+	// Adopt gives each mailbox that has no key the one given, durable when it
+	// returns, and returns all, in order: those that were there before, too.
+	Adopt(ctx context.Context, mailboxes []string, keys []Key) ([]Key, error)
+}
+
+// NewKey returns a key that nobody knows.
+func NewKey() (key Key) {
+	_, _ = rand.Read(key[:]) // crypto/rand never fails: it ends the program instead
+	return key
 }

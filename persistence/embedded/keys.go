@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"sync"
 
@@ -18,7 +17,7 @@ type Keys struct {
 	closeErr error
 }
 
-var _ persistence.Keys = (*Keys)(nil)
+var _ persistence.KeyAdopter = (*Keys)(nil)
 
 func openKeys(db *database, v *volume) *Keys {
 	return &Keys{db: db, volume: v, creating: make(chan struct{}, 1)}
@@ -30,13 +29,26 @@ func keyRow(mailbox string) []byte {
 
 // Create implements persistence.Keys, with one fsync for all.
 func (k *Keys) Create(ctx context.Context, mailboxes []string) ([]persistence.Key, error) {
+	return k.createOf(ctx, mailboxes, func(int) persistence.Key { return persistence.NewKey() })
+}
+
+// Adopt implements persistence.KeyAdopter, with one fsync for all.
+func (k *Keys) Adopt(ctx context.Context, mailboxes []string, keys []persistence.Key) ([]persistence.Key, error) {
+	if len(keys) != len(mailboxes) {
+		return nil, fmt.Errorf("%d keys for %d mailboxes", len(keys), len(mailboxes))
+	}
+	return k.createOf(ctx, mailboxes, func(i int) persistence.Key { return keys[i] })
+}
+
+// createOf gives each mailbox without a key the one with its index.
+func (k *Keys) createOf(ctx context.Context, mailboxes []string, keyOf func(i int) persistence.Key) ([]persistence.Key, error) {
 	if err := k.enterToWrite(ctx); err != nil {
 		return nil, err
 	}
 	var keys []persistence.Key
 	err := await(ctx, func() (err error) {
 		defer k.leave()
-		keys, err = k.create(mailboxes)
+		keys, err = k.create(mailboxes, keyOf)
 		return err
 	})
 	if err != nil {
@@ -45,7 +57,7 @@ func (k *Keys) Create(ctx context.Context, mailboxes []string) ([]persistence.Ke
 	return keys, nil
 }
 
-func (k *Keys) create(mailboxes []string) ([]persistence.Key, error) {
+func (k *Keys) create(mailboxes []string, keyOf func(i int) persistence.Key) ([]persistence.Key, error) {
 	keys := make([]persistence.Key, len(mailboxes))
 	made := map[string]persistence.Key{}
 	batch := k.db.newBatch(len(mailboxes) * 64)
@@ -59,7 +71,7 @@ func (k *Keys) create(mailboxes []string) ([]persistence.Key, error) {
 			key, found = made[mailbox]
 		}
 		if !found {
-			_, _ = rand.Read(key[:]) // crypto/rand never fails: it ends the program instead
+			key = keyOf(i)
 			made[mailbox] = key
 			_ = batch.Set(keyRow(mailbox), key[:], nil)
 		}

@@ -3,7 +3,6 @@ package hbase
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
@@ -30,7 +29,7 @@ type Keys struct {
 	hbase   *connection
 }
 
-var _ persistence.Keys = (*Keys)(nil)
+var _ persistence.KeyAdopter = (*Keys)(nil)
 
 // OpenKeys returns a key store on the table that ApplySchema made. Close it
 // after use. Errors: ErrSchema, ErrUnavailable.
@@ -98,14 +97,27 @@ const creators = 32
 
 // Create implements persistence.Keys.
 func (k *Keys) Create(ctx context.Context, mailboxes []string) ([]persistence.Key, error) {
-	keys, err := k.create(ctx, mailboxes)
+	keys, err := k.create(ctx, mailboxes, func(int) persistence.Key { return persistence.NewKey() })
 	if err != nil {
 		return nil, fmt.Errorf("create keys: %w", err)
 	}
 	return keys, nil
 }
 
-func (k *Keys) create(ctx context.Context, mailboxes []string) ([]persistence.Key, error) {
+// Adopt implements persistence.KeyAdopter.
+func (k *Keys) Adopt(ctx context.Context, mailboxes []string, keys []persistence.Key) ([]persistence.Key, error) {
+	if len(keys) != len(mailboxes) {
+		return nil, fmt.Errorf("%d keys for %d mailboxes", len(keys), len(mailboxes))
+	}
+	adopted, err := k.create(ctx, mailboxes, func(i int) persistence.Key { return keys[i] })
+	if err != nil {
+		return nil, fmt.Errorf("adopt keys: %w", err)
+	}
+	return adopted, nil
+}
+
+// create gives each mailbox without a key the one with its index.
+func (k *Keys) create(ctx context.Context, mailboxes []string, keyOf func(i int) persistence.Key) ([]persistence.Key, error) {
 	if err := k.hbase.usable(ctx); err != nil {
 		return nil, err
 	}
@@ -138,7 +150,7 @@ func (k *Keys) create(ctx context.Context, mailboxes []string) ([]persistence.Ke
 		}
 	}
 	err = eachOf(missing, func(i int) (err error) {
-		keys[i], err = k.createOne(ctx, rows[i], values[i])
+		keys[i], err = k.createOne(ctx, rows[i], values[i], keyOf(i))
 		return err
 	})
 	if err != nil {
@@ -191,17 +203,15 @@ func eachOf(indices []int, f func(i int) error) error {
 // createOne makes the key of a mailbox that had none when it was read. When
 // another was faster, or an earlier attempt of its own that was taken for
 // failed, that one's key is the key.
-func (k *Keys) createOne(ctx context.Context, row []byte, before keyValue) (persistence.Key, error) {
+func (k *Keys) createOne(ctx context.Context, row []byte, before keyValue, key persistence.Key) (persistence.Key, error) {
 	for before.key == nil {
-		key := new(persistence.Key)
-		_, _ = rand.Read(key[:]) // crypto/rand never fails: it ends the program instead
-		made := keyValue{changes: before.changes + 1, key: key}
+		made := keyValue{changes: before.changes + 1, key: &key}
 		done, err := k.replace(ctx, row, before, made)
 		if err != nil {
 			return persistence.Key{}, err
 		}
 		if done {
-			return *key, nil
+			return key, nil
 		}
 		if before, err = k.read(ctx, row); err != nil {
 			return persistence.Key{}, err

@@ -2,7 +2,7 @@ package memory
 
 import (
 	"context"
-	"crypto/rand"
+	"fmt"
 	"maps"
 	"sync"
 
@@ -17,7 +17,7 @@ type Keys struct {
 	closed bool
 }
 
-var _ persistence.Keys = (*Keys)(nil)
+var _ persistence.KeyAdopter = (*Keys)(nil)
 
 // NewKeys returns an empty key store.
 func NewKeys() *Keys { return &Keys{keys: map[string]persistence.Key{}} }
@@ -33,6 +33,18 @@ func (k *Keys) Crash() *Keys {
 
 // Create implements persistence.Keys.
 func (k *Keys) Create(ctx context.Context, mailboxes []string) ([]persistence.Key, error) {
+	return k.create(ctx, mailboxes, func(int) persistence.Key { return persistence.NewKey() })
+}
+
+// Adopt implements persistence.KeyAdopter.
+func (k *Keys) Adopt(ctx context.Context, mailboxes []string, keys []persistence.Key) ([]persistence.Key, error) {
+	if len(keys) != len(mailboxes) {
+		return nil, fmt.Errorf("%d keys for %d mailboxes", len(keys), len(mailboxes))
+	}
+	return k.create(ctx, mailboxes, func(i int) persistence.Key { return keys[i] })
+}
+
+func (k *Keys) create(ctx context.Context, mailboxes []string, keyOf func(i int) persistence.Key) ([]persistence.Key, error) {
 	if err := k.lock(ctx); err != nil {
 		return nil, err
 	}
@@ -41,7 +53,7 @@ func (k *Keys) Create(ctx context.Context, mailboxes []string) ([]persistence.Ke
 	for i, mailbox := range mailboxes {
 		key, ok := k.keys[mailbox]
 		if !ok {
-			_, _ = rand.Read(key[:]) // crypto/rand never fails: it ends the program instead
+			key = keyOf(i)
 			k.keys[mailbox] = key
 		}
 		created[i] = key

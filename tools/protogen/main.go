@@ -55,6 +55,7 @@ func run(ctx context.Context, repository string, check bool) error {
 	for _, s := range []set{
 		{root: "api/proto", plugins: []string{"protoc-gen-go", "protoc-gen-connect-go"}},
 		{root: "actors/record", plugins: []string{"protoc-gen-go"}},
+		{root: "persistence/transfer", plugins: []string{"protoc-gen-go"}},
 	} {
 		if err := generate(ctx, repository, s, generated); err != nil {
 			return fmt.Errorf("%s: %w", s.root, err)
