@@ -34,6 +34,7 @@ type Config struct {
 	Mailbox   Mailbox   `yaml:"mailbox" doc:"The actors that hold a user's state in memory."`
 	Auth      Auth      `yaml:"auth" doc:"Accounts, passwords and tokens."`
 	Limits    Limits    `yaml:"limits" doc:"What one user, device or request may take. Beyond it the answer is resource_exhausted."`
+	Audit     Audit     `yaml:"audit" doc:"A slow look at all that is stored, round and round: journal, store and cache are held against each other, and what disagrees is logged and counted. tegami correct mends it."`
 	Tracing   Tracing   `yaml:"tracing" doc:"Traces of single messages through the actors. They name no user and hold no text."`
 	Log       Log       `yaml:"log" doc:"What the server writes to its standard error. Message bodies and tokens are never logged."`
 }
@@ -197,6 +198,11 @@ type Limits struct {
 	Commands        int           `yaml:"commands" default:"65536" doc:"Commands in flight in the whole server."`
 	ShardCommands   int           `yaml:"shard_commands" default:"4096" doc:"Commands in flight in one shard."`
 	MailboxCommands int           `yaml:"mailbox_commands" default:"1024" doc:"Commands in flight in one mailbox."`
+}
+
+// Audit is the section of the auditor.
+type Audit struct {
+	Rate int `yaml:"rate" default:"200" doc:"Operations and records of the journal that are read in a second. 0: no audit."`
 }
 
 // Tracing is the section of traces of single messages.

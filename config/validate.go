@@ -54,6 +54,7 @@ func (c *Config) problems() []problem {
 	within(&v, "auth.hashes", c.Auth.Hashes, 1, 64)
 	v.within("auth.hash_wait", c.Auth.HashWait, time.Millisecond, time.Minute, "1ms to 1m")
 	v.check(c.Auth.RefreshToken > c.Auth.AccessToken, "auth.refresh_token", "must be longer than auth.access_token")
+	within(&v, "audit.rate", c.Audit.Rate, 0, 1_000_000)
 	within(&v, "tracing.per_million", c.Tracing.PerMillion, 0, 1_000_000)
 	c.Limits.check(&v)
 	if c.Store.Kind == StoreHybrid {

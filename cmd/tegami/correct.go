@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -101,17 +100,9 @@ func (c *correctCommand) task() (correctTask, error) {
 	if c.Shards == "" {
 		return task, nil
 	}
-	from, to, isRange := strings.Cut(c.Shards, "-")
-	if !isRange {
-		to = from
-	}
-	first, err := strconv.ParseUint(from, 10, 16)
-	last, lastErr := strconv.ParseUint(to, 10, 16)
-	if err != nil || lastErr != nil || last < first {
-		return task, usagef("--shards %s: expected FROM-TO, as in 0-63, or one shard", c.Shards)
-	}
-	task.From.Shard, task.UpTo = uint32(first), uint32(last)+1
-	return task, nil
+	var err error
+	task.From.Shard, task.UpTo, err = parseShards(c.Shards)
+	return task, err
 }
 
 // correct has a running server do it, where one must; else it is done here.

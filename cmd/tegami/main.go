@@ -29,6 +29,7 @@ type commands struct {
 	Restore    restoreCommand    `cmd:"" group:"server" help:"Make a data folder from a backup."`
 	Correct    correctCommand    `cmd:"" group:"server" help:"Compare journal, store and cache, and mend what is wrong."`
 	Generation generationCommand `cmd:"" group:"server" help:"Start a new generation of journals that went back, so that their shards open again."`
+	Store      storeCommand      `cmd:"" group:"server" help:"Move data between stores; fill the cache."`
 	Admin      adminCommand      `cmd:"" group:"server" help:"Look after the stores of a hybrid store."`
 	Register   registerCommand   `cmd:"" group:"user" help:"Take a user id and sign in."`
 	Login      loginCommand      `cmd:"" group:"user" help:"Sign in."`

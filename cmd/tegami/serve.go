@@ -78,6 +78,7 @@ type service struct {
 	stop    context.CancelFunc
 	// correcting is held while a correction is under way.
 	correcting sync.Mutex
+	background sync.WaitGroup
 }
 
 // assemble opens the data, starts the actors and binds the listeners, in this
@@ -108,6 +109,7 @@ func assemble(ctx context.Context, c *config.Config, log *slog.Logger) (_ *servi
 		return nil, err
 	}
 	metrics.WatchNode(s.node)
+	s.audit(metrics)
 	apiOptions, err := s.apiOptions(metrics)
 	if err != nil {
 		return nil, err
@@ -241,6 +243,7 @@ func (s *service) close(ctx context.Context) error {
 	if s.api != nil {
 		errs = append(errs, s.api.Close())
 	}
+	s.background.Wait()
 	if s.node != nil {
 		errs = append(errs, s.node.Close())
 	}

@@ -27,10 +27,11 @@ type storage struct {
 	store   persistence.Store
 	keys    persistence.Keys
 	cache   persistence.Cache // nil: there is none
-	// repairer and cacheRepairer are store and cache for those who mend or move
-	// what is in them.
+	// repairer, cacheRepairer and adopter are store, cache and keys for those who
+	// mend or move what is in them.
 	repairer      persistence.Repairer
 	cacheRepairer persistence.CacheRepairer // nil: there is none
+	adopter       persistence.KeyAdopter
 	// publisher takes events; nil: there are none.
 	publisher persistence.Publisher
 	shards    int
@@ -52,7 +53,7 @@ func openStorage(ctx context.Context, c *config.Config, log *slog.Logger, p pati
 		return nil, err
 	}
 	return &storage{
-		journal: s.Journal, store: s.Store, repairer: s.Store, keys: s.Keys, shards: s.Shards, embedded: s, open: []io.Closer{s},
+		journal: s.Journal, store: s.Store, repairer: s.Store, keys: s.Keys, adopter: s.Keys, shards: s.Shards, embedded: s, open: []io.Closer{s},
 		breakers: func() []telemetry.Breaker { return nil },
 	}, nil
 }
@@ -103,7 +104,7 @@ func openHybrid(ctx context.Context, c *config.Config, log *slog.Logger, p patie
 	if err != nil {
 		return nil, fmt.Errorf("keys: %w", err)
 	}
-	s.keys, s.open = keys, append(s.open, keys)
+	s.keys, s.adopter, s.open = keys, keys, append(s.open, keys)
 	s.breakers = func() []telemetry.Breaker {
 		return []telemetry.Breaker{
 			{Part: "store", Server: c.HBase.ZooKeeper, Open: store.Refusing()},

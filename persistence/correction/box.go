@@ -21,8 +21,8 @@ type view struct {
 	shard      uint32
 	checkpoint persistence.Position
 	window     *window
-	// keptSince is the log time since when dedup entries are kept, at least.
-	keptSince int64
+	// keptSince returns the log time since when dedup entries are kept, at least.
+	keptSince func() int64
 	// first says that this is the first window of the journal: what needs no
 	// journal is compared with it alone.
 	first bool
@@ -44,6 +44,7 @@ type box struct {
 	name     string
 	findings []Finding
 	records  []logged
+	kept     int64 // dedup entries since then must be there
 
 	state    *record.State
 	position persistence.Position
@@ -69,7 +70,7 @@ type box struct {
 }
 
 func newBox(v *view, name string) *box {
-	b := &box{view: v, name: name}
+	b := &box{view: v, name: name, kept: v.keptSince()}
 	if v.window != nil {
 		b.records = v.window.of(name)
 	}
@@ -318,7 +319,7 @@ func checkOperation(name, rowPeer string, revision int64, op *record.Operation, 
 
 // compareDedup holds a message that came by a Send against the dedup entries.
 func (b *box) compareDedup(revision int64, op *record.Operation, message *record.Message) {
-	if op.GetReceiveMessage() == nil || op.GetTime() < b.keptSince || b.state == nil {
+	if op.GetReceiveMessage() == nil || op.GetTime() < b.kept || b.state == nil {
 		return
 	}
 	from, found := slices.BinarySearchFunc(b.answers, revision, func(a answered, revision int64) int { return cmp.Compare(a.revision, revision) })

@@ -106,7 +106,7 @@ func sameSources(a, b []persistence.Source) bool {
 // sameDedup compares the entries that both keep. Their positions may differ: one
 // that was made anew has another.
 func (b *box) sameDedup(held, stored []persistence.DedupEntry) bool {
-	since := max(b.keptSince, b.state.GetTime()-mailbox.DedupWindow.Milliseconds())
+	since := max(b.kept, b.state.GetTime()-mailbox.DedupWindow.Milliseconds())
 	kept := func(entries []persistence.DedupEntry) map[persistence.DedupEntry]int {
 		all := make(map[persistence.DedupEntry]int, len(entries))
 		for _, entry := range entries {

@@ -76,11 +76,14 @@ func (r *run) compareShard(ctx context.Context, shard uint32, behind string) err
 		since = r.Since.UnixMilli()
 	}
 	for offset := bounds.First; ; offset = v.window.next {
-		if v.window, err = readWindow(ctx, r.Journal, shard, offset, marks.Checkpoint, since, r.WindowRecords); err != nil {
+		if v.window, err = readWindow(ctx, r.Journal, shard, offset, marks.Checkpoint, since, r.WindowRecords, r.read); err != nil {
 			return err
 		}
 		r.report.Records += int64(len(v.window.records))
-		v.keptSince = max(r.Now().UnixMilli(), v.window.newest) - mailbox.DedupWindow.Milliseconds() + keptMargin
+		newest := v.window.newest
+		v.keptSince = func() int64 {
+			return max(r.Now().UnixMilli(), newest) - mailbox.DedupWindow.Milliseconds() + keptMargin
+		}
 		if err := r.compare(ctx, v, behind); err != nil {
 			return err
 		}
@@ -94,7 +97,7 @@ func (r *run) compareShard(ctx context.Context, shard uint32, behind string) err
 }
 
 // keptMargin is how much younger than the dedup window an entry is that must be
-// there: clocks may differ, and time passes while a shard is read.
+// there: clocks may differ, and time passes while a mailbox is read.
 const keptMargin = int64(10 * time.Minute / time.Millisecond)
 
 // loadCached reads from the cache until it is away.

@@ -58,7 +58,8 @@ const readBytes = 1 << 20
 
 // readWindow reads up to limit records from an offset, those not above the
 // checkpoint. What is truncated meanwhile is left out.
-func readWindow(ctx context.Context, journal persistence.Journal, shard uint32, offset int64, checkpoint persistence.Position, since int64, limit int) (*window, error) {
+// read, unless nil, is called for each record, to slow it down.
+func readWindow(ctx context.Context, journal persistence.Journal, shard uint32, offset int64, checkpoint persistence.Position, since int64, limit int, read func(context.Context) error) (*window, error) {
 	w := &window{created: map[string]struct{}{}}
 	if since > 0 {
 		w.changed = map[string]struct{}{}
@@ -83,6 +84,11 @@ func readWindow(ctx context.Context, journal persistence.Journal, shard uint32, 
 			if checkpoint.Less(entries[i].Position) {
 				w.sort()
 				return w, nil
+			}
+			if read != nil {
+				if err := read(ctx); err != nil {
+					return nil, err
+				}
 			}
 			if err := w.add(&entries[i], since); err != nil {
 				return nil, err
