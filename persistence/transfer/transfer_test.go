@@ -111,7 +111,7 @@ func (p *place) source() transfer.Source {
 }
 
 func (p *place) target() transfer.Target {
-	places, err := cluster.NewMap(1, p.Shards, []cluster.Member{{ID: "single"}})
+	places, err := cluster.NewMap(p.Shards, cluster.Snapshot{})
 	if err != nil {
 		p.t.Fatal(err)
 	}
