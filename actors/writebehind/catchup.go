@@ -58,6 +58,12 @@ func (c *catchUp) write(ctx context.Context, limit persistence.Position) (batch 
 			return batch, 0, err
 		}
 	}
+	if c.next > limit.Offset {
+		// The journal let go of it all: a step that seemed to fail was written,
+		// and its checkpoint read back.
+		c.stored = limit
+		return persistence.Batch{Checkpoint: limit}, 0, nil
+	}
 	entries, err := c.read(ctx, limit)
 	if err != nil {
 		return batch, 0, err
