@@ -119,3 +119,41 @@ func TestMailboxThatDoesNotLoadIsHeldAndLoadsAgain(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Copies of what bob sends go on coming while his mailbox is to come to rest.
+func TestMailboxThatNeverRestsIsHeld(t *testing.T) {
+	c := start(t, Options{})
+	users := c.join("alice", "bob")
+	stop, ended := make(chan struct{}), make(chan int64, 1)
+	go func() {
+		for sent := int64(0); ; sent++ {
+			select {
+			case <-stop:
+				ended <- sent
+				return
+			default:
+			}
+			if _, err := c.send(users["bob"], "alice", fmt.Sprint(sent), "on and on"); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	shard := uint32(c.places.Shard("bob"))
+	for range 5 {
+		err := c.Hold(c.context(), shard, "bob", func(ctx context.Context, through persistence.Position) error {
+			stored, err := c.options.Store.Load(ctx, shard, "bob", 1<<20)
+			if err == nil && through.Less(stored.Position) {
+				err = fmt.Errorf("held at %v, and stored is %v", through, stored.Position)
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	close(stop)
+	sent := <-ended
+	if head, err := c.Head(c.context(), "bob"); err != nil || head.Revision != sent || sent == 0 {
+		t.Errorf("head is %v, %v; want %d", head, err, sent)
+	}
+}

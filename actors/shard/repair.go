@@ -40,10 +40,13 @@ const (
 // holding is a repair that is under way.
 type holding struct {
 	*Repair
-	// shut: commands wait for the mailbox to be loaded again.
-	shut bool
+	// shut: what comes for the mailbox waits, records and commands alike. Those
+	// up to through were let in before.
+	shut    bool
+	through persistence.Position
 	// stuck: the mailbox does not load, so that its records wait for the repair.
 	stuck   bool
+	asked   bool // to be stopped
 	running bool
 }
 
@@ -84,18 +87,31 @@ func (s *shardActor) repair(ctx actor.Context, m *Repair) {
 	s.mailboxes[m.Mailbox] = e
 	s.Loaded.Add(1)
 	s.arm(ctx)
-	e.shut()
-	e.passivating = true
+	s.shut(e)
 	s.runRepair(ctx, e)
 }
 
-// shut has commands wait as if the mailbox were loading.
-func (e *entry) shut() { e.holding.shut, e.loaded, e.loading = true, false, true }
+// shut has all wait that comes for a mailbox from now on: commands as if it were
+// loading, the rest as if it were being passivated. Nothing is dropped from memory
+// until the repair is over: a catch-up remembers states, and is not to go on with
+// one from before.
+func (s *shardActor) shut(e *entry) {
+	s.repairing++
+	e.loaded, e.loading, e.passivating = false, true, true
+	h := e.holding
+	h.shut, h.through = true, s.checkpoint
+	if !h.stuck && s.next > 0 {
+		h.through = persistence.Position{Generation: s.status.generation.Load(), Offset: s.next - 1}
+	}
+}
 
-// quiet reports whether the store has all records of a mailbox.
-func (e *entry) quiet() bool { return e.appending == 0 && len(e.unstored) == 0 }
+// quiet reports whether the store has all records that were let in.
+func (e *entry) quiet() bool {
+	return len(e.unstored) == 0 || e.holding.through.Less(e.unstored[0].position)
+}
 
-// hold asks a mailbox to yield once it is quiet, and looks again until it has.
+// hold shuts a mailbox, asks it to yield once it is quiet, and looks again until
+// it has.
 func (s *shardActor) hold(ctx actor.Context, e *entry) {
 	h := e.holding
 	if h == nil || h.running {
@@ -110,13 +126,15 @@ func (s *shardActor) hold(ctx actor.Context, e *entry) {
 		return
 	}
 	s.later(ctx, repairInterval, &repairDue{s.incarnation, e.name})
-	if e.passivating || e.loading && !h.shut {
-		return // it answers soon
+	if !h.shut {
+		if e.passivating || e.loading {
+			return // that ends soon
+		}
+		h.stuck = e.unavailable()
+		s.shut(e)
 	}
-	h.stuck = h.stuck || e.unavailable()
-	e.shut()
-	if e.quiet() || h.stuck {
-		e.passivating = true
+	if !h.asked && (e.quiet() || h.stuck) {
+		h.asked = true
 		ctx.Send(e.pid, &passivate{polled: true})
 	}
 }
@@ -124,17 +142,17 @@ func (s *shardActor) hold(ctx actor.Context, e *entry) {
 // yielded goes on with a mailbox that answered whether it may be stopped.
 func (s *shardActor) yielded(ctx actor.Context, e *entry, agreed bool) {
 	switch {
-	case !agreed:
-		e.passivating = false
-		e.deliver(ctx)
-	case e.quiet() || e.holding.stuck:
+	case e.holding.asked && agreed:
 		ctx.Stop(e.pid)
-		e.shut()
 		s.runRepair(ctx, e)
-	default: // follow-ups came meanwhile
-		ctx.Stop(e.pid)
-		e.holding.shut, e.passivating = false, false
-		s.spawn(ctx, e)
+	case e.holding.asked:
+		e.holding.asked = false // it is asked again
+	default: // it was asked before, for being idle
+		e.passivating = false
+		if agreed {
+			ctx.Stop(e.pid)
+			s.spawn(ctx, e)
+		}
 		e.deliver(ctx)
 	}
 }
@@ -149,20 +167,15 @@ func (e *entry) deliver(ctx actor.Context) {
 }
 
 // runRepair has a worker repair what the stores have of a mailbox that is not in
-// memory. Nothing is dropped from memory meanwhile: the catch-up remembers states,
-// and is not to go on with one from before the repair.
+// memory.
 func (s *shardActor) runRepair(ctx actor.Context, e *entry) {
-	h, through := e.holding, s.checkpoint
-	if !h.stuck && s.next > 0 {
-		through = persistence.Position{Generation: s.status.generation.Load(), Offset: s.next - 1}
-	}
+	h := e.holding
 	h.running = true
-	s.repairing++
 	root, self, end := ctx.ActorSystem().Root, ctx.Self(), &repaired{s.incarnation, e.name}
 	if !s.Workers.Page.Submit(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, repairTimeout)
 		defer cancel()
-		err := h.Do(ctx, through)
+		err := h.Do(ctx, h.through)
 		root.Send(self, end)
 		h.Done(err)
 	}) {
@@ -187,6 +200,9 @@ func (s *shardActor) repaired(ctx actor.Context, name string) {
 // letGo ends a repair that did not run.
 func (s *shardActor) letGo(ctx actor.Context, e *entry, err error) {
 	h := e.holding
+	if h.shut {
+		s.repairing--
+	}
 	e.holding, e.passivating = nil, false
 	h.Done(err)
 	e.deliver(ctx)

@@ -82,7 +82,9 @@ func (s *Store) repairState(ctx context.Context, shard uint32, r *persistence.Re
 		}
 	}
 	for _, source := range r.Sources {
-		cells = append(cells, cell{cellSource + source.Mailbox, sourceVersion(source.Position), encodePosition(source.Position)})
+		// Above what may have been removed; the next position is no lower.
+		version := min(sourceVersion(source.Position)+1, maxVersion)
+		cells = append(cells, cell{cellSource + source.Mailbox, version, encodePosition(source.Position)})
 	}
 	if len(cells) == 0 {
 		return nil
