@@ -1,0 +1,119 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/IBM/sarama"
+
+	"github.com/tegami-im/tegami/persistence/kafka"
+)
+
+// Log writes to topics and reads them from end to end: for tasks that keep their
+// state in Kafka. It may be used by any number of goroutines.
+type Log struct {
+	client   sarama.Client
+	producer sarama.SyncProducer
+	consumer sarama.Consumer
+}
+
+// OpenLog connects under a client id. The Log must be closed.
+func OpenLog(ctx context.Context, o kafka.Options, clientID string) (*Log, error) {
+	config, err := kafka.ClientConfig(o, clientID)
+	if err != nil {
+		return nil, err
+	}
+	config.Producer.Partitioner = sarama.NewManualPartitioner
+	config.Producer.MaxMessageBytes = maxLetterBytes
+	l := new(Log)
+	err = within(ctx, func() error { return l.open(o.Brokers, config) })
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *Log) open(brokers []string, config *sarama.Config) (err error) {
+	if l.client, err = sarama.NewClient(brokers, config); err != nil {
+		return fmt.Errorf("connect to Kafka: %w", err)
+	}
+	if l.producer, err = sarama.NewSyncProducerFromClient(l.client); err == nil {
+		l.consumer, err = sarama.NewConsumerFromClient(l.client)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("connect to Kafka: %w", err), l.Close())
+	}
+	return nil
+}
+
+// Close ends the connections.
+func (l *Log) Close() error {
+	var errs []error
+	if l.consumer != nil {
+		errs = append(errs, l.consumer.Close())
+	}
+	if l.producer != nil {
+		errs = append(errs, l.producer.Close())
+	}
+	return errors.Join(append(errs, l.client.Close())...)
+}
+
+// Partitions returns how many a topic has.
+func (l *Log) Partitions(topic string) (int32, error) {
+	partitions, err := l.client.Partitions(topic)
+	if err != nil {
+		return 0, fmt.Errorf("topic %s: %w", topic, err)
+	}
+	return int32(len(partitions)), nil
+}
+
+// Append returns when all in-sync replicas have the record, or when it is not
+// known whether they have.
+func (l *Log) Append(ctx context.Context, m *sarama.ProducerMessage) error {
+	err := within(ctx, func() error {
+		_, _, err := l.producer.SendMessage(m)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("append to topic %s: %w", m.Topic, err)
+	}
+	return nil
+}
+
+// ReadAll hands over every record of a partition up to its end at the time of
+// the call.
+func (l *Log) ReadAll(ctx context.Context, topic string, partition int32, take func(*sarama.ConsumerMessage)) error {
+	fail := func(err error) error { return fmt.Errorf("read topic %s: %w", topic, err) }
+	first, err := l.client.GetOffset(topic, partition, sarama.OffsetOldest)
+	if err != nil {
+		return fail(err)
+	}
+	end, err := l.client.GetOffset(topic, partition, sarama.OffsetNewest)
+	if err != nil {
+		return fail(err)
+	}
+	if first >= end {
+		return nil
+	}
+	reading, err := l.consumer.ConsumePartition(topic, partition, first)
+	if err != nil {
+		return fail(err)
+	}
+	defer func() { _ = reading.Close() }() // it has given all
+	for {
+		select {
+		case m, more := <-reading.Messages():
+			if !more {
+				return fail(errors.New("it ended early"))
+			}
+			take(m)
+			// The last record is never compacted away.
+			if m.Offset >= end-1 {
+				return nil
+			}
+		case <-ctx.Done():
+			return fail(context.Cause(ctx))
+		}
+	}
+}
