@@ -31,6 +31,10 @@ type Config struct {
 	HBase     HBase     `yaml:"hbase" doc:"The store and the keys of a hybrid store."`
 	Redis     Redis     `yaml:"redis" doc:"The cache of a hybrid store. It may lose anything at any time."`
 	Events    Events    `yaml:"events" doc:"What a hybrid store tells other services, in a topic of its Kafka: docs/events.md."`
+	Worker    Worker    `yaml:"worker" doc:"The background task processor, tegami worker, which reads the events of a hybrid store. See docs/tasks.md."`
+	Webhook   Webhook   `yaml:"webhook" doc:"The task that posts events to URLs."`
+	Push      Push      `yaml:"push" doc:"The task that tells a push gateway of messages for devices that hold no poll."`
+	Analytics Analytics `yaml:"analytics" doc:"The task that counts messages by minute."`
 	Mailbox   Mailbox   `yaml:"mailbox" doc:"The actors that hold a user's state in memory."`
 	Auth      Auth      `yaml:"auth" doc:"Accounts, passwords and tokens."`
 	Limits    Limits    `yaml:"limits" doc:"What one user, device or request may take. Beyond it the answer is resource_exhausted."`
@@ -156,6 +160,47 @@ type Events struct {
 	Topic      string        `yaml:"topic" default:"tegami.events.v1" doc:"The topic, keyed by user."`
 	Partitions int           `yaml:"partitions" default:"12" doc:"Partitions of the topic, 1 to 4,096. Fixed when the topic is made."`
 	Retention  time.Duration `yaml:"retention" default:"168h" doc:"How long Kafka keeps events, 1m to 87600h."`
+}
+
+// Worker is the section of the background task processor.
+type Worker struct {
+	Listen         string        `yaml:"listen" default:"127.0.0.1:7411" doc:"Address and port for operators: metrics, health and profiles. Port 0 takes a free one."`
+	AllowPlaintext bool          `yaml:"allow_plaintext" default:"false" doc:"Accept a listen address wider than loopback. The listener has no TLS: keep it inside a private network."`
+	Tasks          string        `yaml:"tasks" default:"tegami.tasks" doc:"What the topics of the processor begin with: <tasks>.retry and <tasks>.dead."`
+	Group          string        `yaml:"group" default:"tegami-worker" doc:"What the consumer groups begin with: <group>-<task>."`
+	InFlight       int           `yaml:"in_flight" default:"64" doc:"Events that a task handles at a time, in each process, 1 to 10,000."`
+	Window         int           `yaml:"window" default:"1024" doc:"Events of a partition from the lowest unfinished one on, 1 to 1,000,000. Beyond it the partition is paused."`
+	KeyQueue       int           `yaml:"key_queue" default:"128" doc:"Events that wait behind one another for the same user, 1 to 1,000,000. Beyond it the partition is paused."`
+	Attempts       int           `yaml:"attempts" default:"10" doc:"How often an event is tried before it becomes a dead letter, 1 to 1,000."`
+	Backoff        time.Duration `yaml:"backoff" default:"500ms" doc:"How long to wait after the first failure, twice as long after each further one; 1ms to 1h."`
+	BackoffMax     time.Duration `yaml:"backoff_max" default:"1m" doc:"The longest wait, backoff to 24h."`
+	Timeout        time.Duration `yaml:"timeout" default:"10s" doc:"How long one attempt may take, 10ms to 10m."`
+	DrainTimeout   time.Duration `yaml:"drain_timeout" default:"4s" doc:"How long attempts in flight may go on at the end, or when a partition goes to another worker. Less than session_timeout."`
+	SessionTimeout time.Duration `yaml:"session_timeout" default:"10s" doc:"How long a worker may be silent before others take its partitions, 1s to 5m, as far as the brokers allow (group.min.session.timeout.ms)."`
+}
+
+// Webhook is the section of the webhook task.
+type Webhook struct {
+	URLs         string        `yaml:"urls" default:"" doc:"Where to post, separated by commas: URL, or NAME=URL, which several need. Each is a task of its own, webhook or webhook-NAME. Empty: nowhere."`
+	SecretFile   string        `yaml:"secret_file" default:"" doc:"File with the secret to sign with, at least 16 bytes; one on each line while it is replaced."`
+	Kinds        string        `yaml:"kinds" default:"" doc:"The kinds of events to post, such as message_received, separated by commas. Empty: all."`
+	Timeout      time.Duration `yaml:"timeout" default:"5s" doc:"How long a receiver may take to answer, 10ms to 10m; not more than worker.timeout."`
+	AllowPrivate bool          `yaml:"allow_private" default:"false" doc:"Let URLs lead to this machine or a private network."`
+}
+
+// Push is the section of the push task.
+type Push struct {
+	URL          string        `yaml:"url" default:"" doc:"Where to post notifications. Empty: nowhere."`
+	SecretFile   string        `yaml:"secret_file" default:"" doc:"File with the secret to sign with, as webhook.secret_file."`
+	MaxAge       time.Duration `yaml:"max_age" default:"1h" doc:"Of a message older than this nobody is notified, at least 1s."`
+	Timeout      time.Duration `yaml:"timeout" default:"5s" doc:"How long the gateway may take to answer, 10ms to 10m; not more than worker.timeout."`
+	AllowPrivate bool          `yaml:"allow_private" default:"false" doc:"Let the URL lead to this machine or a private network."`
+}
+
+// Analytics is the section of the task that counts.
+type Analytics struct {
+	Enabled bool   `yaml:"enabled" default:"false" doc:"Run it."`
+	Topic   string `yaml:"topic" default:"tegami.analytics.minutes" doc:"The compacted topic of the counts."`
 }
 
 // Mailbox is the section of mailbox actors.

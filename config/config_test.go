@@ -206,6 +206,10 @@ func TestValidate(t *testing.T) {
 		{"negative retention", map[string]string{"retention.age": "-1s", "retention.operations": "-1"}, "retention.age: must not be negative\nretention.operations: must not be negative"},
 		{"sizes", map[string]string{"limits.request_size": "1KiB"}, "limits.request_size: must be 128KiB to 16MiB"},
 		{"rates", map[string]string{"limits.send_rate": "0"}, "limits.send_rate: must be 1 to 1000000"},
+		{"a slow drain", map[string]string{"worker.drain_timeout": "10s"}, "worker.drain_timeout: must be less than worker.session_timeout"},
+		{"worker exposed", map[string]string{"worker.listen": ":7411"}, "worker.listen: :7411 is reachable from other machines without TLS: set worker.allow_plaintext: true if the network is private"},
+		{"hooks without secrets", map[string]string{"webhook.urls": "https://example.org", "push.url": "https://example.org"}, "webhook.secret_file: must name a file: requests are signed\npush.secret_file: must name a file: requests are signed"},
+		{"a hook slower than an attempt", map[string]string{"webhook.urls": "https://example.org", "webhook.secret_file": "s", "webhook.timeout": "11s"}, "webhook.timeout: must be 10ms to worker.timeout"},
 		{"poll timeout", map[string]string{"limits.poll_timeout": "121s"}, "limits.poll_timeout: must be 1s to 2m"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

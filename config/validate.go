@@ -57,6 +57,8 @@ func (c *Config) problems() []problem {
 	within(&v, "audit.rate", c.Audit.Rate, 0, 1_000_000)
 	within(&v, "tracing.per_million", c.Tracing.PerMillion, 0, 1_000_000)
 	c.Limits.check(&v)
+	c.Worker.check(&v)
+	c.checkTasks(&v)
 	if c.Store.Kind == StoreHybrid {
 		c.Kafka.check(&v)
 		c.HBase.check(&v)
@@ -102,6 +104,36 @@ func (e *Events) check(v *validation, journal string) {
 	v.check(e.Topic != journal && e.Topic != journal+".generations", "events.topic", "must not be one of the journal's")
 	within(v, "events.partitions", e.Partitions, 1, 4096)
 	v.within("events.retention", e.Retention, time.Minute, 87_600*time.Hour, "1m to 87600h")
+}
+
+func (w *Worker) check(v *validation) {
+	v.listener("worker.listen", w.Listen)
+	v.exposed("worker", w.Listen, w.AllowPlaintext, "set worker.allow_plaintext: true if the network is private")
+	v.check(w.Tasks != "", "worker.tasks", "must name topics")
+	v.check(w.Group != "", "worker.group", "must name groups")
+	within(v, "worker.in_flight", w.InFlight, 1, 10_000)
+	within(v, "worker.window", w.Window, 1, most)
+	within(v, "worker.key_queue", w.KeyQueue, 1, most)
+	within(v, "worker.attempts", w.Attempts, 1, 1000)
+	v.within("worker.backoff", w.Backoff, time.Millisecond, time.Hour, "1ms to 1h")
+	v.within("worker.backoff_max", w.BackoffMax, w.Backoff, 24*time.Hour, "worker.backoff to 24h")
+	v.within("worker.timeout", w.Timeout, 10*time.Millisecond, 10*time.Minute, "10ms to 10m")
+	v.within("worker.session_timeout", w.SessionTimeout, time.Second, 5*time.Minute, "1s to 5m")
+	v.check(w.DrainTimeout >= 0 && w.DrainTimeout < w.SessionTimeout, "worker.drain_timeout", "must be less than worker.session_timeout")
+}
+
+// checkTasks checks the sections of those tasks that are to run.
+func (c *Config) checkTasks(v *validation) {
+	if c.Webhook.URLs != "" {
+		v.check(c.Webhook.SecretFile != "", "webhook.secret_file", "must name a file: requests are signed")
+		v.within("webhook.timeout", c.Webhook.Timeout, 10*time.Millisecond, c.Worker.Timeout, "10ms to worker.timeout")
+	}
+	if c.Push.URL != "" {
+		v.check(c.Push.SecretFile != "", "push.secret_file", "must name a file: requests are signed")
+		v.check(c.Push.MaxAge >= time.Second, "push.max_age", "must be at least 1s")
+		v.within("push.timeout", c.Push.Timeout, 10*time.Millisecond, c.Worker.Timeout, "10ms to worker.timeout")
+	}
+	v.check(!c.Analytics.Enabled || c.Analytics.Topic != "", "analytics.topic", "must name a topic")
 }
 
 // most is above every sensible rate or number.

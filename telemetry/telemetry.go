@@ -20,9 +20,19 @@ import (
 	"github.com/tegami-im/tegami/api/server"
 )
 
+// Registry holds the metrics of one process.
+type Registry struct{ registry *prometheus.Registry }
+
+// newRegistry returns a registry with Go's and the process's own metrics.
+func newRegistry() Registry {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return Registry{registry}
+}
+
 // Metrics is one server's registry.
 type Metrics struct {
-	registry *prometheus.Registry
+	Registry
 
 	stage         [4]prometheus.Observer
 	edge          *prometheus.HistogramVec
@@ -42,10 +52,9 @@ var latencies = prometheus.ExponentialBuckets(50e-6, 1.6, 26)
 // stages has the label values of shard.Stage, in order.
 var stages = [...]string{"appended", "applied", "woken", "answered"}
 
-// New returns an empty registry with Go's and the process's own metrics.
+// New returns the metrics of a server.
 func New() *Metrics {
-	m := &Metrics{registry: prometheus.NewRegistry()}
-	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m := &Metrics{Registry: newRegistry()}
 
 	stage := m.histograms("tegami_send_stage_seconds", "Time from the arrival of a command to each stage of it.", "stage")
 	for i, name := range stages {
@@ -68,31 +77,31 @@ func New() *Metrics {
 	return m
 }
 
-func (m *Metrics) histograms(name, help string, labels ...string) *prometheus.HistogramVec {
+func (r Registry) histograms(name, help string, labels ...string) *prometheus.HistogramVec {
 	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: latencies}, labels)
-	m.registry.MustRegister(v)
+	r.registry.MustRegister(v)
 	return v
 }
 
-func (m *Metrics) counters(name, help string, labels ...string) *prometheus.CounterVec {
+func (r Registry) counters(name, help string, labels ...string) *prometheus.CounterVec {
 	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
-	m.registry.MustRegister(v)
+	r.registry.MustRegister(v)
 	return v
 }
 
 // Handler serves the metrics.
-func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
+func (r Registry) Handler() http.Handler {
+	return promhttp.HandlerFor(r.registry, promhttp.HandlerOpts{Registry: r.registry})
 }
 
 // Gauge adds a metric that is read when it is asked for.
-func (m *Metrics) Gauge(name, help string, read func() float64) {
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read))
+func (r Registry) Gauge(name, help string, read func() float64) {
+	r.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read))
 }
 
 // Counter adds a metric that only rises and is read when it is asked for.
-func (m *Metrics) Counter(name, help string, read func() float64) {
-	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, read))
+func (r Registry) Counter(name, help string, read func() float64) {
+	r.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, read))
 }
 
 // Node returns the hooks of the talk tier.

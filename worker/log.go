@@ -68,15 +68,14 @@ func (l *Log) Partitions(topic string) (int32, error) {
 	return int32(len(partitions)), nil
 }
 
-// Append returns when all in-sync replicas have the record, or when it is not
-// known whether they have.
-func (l *Log) Append(ctx context.Context, m *sarama.ProducerMessage) error {
-	err := within(ctx, func() error {
-		_, _, err := l.producer.SendMessage(m)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("append to topic %s: %w", m.Topic, err)
+// Append returns nil when all in-sync replicas have all the records. After an
+// error any of them may be there.
+func (l *Log) Append(ctx context.Context, records ...*sarama.ProducerMessage) error {
+	if len(records) == 0 {
+		return nil
+	}
+	if err := within(ctx, func() error { return l.producer.SendMessages(records) }); err != nil {
+		return fmt.Errorf("append to topic %s: %w", records[0].Topic, err)
 	}
 	return nil
 }

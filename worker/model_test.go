@@ -101,7 +101,7 @@ func (o *owner) Handle(ctx context.Context, e *Event) error {
 	}
 	defer o.busy.Delete(e.User)
 	if o.chance(50) {
-		time.Sleep(o.within(300 * time.Millisecond))
+		pass(o.within(300 * time.Millisecond))
 	}
 	switch {
 	case o.chance(20):
@@ -178,14 +178,19 @@ func (m *model) own(zombies *sync.WaitGroup) {
 		o.lost = true
 		m.mu.Unlock()
 		zombies.Go(func() {
-			time.Sleep(m.within(10 * time.Second))
-			close(messages)
-			<-ended
+			pass(m.within(10 * time.Second))
+			m.revoke(messages, ended)
 		})
 		return
 	}
+	m.revoke(messages, ended)
+}
+
+func (m *model) revoke(messages chan<- *sarama.ConsumerMessage, ended <-chan error) {
 	close(messages)
-	<-ended
+	if err := <-ended; err != nil {
+		m.t.Error(err)
+	}
 }
 
 // Under random failures, revocations and losses of owners, every event ends, in

@@ -108,3 +108,10 @@ func delayOf(err error) time.Duration {
 	}
 	return 0
 }
+
+// Judge tells how the processor takes an error of a task: whether it is
+// permanent, and otherwise the delay that it asks for. It is for tests of
+// tasks.
+func Judge(err error) (permanent bool, delay time.Duration) {
+	return isPermanent(err), delayOf(err)
+}

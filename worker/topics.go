@@ -125,14 +125,17 @@ func (s TopicSpec) apply(admin sarama.ClusterAdmin, o kafka.Options) error {
 
 func (s TopicSpec) check(admin sarama.ClusterAdmin) error {
 	const policy = "cleanup.policy"
-	entries, err := admin.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: s.Name, ConfigNames: []string{policy}})
+	resource := &sarama.ConfigResource{Type: sarama.TopicResource, Name: s.Name, ConfigNames: []string{policy}}
+	described, err := admin.DescribeConfigs([]*sarama.ConfigResource{resource}, sarama.DescribeConfigsOptions{})
 	if err != nil {
 		return fmt.Errorf("ask for the settings of topic %s: %w", s.Name, err)
 	}
-	for _, entry := range entries {
-		if entry.Name == policy && entry.Value != s.policy() {
-			return fmt.Errorf("topic %s has %s=%s, must be %s; mend it with: kafka-configs.sh --alter --entity-type topics --entity-name %s --add-config %s=[%s]",
-				s.Name, policy, entry.Value, s.policy(), s.Name, policy, s.policy())
+	for _, result := range described {
+		for _, entry := range result.Configs {
+			if entry.Name == policy && entry.Value != s.policy() {
+				return fmt.Errorf("topic %s has %s=%s, must be %s; mend it with: kafka-configs.sh --alter --entity-type topics --entity-name %s --add-config %s=[%s]",
+					s.Name, policy, entry.Value, s.policy(), s.Name, policy, s.policy())
+			}
 		}
 	}
 	return nil

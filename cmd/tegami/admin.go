@@ -8,6 +8,8 @@ import (
 	"github.com/tegami-im/tegami/config"
 	"github.com/tegami-im/tegami/persistence/hbase"
 	"github.com/tegami-im/tegami/persistence/kafka"
+	"github.com/tegami-im/tegami/worker"
+	"github.com/tegami-im/tegami/worker/analytics"
 )
 
 // adminCommand is what is done to the stores of a hybrid store, apart from
@@ -16,6 +18,7 @@ type adminCommand struct {
 	Schema struct {
 		Apply schemaApplyCommand `cmd:"" help:"Make topics and tables, and check those that are there."`
 	} `cmd:"" help:"Topics of Kafka and tables of HBase."`
+	Quotas quotasCommand `cmd:"" help:"What each client of Kafka may take."`
 }
 
 type schemaApplyCommand struct {
@@ -44,9 +47,11 @@ func (c *schemaApplyCommand) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	options.AcceptNewTopic = c.AcceptNewTopic
+	topics := append(workerTopics(&loaded.Config).Specs(), analytics.Spec(loaded.Analytics.Topic))
 	err = errors.Join(
 		named("kafka", kafka.ApplySchema(ctx, options)),
 		named("kafka", applyEvents(ctx, &loaded.Config, options)),
+		named("kafka", worker.ApplyTopics(ctx, options, topics...)),
 		named("hbase", hbase.ApplySchema(ctx, hbaseOptions(&loaded.Config, log))),
 	)
 	if err == nil {

@@ -23,6 +23,8 @@ import (
 // commands is the command line. Each command lies in the file of its name.
 type commands struct {
 	Serve      serveCommand      `cmd:"" group:"server" help:"Run the server."`
+	Worker     workerCommand     `cmd:"" group:"server" help:"Run the background tasks of a hybrid store: webhooks, push, analytics."`
+	Tasks      tasksCommand      `cmd:"" group:"server" help:"Look after the dead letters of background tasks."`
 	Config     configCommand     `cmd:"" group:"server" help:"Print the configuration in effect and where each value comes from."`
 	Doctor     doctorCommand     `cmd:"" group:"server" help:"Check whether this machine can run the server well, and say how to mend what is wrong."`
 	Backup     backupCommand     `cmd:"" group:"server" help:"Copy the data of a running server to a new folder."`

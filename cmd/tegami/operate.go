@@ -19,24 +19,29 @@ import (
 // that only read need no token, so that probes and scrapers work; the listener
 // is on loopback or in a private network.
 func (s *service) adminHandlers(metrics *telemetry.Metrics, token string) map[string]http.Handler {
+	handlers := probes(metrics.Handler(), s.readiness)
+	handlers["POST /debug/free-memory"] = bearer(token, http.HandlerFunc(freeMemory))
+	handlers["POST /admin/backup"] = bearer(token, http.HandlerFunc(s.backup))
+	handlers["POST /admin/correct"] = bearer(token, http.HandlerFunc(s.correct))
+	return handlers
+}
+
+// probes are what every process answers to probes, scrapers and profilers.
+func probes(metrics http.Handler, readiness http.HandlerFunc) map[string]http.Handler {
 	return map[string]http.Handler{
-		"/metrics":             metrics.Handler(),
-		"/healthz":             http.HandlerFunc(s.health),
-		"/readyz":              http.HandlerFunc(s.readiness),
+		"/metrics":             metrics,
+		"/healthz":             http.HandlerFunc(health),
+		"/readyz":              readiness,
 		"/debug/pprof/":        http.HandlerFunc(pprof.Index),
 		"/debug/pprof/cmdline": http.HandlerFunc(pprof.Cmdline),
 		"/debug/pprof/profile": http.HandlerFunc(pprof.Profile),
 		"/debug/pprof/symbol":  http.HandlerFunc(pprof.Symbol),
 		"/debug/pprof/trace":   http.HandlerFunc(pprof.Trace),
-
-		"POST /debug/free-memory": bearer(token, http.HandlerFunc(freeMemory)),
-		"POST /admin/backup":      bearer(token, http.HandlerFunc(s.backup)),
-		"POST /admin/correct":     bearer(token, http.HandlerFunc(s.correct)),
 	}
 }
 
 // health answers that the process serves.
-func (s *service) health(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") }
+func health(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") }
 
 // readiness answers whether requests of clients would be served.
 func (s *service) readiness(w http.ResponseWriter, _ *http.Request) {

@@ -14,11 +14,11 @@ import (
 // lost nor doubled by the client's own retries.
 func ClientConfig(o Options, clientID string) (*sarama.Config, error) {
 	orDefault(&o.Timeout, 3*time.Second)
-	o.ClientID, o.InFlight = clientID, 1
+	o.InFlight = 1
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	c, err := o.config()
+	c, err := o.config(clientID)
 	if err != nil {
 		return nil, err
 	}

@@ -87,7 +87,7 @@ func startEvents(ctx context.Context, options *EventsOptions) (*Events, error) {
 	if err != nil {
 		return nil, err
 	}
-	config, err := connection.config()
+	config, err := connection.config(connection.ClientID + "-events")
 	if err != nil {
 		return nil, err
 	}

@@ -175,7 +175,7 @@ func TestOptionsAreChecked(t *testing.T) {
 	if err := o.complete(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := o.config(); err != nil {
+	if _, err := o.config("test"); err != nil {
 		t.Fatal(err)
 	}
 	for name, spoil := range map[string]func(o *Options){
@@ -193,7 +193,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		spoil(&o)
 		err := o.complete()
 		if err == nil {
-			_, err = o.config()
+			_, err = o.config("test")
 		}
 		if err == nil {
 			t.Errorf("wrong %s: no error", name)

@@ -85,12 +85,14 @@ func start(ctx context.Context, options Options) (*Journal, error) {
 	if err := options.complete(); err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
-	config, err := options.config()
+	config, err := options.config(options.ClientID + "-journal")
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
+	reading := *config
+	reading.ClientID = options.ClientID + "-read"
 	saramaLog.logger.Store(options.Logger)
-	j := &Journal{options: options, config: config, readers: newPool(config), ended: make(chan struct{})}
+	j := &Journal{options: options, config: config, readers: newPool(&reading), ended: make(chan struct{})}
 	j.generations.reading = make(chan struct{}, 1)
 	j.running, j.end = context.WithCancelCause(context.WithoutCancel(ctx))
 	j.queue = newQueue(j)

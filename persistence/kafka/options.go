@@ -79,8 +79,9 @@ type Options struct {
 	TLS *tls.Config
 	// SASL, when not nil, is how the journal identifies itself.
 	SASL *SASL
-	// ClientID is what brokers call this client in their logs and quotas.
-	// Default tegami.
+	// ClientID begins what brokers call this client in their logs and quotas:
+	// appends come from ClientID-journal, reads from ClientID-read and the look for
+	// others' appends from ClientID-tail. Default tegami.
 	ClientID string
 	// Logger takes the journal's log, and at level debug that of package sarama,
 	// which has one for the process: the journal opened last gets it.
@@ -154,13 +155,13 @@ func (o *Options) complete() error {
 // time for another broker.
 func (o *Options) dialTimeout() time.Duration { return o.Timeout / 3 }
 
-// config returns the settings of sarama's connections.
-func (o *Options) config() (*sarama.Config, error) {
+// config returns the settings of sarama's connections under a client id.
+func (o *Options) config(clientID string) (*sarama.Config, error) {
 	c := sarama.NewConfig()
 	// The version only limits which requests may be built; what a broker
 	// understands is agreed on with each.
 	c.Version = sarama.V3_7_0_0
-	c.ClientID = o.ClientID
+	c.ClientID = clientID
 	c.Net.MaxOpenRequests = o.InFlight
 	c.Net.DialTimeout = o.dialTimeout()
 	c.Net.ReadTimeout = o.Timeout

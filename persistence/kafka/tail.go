@@ -192,7 +192,9 @@ func (w *watcher) disconnect() {
 // and tells of it.
 func (w *watcher) look(ends map[uint32]int64) error {
 	if w.link == nil {
-		l, err := connect(w.j.running, w.j.config, w.address)
+		config := *w.j.config
+		config.ClientID = w.j.options.ClientID + "-tail"
+		l, err := connect(w.j.running, &config, w.address)
 		if err != nil {
 			return err
 		}

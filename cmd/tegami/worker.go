@@ -1,0 +1,264 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/tegami-im/tegami/config"
+	"github.com/tegami-im/tegami/persistence/kafka"
+	"github.com/tegami-im/tegami/telemetry"
+	"github.com/tegami-im/tegami/worker"
+	"github.com/tegami-im/tegami/worker/analytics"
+	"github.com/tegami-im/tegami/worker/hook"
+	"github.com/tegami-im/tegami/worker/push"
+	"github.com/tegami-im/tegami/worker/webhook"
+)
+
+type workerCommand struct {
+	configFlags
+}
+
+func (workerCommand) Help() string {
+	return `Hands the events of a hybrid store to those tasks that are configured: webhook.urls, push.url, analytics.enabled. Any number of workers share the work; one that ends or dies is replaced by the others. It runs until it is interrupted: SIGTERM and Ctrl-C let it finish what is in flight.
+
+Examples:
+  tegami worker --config /etc/tegami.yaml
+  tegami worker --config /etc/tegami.yaml --set webhook.urls=https://example.org/hook --set webhook.secret_file=hook.secret`
+}
+
+func (c *workerCommand) Run(ctx context.Context, std streams) (err error) {
+	loaded, err := loadHybrid(&c.configFlags, std)
+	if err != nil {
+		return err
+	}
+	w, err := startWorker(ctx, &loaded.Config, newLogger(loaded.Log, std))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.close()) }()
+	std.printf("Tegami runs the tasks %s, for operators on http://%s.\n", strings.Join(w.names(), ", "), w.listener.Addr())
+	served := make(chan error, 1)
+	go func() { served <- w.server.Serve(w.listener) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+		w.log.Info("stopping")
+		return nil
+	}
+}
+
+// loadHybrid loads the configuration of a hybrid store, which alone has events.
+func loadHybrid(flags *configFlags, std streams) (*config.Loaded, error) {
+	loaded, err := flags.load(std)
+	if err != nil {
+		return nil, err
+	}
+	if loaded.Store.Kind != config.StoreHybrid {
+		return nil, usagef("store.kind is %s: only a hybrid store has events and tasks", loaded.Store.Kind)
+	}
+	return loaded, nil
+}
+
+// workerTopics are the topics of the task processor.
+func workerTopics(c *config.Config) worker.Topics {
+	return worker.Topics{Events: c.Events.Topic, Retries: c.Worker.Tasks + ".retry", Letters: c.Worker.Tasks + ".dead"}
+}
+
+// workerProcess is a process that runs tasks.
+type workerProcess struct {
+	log      *slog.Logger
+	listener net.Listener
+	server   *http.Server
+	groups   []*worker.Group
+	// open are to be closed when the groups are.
+	open []io.Closer
+}
+
+// namedTask is a task that is to run.
+type namedTask struct {
+	name string
+	worker.Task
+}
+
+func startWorker(ctx context.Context, c *config.Config, log *slog.Logger) (_ *workerProcess, err error) {
+	w := &workerProcess{log: log}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, w.close())
+		}
+	}()
+	options, err := kafkaOptions(c, log)
+	if err != nil {
+		return nil, err
+	}
+	metrics := telemetry.NewWorker()
+	tasks, err := w.tasks(ctx, c, options, metrics)
+	if err != nil {
+		return nil, err
+	}
+	if len(tasks) == 0 {
+		return nil, usagef("there is no task to run: set webhook.urls, push.url or analytics.enabled")
+	}
+	if w.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", c.Worker.Listen); err != nil {
+		return nil, err
+	}
+	for _, task := range tasks {
+		group, err := worker.Start(ctx, task.Task, options, groupOptions(c, task.name, metrics, log))
+		if err != nil {
+			return nil, err
+		}
+		w.groups = append(w.groups, group)
+	}
+	metrics.Watch(w.groups)
+	mux := http.NewServeMux()
+	for pattern, handler := range probes(metrics.Handler(), health) {
+		mux.Handle(pattern, handler)
+	}
+	w.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
+	return w, nil
+}
+
+// tasks makes the tasks that are configured.
+func (w *workerProcess) tasks(ctx context.Context, c *config.Config, options kafka.Options, metrics *telemetry.Worker) ([]namedTask, error) {
+	var tasks []namedTask
+	targets, err := hookTargets(c.Webhook.URLs)
+	if err != nil {
+		return nil, err
+	}
+	for _, target := range targets {
+		client, err := hookClient(target.url, c.Webhook.SecretFile, hook.Options{
+			Timeout: c.Webhook.Timeout, AllowPrivate: c.Webhook.AllowPrivate, Connections: c.Worker.InFlight,
+		})
+		if err != nil {
+			return nil, usagef("webhook: %w", err)
+		}
+		task, err := webhook.New(client, list(c.Webhook.Kinds))
+		if err != nil {
+			return nil, usagef("webhook.kinds: %w", err)
+		}
+		tasks = append(tasks, namedTask{target.name, task})
+	}
+	if c.Push.URL != "" {
+		client, err := hookClient(c.Push.URL, c.Push.SecretFile, hook.Options{
+			Timeout: c.Push.Timeout, AllowPrivate: c.Push.AllowPrivate, Connections: c.Worker.InFlight,
+		})
+		if err != nil {
+			return nil, usagef("push: %w", err)
+		}
+		tasks = append(tasks, namedTask{"push", push.New(client, c.Push.MaxAge)})
+	}
+	if c.Analytics.Enabled {
+		counts, err := worker.OpenLog(ctx, options, worker.ClientID+"-analytics-counts")
+		if err != nil {
+			return nil, err
+		}
+		w.open = append(w.open, counts)
+		tasks = append(tasks, namedTask{"analytics", analytics.New(counts, c.Analytics.Topic, metrics.Analytics())})
+	}
+	return tasks, nil
+}
+
+func groupOptions(c *config.Config, task string, metrics *telemetry.Worker, log *slog.Logger) worker.Options {
+	return worker.Options{
+		Name:           task,
+		Group:          c.Worker.Group + "-" + task,
+		Topics:         workerTopics(c),
+		InFlight:       c.Worker.InFlight,
+		Window:         c.Worker.Window,
+		KeyQueue:       c.Worker.KeyQueue,
+		Attempts:       c.Worker.Attempts,
+		Backoff:        c.Worker.Backoff,
+		MaxBackoff:     c.Worker.BackoffMax,
+		Timeout:        c.Worker.Timeout,
+		DrainTimeout:   c.Worker.DrainTimeout,
+		SessionTimeout: c.Worker.SessionTimeout,
+		Observe:        metrics.Tasks(),
+		Logger:         log,
+	}
+}
+
+// hookTarget is a URL and the task that posts to it.
+type hookTarget struct{ name, url string }
+
+// hookTargets reads webhook.urls.
+func hookTargets(text string) ([]hookTarget, error) {
+	entries := list(text)
+	var targets []hookTarget
+	names := map[string]bool{}
+	for _, entry := range entries {
+		target := hookTarget{name: "webhook", url: entry}
+		if name, url, found := strings.Cut(entry, "="); found && worker.ValidName(name) {
+			target = hookTarget{name: "webhook-" + name, url: url}
+		} else if len(entries) > 1 {
+			return nil, usagef("webhook.urls: several need names, as in NAME=%s", entry)
+		}
+		if err := hook.CheckURL(target.url); err != nil {
+			return nil, usagef("webhook.urls: %w", err)
+		}
+		if names[target.name] {
+			return nil, usagef("webhook.urls: the name of %s is taken", entry)
+		}
+		names[target.name] = true
+		targets = append(targets, target)
+	}
+	return targets, nil
+}
+
+// hookClient returns a client that signs with every line of a file.
+func hookClient(url, secretFile string, options hook.Options) (*hook.Client, error) {
+	content, err := os.ReadFile(secretFile) //nolint:gosec // the operator's own file
+	if err != nil {
+		return nil, fmt.Errorf("secret_file: %w", err)
+	}
+	options.URL = url
+	for line := range bytes.Lines(content) {
+		if secret := bytes.TrimRight(line, "\r\n"); len(secret) > 0 {
+			options.Secrets = append(options.Secrets, secret)
+		}
+	}
+	return hook.New(options)
+}
+
+func (w *workerProcess) names() []string {
+	var names []string
+	for _, group := range w.groups {
+		names = append(names, group.Name())
+	}
+	return names
+}
+
+// close lets the partitions go, all groups at a time, and ends what runs.
+func (w *workerProcess) close() error {
+	closed := make(chan error)
+	for _, group := range w.groups {
+		go func() { closed <- group.Close() }()
+	}
+	var errs []error
+	for range w.groups {
+		errs = append(errs, <-closed)
+	}
+	for _, closer := range w.open {
+		errs = append(errs, closer.Close())
+	}
+	switch {
+	case w.server != nil:
+		errs = append(errs, w.server.Close())
+	case w.listener != nil:
+		errs = append(errs, w.listener.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("stop: %w", err)
+	}
+	w.log.Info("stopped")
+	return nil
+}
