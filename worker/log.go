@@ -15,7 +15,6 @@ import (
 type Log struct {
 	client   sarama.Client
 	producer sarama.SyncProducer
-	consumer sarama.Consumer
 }
 
 // OpenLog connects under a client id. The Log must be closed.
@@ -38,10 +37,7 @@ func (l *Log) open(brokers []string, config *sarama.Config) (err error) {
 	if l.client, err = sarama.NewClient(brokers, config); err != nil {
 		return fmt.Errorf("connect to Kafka: %w", err)
 	}
-	if l.producer, err = sarama.NewSyncProducerFromClient(l.client); err == nil {
-		l.consumer, err = sarama.NewConsumerFromClient(l.client)
-	}
-	if err != nil {
+	if l.producer, err = sarama.NewSyncProducerFromClient(l.client); err != nil {
 		return errors.Join(fmt.Errorf("connect to Kafka: %w", err), l.Close())
 	}
 	return nil
@@ -49,14 +45,11 @@ func (l *Log) open(brokers []string, config *sarama.Config) (err error) {
 
 // Close ends the connections.
 func (l *Log) Close() error {
-	var errs []error
-	if l.consumer != nil {
-		errs = append(errs, l.consumer.Close())
-	}
+	var err error
 	if l.producer != nil {
-		errs = append(errs, l.producer.Close())
+		err = l.producer.Close()
 	}
-	return errors.Join(append(errs, l.client.Close())...)
+	return errors.Join(err, l.client.Close())
 }
 
 // Partitions returns how many a topic has.
@@ -95,7 +88,13 @@ func (l *Log) ReadAll(ctx context.Context, topic string, partition int32, take f
 	if first >= end {
 		return nil
 	}
-	reading, err := l.consumer.ConsumePartition(topic, partition, first)
+	// One of its own: a consumer reads a partition once at a time.
+	consumer, err := sarama.NewConsumerFromClient(l.client)
+	if err != nil {
+		return fail(err)
+	}
+	defer func() { _ = consumer.Close() }() // it has nothing left to tell
+	reading, err := consumer.ConsumePartition(topic, partition, first)
 	if err != nil {
 		return fail(err)
 	}

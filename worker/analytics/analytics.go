@@ -12,6 +12,7 @@ package analytics
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"sync"
@@ -133,17 +134,23 @@ func (t *Task) Handle(_ context.Context, event *worker.Event) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c := t.sources[event.Source]
-	if c != nil && event.Offset >= c.minutes[minute].Next {
+	if c == nil {
+		return errNotAssigned
+	}
+	if event.Offset >= c.minutes[minute].Next {
 		c.pending[event.Offset] = minute
 	}
 	return nil
 }
 
+// errNotAssigned says that a call outlived the assignment of its source.
+var errNotAssigned = errors.New("the source is not assigned")
+
 // Flush implements worker.Flusher: it writes the minutes that changed.
 func (t *Task) Flush(ctx context.Context, source worker.Source, next int64) error {
-	changed := t.changes(source, next)
-	if len(changed) == 0 {
-		return nil
+	changed, err := t.changes(source, next)
+	if err != nil || len(changed) == 0 {
+		return err
 	}
 	partition, err := t.partition(source)
 	if err != nil {
@@ -171,12 +178,12 @@ func (t *Task) Flush(ctx context.Context, source worker.Source, next int64) erro
 
 // changes returns the new counts of the minutes that have pending events below
 // next.
-func (t *Task) changes(source worker.Source, next int64) map[int64]Count {
+func (t *Task) changes(source worker.Source, next int64) (map[int64]Count, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c := t.sources[source]
 	if c == nil {
-		return nil
+		return nil, errNotAssigned
 	}
 	changed := map[int64]Count{}
 	for offset, minute := range c.pending {
@@ -191,7 +198,7 @@ func (t *Task) changes(source worker.Source, next int64) map[int64]Count {
 		count.Messages++
 		changed[minute] = count
 	}
-	return changed
+	return changed, nil
 }
 
 // take takes over what is durable, and forgets what the topic does too.

@@ -87,7 +87,7 @@ func TestEachMessageCountsOnce(t *testing.T) {
 					upTo := min(events, next+int64(random.IntN(20)))
 					ahead := min(events, upTo+int64(random.IntN(10))) // handled above the lowest unfinished one
 					for offset := next; offset < ahead; offset++ {
-						handle(t, task, source, offset, minutes[offset])
+						mustHandle(t, task, source, offset, minutes[offset])
 					}
 					next = upTo
 					if task.Flush(t.Context(), source, next) != nil || random.IntN(5) == 0 {
@@ -96,7 +96,9 @@ func TestEachMessageCountsOnce(t *testing.T) {
 					committed = next
 				}
 				task.Revoked(source)
-				handle(t, task, source, 0, minutes[0]) // a call that outlived the partition
+				if handle(t, task, source, 0, minutes[0]) == nil {
+					t.Error("a call that outlived the assignment is a success")
+				}
 				if counted > events {
 					t.Errorf("%d were counted", counted)
 				}
@@ -108,15 +110,20 @@ func TestEachMessageCountsOnce(t *testing.T) {
 	}
 }
 
-func handle(t *testing.T, task *Task, source worker.Source, offset, minute int64) {
+func mustHandle(t *testing.T, task *Task, source worker.Source, offset, minute int64) {
+	t.Helper()
+	if err := handle(t, task, source, offset, minute); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func handle(t *testing.T, task *Task, source worker.Source, offset, minute int64) error {
 	t.Helper()
 	event := &eventsv1.Event{
 		User: "bob", Time: (minute + offset%60) * 1000,
 		Kind: &eventsv1.Event_MessageReceived{MessageReceived: &eventsv1.MessageReceived{}},
 	}
-	if err := task.Handle(t.Context(), &worker.Event{Event: event, Source: source, Offset: offset}); err != nil {
-		t.Fatal(err)
-	}
+	return task.Handle(t.Context(), &worker.Event{Event: event, Source: source, Offset: offset})
 }
 
 // Only messages count, and what the topic has forgotten is forgotten.
@@ -134,7 +141,7 @@ func TestWhatIsKept(t *testing.T) {
 	const first = 1_700_000_040
 	minutes := []int64{first, first + 60, first + int64(Keep/time.Second) + 60}
 	for i, minute := range minutes {
-		handle(t, task, source, int64(i+1), minute)
+		mustHandle(t, task, source, int64(i+1), minute)
 	}
 	for task.Flush(t.Context(), source, 4) != nil {
 	}
