@@ -14,8 +14,8 @@ type Options struct {
 	Name string
 	// Group is the consumer group. Default tegami-worker-NAME.
 	Group string
-	// Events and Retries are the topics that are read; Letters takes what is given
-	// up. Defaults: those of DefaultTopics.
+	// Topics are those that are read, and that which takes what is given up.
+	// Default: DefaultTopics.
 	Topics Topics
 	// InFlight bounds the events that are handled at a time. Default 64.
 	InFlight int
@@ -40,7 +40,7 @@ type Options struct {
 	// handled again after a crash. Default 500 ms.
 	CommitInterval time.Duration
 	// SeenKeys bounds the memory for recognizing events that were published again,
-	// in keys for each partition. Default 8,192.
+	// in keys for each partition. Default 2,048.
 	SeenKeys int
 	// Observe is told what happens. Its nil fields are not called.
 	Observe Observer
@@ -90,7 +90,7 @@ func (o *Options) complete() error {
 	orDefault(&o.DrainTimeout, 4*time.Second)
 	orDefault(&o.SessionTimeout, 10*time.Second)
 	orDefault(&o.CommitInterval, 500*time.Millisecond)
-	orDefault(&o.SeenKeys, 8192)
+	orDefault(&o.SeenKeys, 2048)
 	if o.Group == "" {
 		o.Group = "tegami-worker-" + o.Name
 	}

@@ -142,10 +142,14 @@ func (c *Client) Post(ctx context.Context, id string, body []byte) error {
 	request.Header.Set(HeaderSignature, Sign(c.now(), body, c.options.Secrets...))
 	response, err := c.http.Do(request)
 	if errors.Is(err, errPrivate) {
-		return worker.Permanent(err)
+		return worker.Permanent(errPrivate)
 	}
 	if err != nil {
-		return err
+		// The URL may hold a token, which belongs into no log or dead letter.
+		if failed, ok := errors.AsType[*url.Error](err); ok {
+			err = failed.Err
+		}
+		return fmt.Errorf("no answer from the receiver: %w", err)
 	}
 	defer response.Body.Close()
 	// The status has come, and is what counts. A short answer is read so that the

@@ -148,9 +148,9 @@ func TestReceiversThatDoNotEnd(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := client(t, Options{URL: receiver(t, handler), AllowPrivate: true, Timeout: 100 * time.Millisecond})
-			if err := c.Post(t.Context(), "id", []byte("{}")); err == nil {
-				t.Error("it is a success")
+			c := client(t, Options{URL: receiver(t, handler) + "/?token=hidden", AllowPrivate: true, Timeout: 100 * time.Millisecond})
+			if err := c.Post(t.Context(), "id", []byte("{}")); err == nil || strings.Contains(err.Error(), "hidden") {
+				t.Errorf("it ends with %v", err)
 			} else if permanent, _ := worker.Judge(err); permanent {
 				t.Errorf("%v is permanent", err)
 			}
