@@ -31,9 +31,11 @@ import (
 // module is the import path below which go_package options lie.
 const module = "github.com/tegami-im/tegami"
 
-// A set is one tree of .proto files and the plugins that run over it.
+// A set is one tree of .proto files, those that it imports from other sets, and
+// the plugins that run over it.
 type set struct {
 	root    string
+	imports []string
 	plugins []string
 }
 
@@ -56,6 +58,7 @@ func run(ctx context.Context, repository string, check bool) error {
 		{root: "api/proto", plugins: []string{"protoc-gen-go", "protoc-gen-connect-go"}},
 		{root: "actors/record", plugins: []string{"protoc-gen-go"}},
 		{root: "persistence/transfer", plugins: []string{"protoc-gen-go"}},
+		{root: "actors/wire", imports: []string{"actors/record"}, plugins: []string{"protoc-gen-go"}},
 	} {
 		if err := generate(ctx, repository, s, generated); err != nil {
 			return fmt.Errorf("%s: %w", s.root, err)
@@ -126,8 +129,12 @@ func generate(ctx context.Context, repository string, s set, generated map[strin
 	if err != nil {
 		return err
 	}
+	paths := []string{root}
+	for _, other := range s.imports {
+		paths = append(paths, filepath.Join(repository, other))
+	}
 	compiler := protocompile.Compiler{
-		Resolver:       protocompile.WithStandardImports(&protocompile.SourceResolver{ImportPaths: []string{root}}),
+		Resolver:       protocompile.WithStandardImports(&protocompile.SourceResolver{ImportPaths: paths}),
 		SourceInfoMode: protocompile.SourceInfoStandard,
 	}
 	files, err := compiler.Compile(ctx, names...)
