@@ -39,7 +39,11 @@ func (n *Node) Depths() Depths {
 		Shards: map[string]int{"open": 0, "opening": 0, "halted": 0},
 	}
 	now := time.Now()
-	for _, status := range n.statuses {
+	for i := range n.statuses {
+		status := n.status(i)
+		if status == nil {
+			continue
+		}
 		add(&d.Store, status.Lag().Store.At(now))
 		add(&d.Cache, status.Lag().Cache.At(now))
 		add(&d.Events, status.Lag().Events.At(now))

@@ -17,24 +17,9 @@ func (n *Node) view(ctx context.Context, user string) (talk.View, error) {
 	if _, err := n.key(ctx, user); err != nil {
 		return talk.View{}, err
 	}
-	type result struct {
-		view    talk.View
-		refused *refusal.Refusal
-	}
-	results := make(chan result, 1)
-	n.system.Root.Send(n.shards[n.places.Shard(user)], &shard.Inspect{
-		Mailbox: user,
-		Answer:  func(view talk.View, refused *refusal.Refusal) { results <- result{view, refused} },
+	return ask(ctx, n, refusal.After(refusal.NotReady, time.Second), func(answer func(talk.View, *refusal.Refusal)) {
+		n.system.Root.Send(n.routeOf(user), &shard.Inspect{Mailbox: user, Answer: answer})
 	})
-	select {
-	case got := <-results:
-		if got.refused != nil {
-			return talk.View{}, got.refused
-		}
-		return got.view, nil
-	case <-ctx.Done():
-		return talk.View{}, refusal.After(refusal.NotReady, time.Second)
-	}
 }
 
 // Account returns what is known of a user.
@@ -69,24 +54,9 @@ func (n *Node) Head(ctx context.Context, user string) (talk.Head, error) {
 
 // Messages pages back through a conversation.
 func (n *Node) Messages(ctx context.Context, user, peer string, before int64, limit int) (talk.History, error) {
-	type result struct {
-		history talk.History
-		refused *refusal.Refusal
-	}
-	results := make(chan result, 1)
-	n.system.Root.Send(n.shards[n.places.Shard(user)], &shard.History{
-		User: user, Peer: peer, Before: before, Limit: limit,
-		Answer: func(history talk.History, refused *refusal.Refusal) { results <- result{history, refused} },
+	return ask(ctx, n, refusal.After(refusal.StoreUnavailable, time.Second), func(answer func(talk.History, *refusal.Refusal)) {
+		n.system.Root.Send(n.routeOf(user), &shard.History{User: user, Peer: peer, Before: before, Limit: limit, Answer: answer})
 	})
-	select {
-	case got := <-results:
-		if got.refused != nil {
-			return talk.History{}, got.refused
-		}
-		return got.history, nil
-	case <-ctx.Done():
-		return talk.History{}, refusal.After(refusal.StoreUnavailable, time.Second)
-	}
 }
 
 // Open opens the bodies of a user's operations. A body that does not open

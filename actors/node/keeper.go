@@ -54,9 +54,9 @@ func (k *keeper) close() {
 func (k *keeper) keep(ctx context.Context) error {
 	n := k.node
 	moved := false
-	for i, status := range n.statuses {
-		if checkpoint := status.Checkpoint(); k.synced[i].Less(checkpoint) {
-			k.synced[i] = checkpoint
+	for i := range n.statuses {
+		if status := n.status(i); status != nil && k.synced[i].Less(status.Checkpoint()) {
+			k.synced[i] = status.Checkpoint()
 		}
 		if k.truncated[i].Less(k.synced[i]) { // also what failed before
 			moved = true

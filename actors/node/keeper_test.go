@@ -39,7 +39,7 @@ func TestTheStoreIsSyncedAfterAFailure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	written := func() bool { return c.statuses[shard].Checkpoint().Offset == bounds.Next-1 }
+	written := func() bool { return c.status(int(shard)).Checkpoint().Offset == bounds.Next-1 }
 	c.until("written", written)
 	before := store.failed.Load()
 	c.until("failed again", func() bool { return store.failed.Load() > before+1 })

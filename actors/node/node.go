@@ -4,7 +4,8 @@
 //
 //	node ─┬─ talk ─────────── shard ─┬─ mailbox …
 //	      │                          └─ writebehind
-//	      └─ connections ──── supervisor ─── connection …
+//	      ├─ connections ──── supervisor ─── connection …
+//	      └─ peers (package link)
 package node
 
 import (
@@ -13,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +22,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/tegami-im/tegami/actors/connection"
+	"github.com/tegami-im/tegami/actors/link"
 	"github.com/tegami-im/tegami/actors/shard"
 	"github.com/tegami-im/tegami/actors/supervision"
 	"github.com/tegami-im/tegami/actors/talk"
@@ -34,8 +37,9 @@ type Keyring interface {
 	Create(ctx context.Context, mailboxes []string) ([]persistence.Key, error)
 }
 
-// Options set a node up. Journal, Store and Keys are required and stay the
-// caller's to close, after the node.
+// Options set a node up. Journal, Store and Keys are required, except of a node
+// of a cluster that owns no shards, and stay the caller's to close, after the
+// node.
 type Options struct {
 	Journal persistence.Journal
 	Store   persistence.Store
@@ -48,6 +52,8 @@ type Options struct {
 	Publisher persistence.Publisher
 	// Shards is the number of shards, fixed when the data was made.
 	Shards int
+	// Cluster has the node be one of several; nil: it owns every shard.
+	Cluster *Cluster
 	// Limits bound each shard; the zero value means shard.DefaultLimits.
 	Limits shard.Limits
 	// Retention says how long operations are kept; the zero value means for
@@ -120,9 +126,14 @@ type Node struct {
 	keeper     *keeper
 
 	talk, connections *actor.PID
-	shards            []*actor.PID
-	statuses          []*shard.Status
+	shards            []*actor.PID // of this node, whether they run or not
+	statuses          []atomic.Pointer[shard.Status]
+	routes            atomic.Pointer[[]*actor.PID] // by shard
 	supervisors       []*actor.PID
+	spawned           uint64 // shards so far; of the talk actor alone
+
+	hub      *link.Hub // nil when the node is alone
+	unfollow func()
 
 	polls    atomic.Uint64 // ids given
 	fetches  atomic.Uint64 // tokens given
@@ -173,8 +184,10 @@ func Start(options Options) (*Node, error) {
 		dispatcher: supervision.NewDispatcher(idleGoroutines),
 	}
 	n.fetches.Store(rand.Uint64() >> 1) //nolint:gosec // so that no other node counts alike; it guards nothing
-	if err := errors.Join(n.startTalk(), n.startConnections()); err != nil {
-		return nil, err
+	for _, step := range []func() error{n.join, n.startTalk, n.startConnections, n.follow} {
+		if err := step(); err != nil {
+			return nil, errors.Join(err, n.Close())
+		}
 	}
 	n.keeper = startKeeper(n)
 	return n, nil
@@ -188,20 +201,22 @@ func cacheWorkers(options *Options) int {
 	return 4
 }
 
-// startTalk spawns the shards. Their addresses are known beforehand, since a
-// shard may send to any other as soon as it runs.
+// startTalk spawns the parent of the shards. Their addresses are known
+// beforehand.
 func (n *Node) startTalk() error {
 	n.shards = make([]*actor.PID, n.options.Shards)
-	n.statuses = make([]*shard.Status, n.options.Shards)
+	n.statuses = make([]atomic.Pointer[shard.Status], n.options.Shards)
 	for i := range n.shards {
-		n.shards[i] = n.system.NewLocalPID("talk/" + shardName(i))
+		n.shards[i] = n.system.NewLocalPID("talk/" + shardName(uint32(i)))
 	}
+	nowhere := slices.Repeat([]*actor.PID{n.nowhere()}, n.options.Shards)
+	n.routes.Store(&nowhere)
 	environment := &shard.Environment{
 		Journal:      n.options.Journal,
 		Store:        n.options.Store,
 		Cache:        n.options.Cache,
 		Publisher:    n.options.Publisher,
-		Route:        func(id uint32) *actor.PID { return n.shards[id] },
+		Route:        n.route,
 		ShardOf:      n.places.Shard,
 		SessionEnded: n.sessionEnded,
 		Limits:       n.options.Limits,
@@ -215,27 +230,19 @@ func (n *Node) startTalk() error {
 		Observe:      shard.Observer{Stage: n.options.Observe.Stage, Written: n.options.Observe.Written, Cached: n.options.Observe.Cached},
 		Logger:       n.options.Logger,
 	}
-	props := make([]*actor.Props, len(n.shards))
-	for i := range props {
-		props[i], n.statuses[i] = shard.Props(uint32(i), environment)
-	}
+	props := actor.PropsFromProducer(func() actor.Actor {
+		return &talkActor{node: n, environment: environment, places: n.places, shards: map[uint32]*ownShard{}}
+	}, actor.WithSupervisor(supervision.Backoff(n.options.Logger, minRestart, maxRestart)), actor.WithDispatcher(n.dispatcher))
 	var err error
-	n.talk, err = n.spawnParent("talk", func(ctx actor.Context) error {
-		for i := range props {
-			if _, err := ctx.SpawnNamed(props[i], shardName(i)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return err
+	if n.talk, err = n.system.Root.SpawnNamed(props, "talk"); err != nil {
+		return fmt.Errorf("spawn talk: %w", err)
+	}
+	return nil
 }
-
-func shardName(i int) string { return fmt.Sprintf("shard-%04d", i) }
 
 func (n *Node) startConnections() error {
 	environment := &connection.Environment{
-		Route:      func(mailbox string) *actor.PID { return n.shards[n.places.Shard(mailbox)] },
+		Route:      n.routeOf,
 		Tokens:     &n.fetches,
 		Idle:       n.options.ConnectionIdle,
 		Answered:   n.options.Observe.Poll,
@@ -284,25 +291,30 @@ func (n *Node) spawnParent(name string, start func(actor.Context) error) (*actor
 	return pid, nil
 }
 
-// Ready reports whether all shards are open and the node is not stopping.
+// Ready reports whether all shards have an owner, those of this node are open,
+// and the node is not stopping.
 func (n *Node) Ready() bool {
 	if n.stopping.Load() {
 		return false
 	}
-	for _, status := range n.statuses {
-		if !status.Open() {
+	routes := *n.routes.Load()
+	for i := range n.statuses {
+		if status := n.status(i); status != nil && !status.Open() || status == nil && routes[i].Equal(n.nowhere()) {
 			return false
 		}
 	}
 	return true
 }
 
+// status returns that of a shard; nil when it has no actor here.
+func (n *Node) status(shard int) *shard.Status { return n.statuses[shard].Load() }
+
 // Halted returns, by shard, why shards wait for an operator.
 func (n *Node) Halted() map[int]string {
 	halted := map[int]string{}
-	for i, status := range n.statuses {
-		if reason := status.Halted(); reason != "" {
-			halted[i] = reason
+	for i := range n.statuses {
+		if status := n.status(i); status != nil && status.Halted() != "" {
+			halted[i] = status.Halted()
 		}
 	}
 	return halted
@@ -319,9 +331,17 @@ func (n *Node) DrainPolls() {
 
 // Drain refuses new commands and polls, waits for what is in flight, and
 // stores and syncs everything. What it does not manage before ctx ends is
-// replayed from the journal at the next start.
+// replayed from the journal at the next start. In a cluster the membership must
+// have been told that this node drains: it hands its shards over.
 func (n *Node) Drain(ctx context.Context) error {
 	n.DrainPolls()
+	if n.options.Cluster != nil {
+		if err := n.withdraw(ctx); err != nil {
+			return err
+		}
+		n.keeper.close()
+		return n.keeper.keep(ctx)
+	}
 	// A shard that is drained may still get follow-ups of one that is not: so
 	// in rounds, until a round finds nothing.
 	for first := true; first || n.unstored.Load() > 0; first = false {
@@ -357,11 +377,16 @@ func (n *Node) drainShards(ctx context.Context) error {
 func (n *Node) Close() error {
 	n.closing.Do(func() {
 		n.stopping.Store(true)
-		n.keeper.close()
-		n.closed = errors.Join(
-			n.system.Root.StopFuture(n.connections).Wait(),
-			n.system.Root.StopFuture(n.talk).Wait(),
-		)
+		if n.keeper != nil {
+			n.keeper.close()
+		}
+		if n.unfollow != nil {
+			n.unfollow()
+		}
+		n.closed = errors.Join(n.stop(n.connections), n.stop(n.talk))
+		if n.hub != nil {
+			n.closed = errors.Join(n.closed, n.hub.Close())
+		}
 		n.workers.Journal.Close()
 		n.workers.Load.Close()
 		n.workers.Page.Close()
@@ -372,4 +397,12 @@ func (n *Node) Close() error {
 		n.dispatcher.Stop()
 	})
 	return n.closed
+}
+
+// stop ends an actor and its children, and waits for them.
+func (n *Node) stop(pid *actor.PID) error {
+	if pid == nil { // it was never started
+		return nil
+	}
+	return n.system.Root.StopFuture(pid).Wait()
 }

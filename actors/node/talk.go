@@ -131,7 +131,7 @@ func (n *Node) submit(r *record.Record, follow shard.Trace, answer func(mailbox.
 		return
 	}
 	now := time.Now()
-	n.system.Root.Send(n.shards[n.places.Shard(r.GetMailbox())], &shard.Command{
+	n.command(shard.Command{
 		Record:   r,
 		Accepted: now,
 		Trace:    follow,

@@ -86,6 +86,16 @@ func (s *shardActor) resendFollowUps(ctx actor.Context) {
 	}
 }
 
+// rerouted repeats what is on its way: the owner that it was sent to may not be
+// the owner any more.
+func (s *shardActor) rerouted(ctx actor.Context) {
+	for target, box := range s.outboxes {
+		if box.sent > 0 {
+			s.transmit(ctx, target, box)
+		}
+	}
+}
+
 // followUpsAppended takes a confirmation. An older one belongs to a batch that
 // was sent twice.
 func (s *shardActor) followUpsAppended(ctx actor.Context, m *FollowUpsAppended) {

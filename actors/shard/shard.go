@@ -280,6 +280,8 @@ func (s *shardActor) Receive(ctx actor.Context) {
 		s.struggle(ctx)
 	case *writebehind.Dropped:
 		s.tookDrop(ctx)
+	case *Rerouted:
+		s.rerouted(ctx)
 	case *Drain:
 		s.drain(ctx, m)
 	case *Repair:

@@ -1,0 +1,282 @@
+package node
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tegami-im/tegami/actors/link/linktest"
+	"github.com/tegami-im/tegami/actors/refusal"
+	"github.com/tegami-im/tegami/actors/talk"
+	"github.com/tegami-im/tegami/cluster"
+	"github.com/tegami-im/tegami/persistence"
+	"github.com/tegami-im/tegami/persistence/memory"
+)
+
+// fleet is some nodes over the same stores, and a network between them.
+type fleet struct {
+	t       *testing.T
+	network linktest.Network
+	feed    cluster.Feed
+	options Options
+	members []cluster.Member
+	nodes   map[string]cell
+	ends    map[string]*linktest.Node
+}
+
+func newFleet(t *testing.T) *fleet {
+	return &fleet{
+		t: t, nodes: map[string]cell{}, ends: map[string]*linktest.Node{},
+		options: Options{
+			Journal: memory.NewJournal(persistence.DurabilityFsync), Store: memory.NewStore(), Keys: memory.NewKeys(),
+		},
+	}
+}
+
+// start runs a node; talk nodes become members.
+func (f *fleet) start(name string, role cluster.Role) cell {
+	f.t.Helper()
+	self := cluster.Member{
+		ID: name + ".1", Name: name, Address: name, Role: role,
+		State: cluster.StateActive, Weight: cluster.DefaultWeight,
+	}
+	options := f.options
+	if role == cluster.RoleGateway {
+		options = Options{}
+	}
+	end := f.network.Node(name)
+	options.Cluster = &Cluster{Self: self, Membership: &f.feed, Network: end}
+	options.Shards = 16
+	n, err := Start(options)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	c := cell{n, f.t}
+	f.nodes[name], f.ends[name] = c, end
+	f.t.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			f.t.Error(err)
+		}
+		end.Close()
+	})
+	if role == cluster.RoleTalk {
+		f.members = append(f.members, self)
+		f.publish()
+	}
+	return c
+}
+
+// publish has all nodes learn of the members.
+func (f *fleet) publish() {
+	f.t.Helper()
+	s, err := cluster.NewSnapshot(f.feed.Snapshot().Revision+1, f.members)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.feed.Publish(s)
+}
+
+// leave has a node be no member any more.
+func (f *fleet) leave(name string) {
+	f.t.Helper()
+	f.members = slices.DeleteFunc(f.members, func(m cluster.Member) bool { return m.Name == name })
+	f.publish()
+}
+
+func (f *fleet) ready() {
+	f.t.Helper()
+	for name, node := range f.nodes {
+		node.until(name+" ready", node.Ready)
+	}
+}
+
+// names are users whose mailboxes lie in different shards.
+var names = []string{"alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi"}
+
+// read polls a mailbox from its beginning until it has so many operations, and
+// returns the texts that came in.
+func (c cell) read(user talk.Session, revision int64) []string {
+	c.t.Helper()
+	var texts []string
+	for after := int64(0); after < revision; {
+		answers, _ := c.poll(user, after, patience)
+		got := c.await(answers)
+		if got.refused != nil {
+			c.t.Fatalf("%s after %d: %v", user.User, after, got.refused)
+		}
+		for i, operation := range got.page.Operations {
+			if operation.GetRevision() != after+1+int64(i) {
+				c.t.Fatalf("%s: revision %d follows %d", user.User, operation.GetRevision(), after+int64(i))
+			}
+		}
+		after = got.page.Revision
+		texts = append(texts, c.texts(user.User, got.page)...)
+	}
+	return texts
+}
+
+// traffic has every user send to the next, in order, until it is stopped.
+type traffic struct {
+	stop chan struct{}
+	wg   sync.WaitGroup
+	mu   sync.Mutex
+	sent map[string][]string // by recipient
+}
+
+func (c cell) traffic(users map[string]talk.Session) *traffic {
+	tr := &traffic{stop: make(chan struct{}), sent: map[string][]string{}}
+	for i, from := range names {
+		to := names[(i+1)%len(names)]
+		tr.wg.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-tr.stop:
+					return
+				default:
+				}
+				text := fmt.Sprintf("%s-%d", from, n)
+				if _, err := c.send(users[from], to, text, text); err != nil {
+					c.t.Errorf("send %s: %v", text, err)
+					return
+				}
+				tr.mu.Lock()
+				tr.sent[to] = append(tr.sent[to], text)
+				tr.mu.Unlock()
+			}
+		})
+	}
+	return tr
+}
+
+func (tr *traffic) count() (n int) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	for _, texts := range tr.sent {
+		n += len(texts)
+	}
+	return n
+}
+
+// check reads every mailbox: each has what was sent to it, once and in order,
+// and a copy of what its user sent.
+func (tr *traffic) check(c cell, users map[string]talk.Session) {
+	c.t.Helper()
+	close(tr.stop)
+	tr.wg.Wait()
+	for i, to := range names {
+		own := len(tr.sent[names[(i+1)%len(names)]])
+		texts := c.read(users[to], int64(len(tr.sent[to])+own))
+		received := slices.DeleteFunc(texts, func(text string) bool { return !slices.Contains(tr.sent[to], text) })
+		if !slices.Equal(received, tr.sent[to]) {
+			c.t.Errorf("%s was sent %d messages and received %d:\n%v\n%v", to, len(tr.sent[to]), len(received), tr.sent[to], received)
+		}
+	}
+	c.t.Logf("%d messages", tr.count())
+}
+
+func TestGatewayServesTheMailboxesOfAllTalkNodes(t *testing.T) {
+	f := newFleet(t)
+	f.start("talk-1", cluster.RoleTalk)
+	f.start("talk-2", cluster.RoleTalk)
+	gateway := f.start("gateway-1", cluster.RoleGateway)
+	f.ready()
+	users := gateway.join(names...)
+	held, _ := gateway.poll(users["alice"], 0, time.Minute)
+	if _, err := gateway.send(users["bob"], "alice", "1", "hello"); err != nil {
+		t.Fatal(err)
+	}
+	got := gateway.await(held)
+	if got.refused != nil || fmt.Sprint(gateway.texts("alice", got.page)) != "[hello]" {
+		t.Fatalf("the poll was answered %+v", got)
+	}
+	if _, err := gateway.send(users["bob"], "nobody", "2", "hello"); refusal.From(err).Reason != refusal.UnknownRecipient {
+		t.Errorf("a send to nobody: %v", err)
+	}
+	head, err := gateway.Head(gateway.context(), "bob")
+	if err != nil || head.Revision != 1 {
+		t.Errorf("bob's head is %+v, %v", head, err)
+	}
+	history, err := gateway.Messages(gateway.context(), "alice", "bob", 0, 10)
+	if err != nil || len(history.Operations) != 1 {
+		t.Errorf("alice's history is %+v, %v", history, err)
+	}
+	account, err := gateway.Account(gateway.context(), "alice")
+	if err != nil {
+		t.Errorf("alice's account is %+v, %v", account, err)
+	}
+	if err := gateway.SignOut(gateway.context(), users["bob"]); err != nil {
+		t.Error(err)
+	}
+	if err := gateway.CheckSession(gateway.context(), users["bob"]); refusal.From(err).Reason != refusal.UnknownDevice {
+		t.Errorf("a session that ended: %v", err)
+	}
+	gateway.until("divided", func() bool {
+		one, two := f.nodes["talk-1"].Depths().Shards["open"], f.nodes["talk-2"].Depths().Shards["open"]
+		return one > 0 && two > 0 && one+two == 16
+	})
+}
+
+func TestPollsStayOpenAndSendsGoOnWhileTalkNodesComeAndGo(t *testing.T) {
+	f := newFleet(t)
+	f.start("talk-1", cluster.RoleTalk)
+	gateway := f.start("gateway-1", cluster.RoleGateway)
+	f.ready()
+	users := gateway.join(append([]string{"waiting", "calling"}, names...)...)
+	held, _ := gateway.poll(users["waiting"], 0, time.Minute)
+	tr := gateway.traffic(users)
+	more := func() {
+		t.Helper()
+		before := tr.count()
+		gateway.until("going on", func() bool { return tr.count() > before+100 })
+	}
+	more()
+	f.start("talk-2", cluster.RoleTalk) // joins
+	more()
+	f.members[0].State = cluster.StateDraining
+	f.publish()
+	if err := f.nodes["talk-1"].Drain(gateway.context()); err != nil {
+		t.Error(err)
+	}
+	f.leave("talk-1")
+	more()
+	f.start("talk-3", cluster.RoleTalk)
+	more()
+	f.ends["talk-2"].Close() // dies, as far as anyone can tell, and goes on as an owner that was replaced
+	f.leave("talk-2")
+	more()
+	if _, err := gateway.send(users["calling"], "waiting", "last", "at last"); err != nil {
+		t.Fatal(err)
+	}
+	if got := gateway.await(held); got.refused != nil || fmt.Sprint(gateway.texts("waiting", got.page)) != "[at last]" {
+		t.Errorf("the poll was answered %+v", got)
+	}
+	tr.check(gateway, users)
+}
+
+func TestLostFramesCostTimeOnly(t *testing.T) {
+	f := newFleet(t)
+	f.start("talk-1", cluster.RoleTalk)
+	f.start("talk-2", cluster.RoleTalk)
+	gateway := f.start("gateway-1", cluster.RoleGateway)
+	f.ready()
+	users := gateway.join(names...)
+	var mu sync.Mutex
+	random, lost := rand.New(rand.NewPCG(1, 2)), 0
+	f.network.Lose(func(string, string) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		if random.IntN(100) > 0 {
+			return false
+		}
+		lost++
+		return true
+	})
+	tr := gateway.traffic(users)
+	gateway.until("enough", func() bool { return tr.count() > 500 })
+	f.network.Lose(nil)
+	tr.check(gateway, users)
+	t.Logf("%d frames lost", lost)
+}
