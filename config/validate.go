@@ -59,6 +59,7 @@ func (c *Config) problems() []problem {
 	c.Limits.check(&v)
 	c.Worker.check(&v)
 	c.checkTasks(&v)
+	c.Cluster.check(&v)
 	if c.Store.Kind == StoreHybrid {
 		c.Kafka.check(&v)
 		c.HBase.check(&v)
@@ -66,6 +67,24 @@ func (c *Config) problems() []problem {
 		c.Events.check(&v, c.Kafka.Topic)
 	}
 	return v.problems
+}
+
+func (c *Cluster) check(v *validation) {
+	v.listener("cluster.listen", c.Listen)
+	v.check(c.Advertise == "" || isAddress(c.Advertise), "cluster.advertise", fmt.Sprintf("%q is not an address such as 10.0.0.1:7500", c.Advertise))
+	v.check(c.Cert != "" || IsLoopback(c.Listen), "cluster.listen",
+		c.Listen+" is reachable from other machines without TLS: set cluster.cert, cluster.key and cluster.ca")
+	v.check((c.Cert == "") == (c.Key == "") && (c.Cert == "") == (c.CA == ""), "cluster.cert",
+		"cluster.cert, cluster.key and cluster.ca are set together or not at all")
+	within(v, "cluster.weight", c.Weight, 1, 10_000)
+	v.check(c.Membership != MembershipEtcd || c.Etcd != "", "cluster.etcd", "must name a server")
+	v.within("cluster.lease", c.Lease, 2*time.Second, time.Minute, "2s to 1m")
+	v.check(c.Lease%time.Second == 0, "cluster.lease", "must be whole seconds")
+	for _, member := range strings.Split(c.Members, ",") {
+		name, address, _ := strings.Cut(strings.TrimSpace(member), "=")
+		v.check(c.Members == "" || name != "" && isAddress(address), "cluster.members",
+			fmt.Sprintf("%q is not a member such as talk-1=10.0.0.1:7500", member))
+	}
 }
 
 func (k *Kafka) check(v *validation) {
@@ -172,12 +191,17 @@ func within[N int | int64 | Bytes](v *validation, key string, n, low, high N) {
 	v.check(n >= low && n <= high, key, fmt.Sprintf("must be %v to %v", low, high))
 }
 
-func (v *validation) listener(key, address string) {
+// isAddress reports whether an address has a host and a port.
+func isAddress(address string) bool {
 	_, port, err := net.SplitHostPort(address)
 	if err == nil {
 		_, err = strconv.ParseUint(port, 10, 16)
 	}
-	v.check(err == nil, key, fmt.Sprintf("%q is not an address such as 127.0.0.1:7400", address))
+	return err == nil
+}
+
+func (v *validation) listener(key, address string) {
+	v.check(isAddress(address), key, fmt.Sprintf("%q is not an address such as 127.0.0.1:7400", address))
 }
 
 // exposed refuses an address that other machines reach, unless allowed.

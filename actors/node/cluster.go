@@ -164,13 +164,19 @@ func (n *Node) again(refused *refusal.Refusal) (after time.Duration, again bool)
 }
 
 // command sends a command to the owner of its shard, and again while that is
-// worth it and there is time: with the same id, so that it is done once.
-func (n *Node) command(c shard.Command) {
+// worth it and there is time: with the same id, so that it is done once. doubt
+// says that an attempt before may have done it: then only what apply has decided
+// is sure.
+func (n *Node) command(c shard.Command, doubt bool) {
 	attempt := c
 	attempt.Answer = func(a mailbox.Answer, refused *refusal.Refusal) {
+		doubt := doubt || refused != nil && refused.Reason == refusal.OutcomeUnknown
 		if after, again := n.again(refused); again && time.Until(c.Deadline) > after {
-			time.AfterFunc(after, func() { n.command(c) })
+			time.AfterFunc(after, func() { n.command(c, doubt) })
 			return
+		}
+		if doubt && refused != nil && !refused.Reason.Durable() {
+			refused = refusal.After(refusal.OutcomeUnknown, time.Second)
 		}
 		c.Answer(a, refused)
 	}

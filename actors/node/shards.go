@@ -100,6 +100,9 @@ func (t *talkActor) place(ctx actor.Context) {
 		id := uint32(i)
 		owner, ok := t.places.Owner(id)
 		switch {
+		case !ok && t.shards[id] != nil:
+			// It goes on with what is under way, and takes nothing new.
+			routes[i] = t.shards[id].pid
 		case !ok:
 			routes[i] = n.nowhere()
 		case owner.ID == n.self():

@@ -131,7 +131,7 @@ func (n *Node) submit(r *record.Record, follow shard.Trace, answer func(mailbox.
 		return
 	}
 	now := time.Now()
-	n.command(shard.Command{
+	c := shard.Command{
 		Record:   r,
 		Accepted: now,
 		Trace:    follow,
@@ -140,7 +140,8 @@ func (n *Node) submit(r *record.Record, follow shard.Trace, answer func(mailbox.
 			n.commands.Add(-1)
 			answer(a, refused)
 		},
-	})
+	}
+	n.command(c, false)
 }
 
 // do submits a command and waits for its answer.

@@ -112,6 +112,10 @@ var words = map[Reason]struct {
 // String returns the stable word that clients see as the reason.
 func (r Reason) String() string { return words[r].word }
 
+// Durable reports whether apply decides the reason: it is the same at every
+// owner and in every retry.
+func (r Reason) Durable() bool { return r > None && r < 64 }
+
 // Code returns what the reason means to a client.
 func (r Reason) Code() Code {
 	if w, ok := words[r]; ok {

@@ -19,13 +19,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -78,10 +74,8 @@ func (o Options) withDefaults() (Options, error) {
 
 // Membership is one run of a member. It implements cluster.Membership.
 type Membership struct {
-	cluster.Feed
-	options Options
-	client  *clientv3.Client
-	lease   clientv3.LeaseID
+	*Observer
+	lease clientv3.LeaseID
 
 	mu   sync.Mutex // guards the following
 	self cluster.Member
@@ -89,8 +83,6 @@ type Membership struct {
 	evicted chan struct{}
 	evict   sync.Once
 
-	cancel  context.CancelFunc
-	running sync.WaitGroup
 	leaving sync.Once
 	left    error // by leaving
 }
@@ -99,35 +91,23 @@ type Membership struct {
 // once the members are known, this one among them; ctx bounds the wait for
 // that. The caller must Leave.
 func Join(ctx context.Context, options Options, member cluster.Member) (_ *Membership, err error) {
-	if options, err = options.withDefaults(); err != nil {
-		return nil, err
-	}
 	member.ID = newID(member.Name)
 	if err := member.Validate(); err != nil {
 		return nil, fmt.Errorf("etcd: join: %w", err)
 	}
-	client, err := clientv3.New(clientConfig(options))
+	observer, err := connect(options)
 	if err != nil {
-		return nil, fmt.Errorf("etcd: %w", err)
+		return nil, fmt.Errorf("etcd: join: %w", err)
 	}
-	m := &Membership{options: options, client: client, self: member, evicted: make(chan struct{})}
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("etcd: join: %w", err), client.Close())
-		}
-	}()
+	m := &Membership{Observer: observer, self: member, evicted: make(chan struct{})}
+	observer.changed = m.missed
 	if err := m.register(ctx); err != nil {
-		return nil, err
+		return nil, errors.Join(fmt.Errorf("etcd: join: %w", err), observer.client.Close())
 	}
-	revision, members, err := m.list(ctx)
-	if err != nil {
-		return nil, err
+	if err := observer.start(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("etcd: join: %w", err), observer.client.Close())
 	}
-	m.publish(revision, members)
-	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	m.cancel = cancel
-	m.running.Go(func() { m.renew(running) })
-	m.running.Go(func() { m.watch(running, revision, members) })
+	observer.running.Go(func() { m.renew(observer.context) })
 	return m, nil
 }
 
@@ -173,25 +153,6 @@ type entry struct {
 func encode(m cluster.Member) (string, error) {
 	value, err := json.Marshal(entry{m.Name, m.Address, m.Role, m.State, m.Weight, m.Version, m.Apply})
 	return string(value), err
-}
-
-func (m *Membership) prefix() string       { return m.options.Prefix + "members/" }
-func (m *Membership) key(id string) string { return m.prefix() + id }
-
-func (m *Membership) decode(kv *mvccpb.KeyValue) (cluster.Member, error) {
-	var e entry
-	if err := json.Unmarshal(kv.Value, &e); err != nil {
-		return cluster.Member{}, err
-	}
-	member := cluster.Member{
-		ID: m.id(kv), Name: e.Name, Address: e.Address, Role: e.Role, State: e.State,
-		Weight: e.Weight, Version: e.Version, Apply: e.Apply,
-	}
-	return member, member.Validate()
-}
-
-func (m *Membership) id(kv *mvccpb.KeyValue) string {
-	return strings.TrimPrefix(string(kv.Key), m.prefix())
 }
 
 // register takes a lease and puts the member under it.
@@ -262,8 +223,7 @@ func (m *Membership) gone(when string) {
 // Leave implements cluster.Membership.
 func (m *Membership) Leave(ctx context.Context) error {
 	m.leaving.Do(func() {
-		m.cancel()
-		m.running.Wait()
+		m.stop()
 		_, err := m.client.Revoke(ctx, m.lease)
 		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			err = nil
@@ -275,12 +235,41 @@ func (m *Membership) Leave(ctx context.Context) error {
 	return m.left
 }
 
-// publish hands on who the members are.
-func (m *Membership) publish(revision int64, members map[string]cluster.Member) {
-	snapshot, err := cluster.NewSnapshot(uint64(revision), slices.Collect(maps.Values(members)))
-	if err != nil { // each was valid, and an id is a key
-		m.options.Logger.Error("members do not go together", "error", err)
-		return
+// renew keeps the lease until etcd says that it is gone.
+func (m *Membership) renew(ctx context.Context) {
+	every := m.options.Lease / 4
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.evicted:
+			return
+		case <-tick.C:
+		}
+		trying, cancel := context.WithTimeout(ctx, max(every, time.Second))
+		_, err := m.client.KeepAliveOnce(trying, m.lease)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, rpctypes.ErrLeaseNotFound):
+			m.gone("its lease was renewed")
+			return
+		case err != nil && !failing:
+			m.options.Logger.Warn("etcd does not renew the lease; the members stay what they were", "error", err)
+		case err == nil && failing:
+			m.options.Logger.Info("etcd renews the lease again")
+		}
+		failing = err != nil
 	}
-	m.Publish(snapshot)
+}
+
+// missed evicts this member when it is not among the members.
+func (m *Membership) missed(members map[string]cluster.Member) {
+	if _, ok := members[m.Self().ID]; !ok {
+		m.gone("the members changed")
+	}
 }

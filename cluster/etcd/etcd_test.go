@@ -78,8 +78,14 @@ func join(t *testing.T, servers *stack.Stack, name string) *etcd.Membership {
 	return m
 }
 
-// await waits until a member sees what it should.
-func await(t *testing.T, m *etcd.Membership, what string, seen func(cluster.Snapshot) bool) {
+// watcher is a member or an observer.
+type watcher interface {
+	Subscribe(func(cluster.Snapshot)) (unsubscribe func())
+	Snapshot() cluster.Snapshot
+}
+
+// await waits until what is seen is as it should be.
+func await(t *testing.T, m watcher, what string, seen func(cluster.Snapshot) bool) {
 	t.Helper()
 	done := make(chan struct{}, 1)
 	defer m.Subscribe(func(s cluster.Snapshot) {
@@ -105,6 +111,21 @@ func among(ids ...string) func(cluster.Snapshot) bool {
 			all = append(all, m.ID)
 		}
 		return slices.Equal(all, ids)
+	}
+}
+
+func TestAnObserverSeesMembersAndIsNone(t *testing.T) {
+	servers := stack.Start(t, stack.Etcd)
+	one := join(t, servers, "one")
+	seen, err := etcd.Observe(t.Context(), etcd.Options{Endpoints: []string{servers.Addr(stack.Etcd)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	two := join(t, servers, "two")
+	await(t, seen, "both", among(one.Self().ID, two.Self().ID))
+	await(t, one, "both", among(one.Self().ID, two.Self().ID))
+	if err := errors.Join(seen.Close(), seen.Close()); err != nil {
+		t.Error(err)
 	}
 }
 

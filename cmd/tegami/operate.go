@@ -70,7 +70,7 @@ func (s *service) backup(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "dir must be an absolute path", http.StatusBadRequest)
 		return
 	}
-	if s.storage.embedded == nil {
+	if s.storage == nil || s.storage.embedded == nil {
 		http.Error(w, "only a data folder is backed up here: use what Kafka and HBase offer", http.StatusNotImplemented)
 		return
 	}

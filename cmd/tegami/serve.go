@@ -15,6 +15,9 @@ import (
 	"github.com/tegami-im/tegami/actors/node"
 	"github.com/tegami-im/tegami/api/auth"
 	"github.com/tegami-im/tegami/api/server"
+	"github.com/tegami-im/tegami/cluster"
+	"github.com/tegami-im/tegami/cluster/etcd"
+	"github.com/tegami-im/tegami/cluster/remote"
 	"github.com/tegami-im/tegami/config"
 	"github.com/tegami-im/tegami/persistence/sealing"
 	"github.com/tegami-im/tegami/telemetry"
@@ -39,9 +42,7 @@ Examples:
 const collectAt = 60
 
 func (c *serveCommand) Run(ctx context.Context, std streams) error {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(collectAt)
-	}
+	setCollection()
 	loaded, err := c.load(std)
 	if err != nil {
 		return err
@@ -54,6 +55,12 @@ func (c *serveCommand) Run(ctx context.Context, std streams) error {
 	return s.serve(ctx, std)
 }
 
+func setCollection() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(collectAt)
+	}
+}
+
 func newLogger(settings config.Log, std streams) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(settings.Level)) // validated
@@ -64,13 +71,14 @@ func newLogger(settings config.Log, std streams) *slog.Logger {
 	return slog.New(slog.NewTextHandler(std.err, options))
 }
 
-// service is a whole server in one process.
+// service is one process: a whole server, or a node of a cluster.
 type service struct {
 	config  *config.Config
 	log     *slog.Logger
-	storage *storage
+	storage *storage // nil in a gateway
 	node    *node.Node
-	api     *server.Server
+	api     listeners
+	public  *server.Server     // the same, if it has one for clients
 	tracing *telemetry.Tracing // nil when nothing is traced
 	// running ends when the server begins to stop: what goes on in the background
 	// ends with it.
@@ -79,43 +87,71 @@ type service struct {
 	// correcting is held while a correction is under way.
 	correcting sync.Mutex
 	background sync.WaitGroup
+
+	// Of a node of a cluster; membership is that of a talk node, observer of a
+	// gateway.
+	network    *remote.Remote
+	membership cluster.Membership
+	observer   *etcd.Observer
+}
+
+// listeners are those of a process: a server.Server, or an adminServer.
+type listeners interface {
+	Serve() error
+	Ready() bool
+	Refuse()
+	Drain(ctx context.Context) error
+	Close() error
+}
+
+func newService(c *config.Config, log *slog.Logger) *service {
+	s := &service{config: c, log: log}
+	s.running, s.stop = context.WithCancel(context.Background())
+	return s
 }
 
 // assemble opens the data, starts the actors and binds the listeners, in this
 // order; close undoes it in reverse. The context ends the wait for servers; what
 // is started outlives it, to be drained.
 func assemble(ctx context.Context, c *config.Config, log *slog.Logger) (_ *service, err error) {
-	s := &service{config: c, log: log}
-	s.running, s.stop = context.WithCancel(context.Background())
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.close(context.WithoutCancel(ctx)))
-		}
-	}()
+	s := newService(c, log)
+	defer s.closeOnError(ctx, &err)
 	metrics := telemetry.New()
 	if err = s.openStorage(ctx, metrics); err != nil {
 		return nil, err
 	}
 	s.storage.measure(metrics)
 	options := nodeOptions(c, s.storage, sealing.NewRing(s.storage.keys, sealing.DefaultRingSize))
-	options.Logger, options.Observe = log, metrics.Node()
-	if c.Tracing.Endpoint != "" {
-		if s.tracing, err = telemetry.NewTracing(ctx, c.Tracing.Endpoint, float64(c.Tracing.PerMillion)/1e6); err != nil {
-			return nil, err
-		}
-		options.Observe.Trace = s.tracing.Send
-	}
-	if s.node, err = node.Start(options); err != nil { //nolint:contextcheck // it outlives ctx, to be drained
+	if err := s.startNode(ctx, options, metrics); err != nil {
 		return nil, err
 	}
-	metrics.WatchNode(s.node)
 	s.audit(metrics)
 	apiOptions, err := s.apiOptions(metrics)
 	if err != nil {
 		return nil, err
 	}
-	s.api, err = server.New(apiOptions, s.node) //nolint:contextcheck // the same
-	return s, err
+	public, err := server.New(apiOptions, s.node) //nolint:contextcheck // it outlives ctx, to be drained
+	if err != nil {
+		return nil, err
+	}
+	s.api, s.public = public, public
+	return s, nil
+}
+
+// startNode starts the actors, watched and traced.
+func (s *service) startNode(ctx context.Context, options node.Options, metrics *telemetry.Metrics) (err error) {
+	options.Logger, options.Observe = s.log, metrics.Node()
+	if tracing := s.config.Tracing; tracing.Endpoint != "" {
+		if s.tracing, err = telemetry.NewTracing(ctx, tracing.Endpoint, float64(tracing.PerMillion)/1e6); err != nil {
+			return err
+		}
+		options.Observe.Trace = s.tracing.Send
+	}
+	if s.node, err = node.Start(options); err != nil { //nolint:contextcheck // it outlives ctx, to be drained
+		return err
+	}
+	metrics.WatchNode(s.node)
+	return nil
 }
 
 // openStorage opens the storage, and waits for servers that do not answer yet
@@ -161,6 +197,9 @@ const (
 	adminTokenFile = "admin.token"
 )
 
+// leaveTimeout bounds the wait for etcd at the end.
+const leaveTimeout = time.Second
+
 // tracingTimeout bounds the wait for a collector at the end.
 const tracingTimeout = time.Second
 
@@ -170,9 +209,9 @@ func (s *service) greet(std streams) {
 	if s.config.TLS.Cert != "" {
 		scheme = "https"
 	}
-	url := scheme + "://" + s.api.PublicAddr().String()
+	url := scheme + "://" + s.public.PublicAddr().String()
 	std.printf("Tegami listens on %s, for operators on http://%s, with its data in %s.\n",
-		url, s.api.AdminAddr(), s.config.Data.Dir)
+		url, s.public.AdminAddr(), s.config.Data.Dir)
 	where := ""
 	if url != defaultServer {
 		where = " --server " + url
@@ -183,16 +222,22 @@ func (s *service) greet(std streams) {
 }
 
 // serve serves until the context ends, then stops in good order, or until a
-// listener fails.
+// listener fails or the node is evicted from the cluster.
 func (s *service) serve(ctx context.Context, std streams) error {
 	served := make(chan error, 1)
 	go func() { served <- s.api.Serve() }()
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
 	go s.awaitReady(watching, std)
+	var evicted <-chan struct{}
+	if s.membership != nil {
+		evicted = s.membership.Evicted()
+	}
 	select {
 	case err := <-served:
 		return errors.Join(err, s.close(context.WithoutCancel(ctx)))
+	case <-evicted: // its shards are others' by now
+		return errors.Join(cluster.ErrEvicted, s.close(context.WithoutCancel(ctx)), <-served)
 	case <-ctx.Done():
 		s.log.Info("stopping")
 		s.drain(context.WithoutCancel(ctx))
@@ -231,6 +276,11 @@ func (s *service) drain(ctx context.Context) {
 	s.stop()
 	s.api.Refuse()
 	s.node.DrainPolls()
+	if s.membership != nil {
+		if err := s.membership.SetState(ctx, cluster.StateDraining); err != nil {
+			s.log.Warn("the others are not told that this node drains", "error", err)
+		}
+	}
 	if err := errors.Join(s.api.Drain(ctx), s.node.Drain(ctx)); err != nil {
 		s.log.Warn("not everything was drained in time", "error", err)
 	}
@@ -244,8 +294,21 @@ func (s *service) close(ctx context.Context) error {
 		errs = append(errs, s.api.Close())
 	}
 	s.background.Wait()
+	if s.membership != nil {
+		ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+		defer cancel()
+		if err := s.membership.Leave(ctx); err != nil {
+			s.log.Warn("the others are not told that this node leaves", "error", err)
+		}
+	}
 	if s.node != nil {
 		errs = append(errs, s.node.Close())
+	}
+	if s.observer != nil {
+		errs = append(errs, s.observer.Close())
+	}
+	if s.network != nil {
+		s.network.Close()
 	}
 	if s.storage != nil {
 		errs = append(errs, s.storage.Close())

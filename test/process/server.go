@@ -31,7 +31,9 @@ type Options struct {
 	Data string
 	// Config is the text of a YAML file.
 	Config string
-	// Flags go behind the flags of `serve` that the harness sets itself.
+	// Command is what the binary runs as: serve when empty, talk or gateway.
+	Command string
+	// Flags go behind the flags of the command that the harness sets itself.
 	Flags []string
 	// Wrapper is put before the binary: strace, prlimit.
 	Wrapper []string
@@ -62,6 +64,9 @@ func New(t testing.TB, options Options) *Server {
 	t.Helper()
 	if options.Data == "" {
 		options.Data = t.TempDir()
+	}
+	if options.Command == "" {
+		options.Command = "serve"
 	}
 	s := &Server{
 		t: t, options: options, Address: freeAddress(t), Admin: freeAddress(t),
@@ -100,7 +105,7 @@ func (s *Server) Start() {
 func (s *Server) Launch() {
 	s.t.Helper()
 	arguments := append([]string{}, s.options.Wrapper...)
-	arguments = append(arguments, s.options.Binary, "serve", "--data", s.options.Data,
+	arguments = append(arguments, s.options.Binary, s.options.Command, "--data", s.options.Data,
 		"--listen", s.Address, "--admin", s.Admin, "--config", s.config)
 	arguments = append(arguments, s.options.Flags...)
 	// Not bound to the test's context: Kill in Cleanup ends it, and the log is

@@ -1,0 +1,180 @@
+// Package cluster runs gateways and talk nodes as processes, kills, pauses,
+// stops and restarts them under load from real clients, and has the checker
+// look for what was lost.
+package cluster
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tegami-im/tegami/test/process"
+	"github.com/tegami-im/tegami/test/stack"
+	"github.com/tegami-im/tegami/test/workload"
+)
+
+func TestMain(m *testing.M) { process.Main(m) }
+
+const (
+	// hangLimit is against hanging.
+	hangLimit = 2 * time.Minute
+	// between is how many sends show that traffic flows.
+	between = 300
+	lease   = 2 * time.Second
+)
+
+// complaints are what the nodes say of what is done to them here.
+var complaints = []string{"another node is silent", "etcd", "evicted", "returning to the cluster", "not everything was drained", "the others are not told", "protoactor"}
+
+// members of a cluster, as processes.
+type system struct {
+	t       *testing.T
+	talk    []*process.Server
+	gateway *process.Server
+	users   *workload.Workload
+}
+
+// node prepares a node with a place of its own.
+func node(t *testing.T, command, name, address, config string) *process.Server {
+	t.Helper()
+	return process.New(t, process.Options{
+		Binary: process.Build(t), Command: command, Config: config,
+		Flags: []string{"--set", "cluster.name=" + name, "--set", "cluster.listen=" + address},
+	})
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	port, err := stack.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+}
+
+const generous = `
+auth: {access_token: 24h, refresh_token: 48h}
+limits: {send_rate: 100000, send_burst: 100000, poll_rate: 10000, poll_burst: 10000}
+`
+
+// TestGatewayHoldsItsConnectionsWhileTheTalkNodeRestarts has one talk node, on a
+// store of its own, behind a gateway.
+func TestGatewayHoldsItsConnectionsWhileTheTalkNodeRestarts(t *testing.T) {
+	address := freeAddress(t)
+	config := generous + "data: {shards: 16}\ncluster: {membership: static, members: \"talk-1=" + address + "\"}\n"
+	s := &system{t: t, talk: []*process.Server{node(t, "talk", "talk-1", address, config)}}
+	s.gateway = node(t, "gateway", "gateway-1", freeAddress(t), config)
+	s.start(8)
+	for _, restart := range []func(*process.Server){(*process.Server).Kill, (*process.Server).Stop} {
+		s.flows("before")
+		restart(s.talk[0])
+		s.talk[0].Start()
+		s.flows("after")
+	}
+	s.judge(1000)
+}
+
+// TestTalkNodesComeAndGo has two talk nodes on the servers of a hybrid store.
+func TestTalkNodesComeAndGo(t *testing.T) {
+	servers := stack.Start(t, stack.Redis, stack.HBase, stack.Kafka, stack.Etcd)
+	config := fmt.Sprintf(`
+data: {shards: 32}
+store: {kind: hybrid}
+kafka: {brokers: %q, topic: cluster, allow_one_broker: true, keep: 0s, truncate: 1s}
+hbase: {zookeeper: %q, prefix: cluster_, regions: 2}
+redis: {addresses: %q, prefix: cluster}
+cluster: {etcd: %q, lease: %v}
+`, servers.Addr(stack.Kafka), servers.Addr(stack.HBase), servers.Addr(stack.Redis), servers.Addr(stack.Etcd), lease) + generous
+	applySchema(t, config)
+	s := &system{t: t}
+	for _, name := range []string{"talk-1", "talk-2"} {
+		s.talk = append(s.talk, node(t, "talk", name, freeAddress(t), config))
+	}
+	s.gateway = node(t, "gateway", "gateway-1", freeAddress(t), config)
+	s.start(16)
+	one, two := s.talk[0], s.talk[1]
+	for _, event := range []struct {
+		name string
+		make func()
+	}{
+		{"a talk node is killed", two.Kill},
+		{"it returns", two.Start},
+		{"a talk node is stopped", one.Stop},
+		{"it returns", one.Start},
+		{"a talk node sleeps for three times its lease", func() {
+			two.Signal(syscall.SIGSTOP)
+			<-time.After(3 * lease)
+			s.flows("while it sleeps")
+			two.Signal(syscall.SIGCONT)
+		}},
+		{"etcd is killed for four times the lease", func() {
+			servers.Kill(t, stack.Etcd)
+			<-time.After(4 * lease)
+			s.flows("without etcd")
+			servers.Up(t, stack.Etcd)
+			<-time.After(2 * lease) // nobody is evicted
+		}},
+		{"all nodes are killed", func() {
+			for _, server := range []*process.Server{one, two, s.gateway} {
+				server.Kill()
+			}
+			for _, server := range []*process.Server{one, two, s.gateway} {
+				server.Start()
+			}
+		}},
+	} {
+		s.flows("before")
+		event.make()
+		took := s.flows(event.name)
+		t.Logf("progress: %s: %d acknowledged %d ms later", event.name, between, took.Milliseconds())
+	}
+	s.judge(5000)
+}
+
+// start starts all nodes and has users send and poll.
+func (s *system) start(users int) {
+	s.t.Helper()
+	for _, server := range s.talk {
+		server.Start()
+	}
+	s.gateway.Start()
+	s.users = workload.New(s.t, s.gateway, workload.Options{Users: users, Devices: 2, Senders: 2, Seed: workload.Seed(s.t)})
+	s.users.StartReceiving()
+	s.users.StartSending()
+}
+
+// flows waits until more was acknowledged, and returns how long that took.
+func (s *system) flows(when string) time.Duration {
+	s.t.Helper()
+	began, from := time.Now(), s.users.Acked()
+	if !s.users.AwaitAcked(from+between, hangLimit) {
+		s.t.Fatalf("%s: %d of %d acknowledged within %v", when, s.users.Acked()-from, between, hangLimit)
+	}
+	return time.Since(began)
+}
+
+// judge ends the run.
+func (s *system) judge(wantAcked int) {
+	s.t.Helper()
+	report := s.users.Judge(complaints...)
+	if report.Acked < wantAcked {
+		s.t.Errorf("%d acknowledged, which proves too little: want %d", report.Acked, wantAcked)
+	}
+}
+
+func applySchema(t *testing.T, config string) {
+	t.Helper()
+	file := t.TempDir() + "/tegami.yaml"
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	output, err := exec.CommandContext(t.Context(), process.Build(t), "admin", "schema", "apply", "--config", file).CombinedOutput()
+	if err != nil {
+		t.Fatalf("schema apply: %v\n%s", err, output)
+	}
+}
