@@ -127,11 +127,7 @@ func (h *Hub) peer(id, address string) *actor.PID {
 		}
 		return pid
 	}
-	pid, err := h.options.System.Root.SpawnNamed(peerProps(h, id, address), "peers/"+id)
-	if err != nil { // the one before it is on its way out
-		h.options.Logger.Warn("peer does not start", "member", id, "error", err)
-		return h.nowhere
-	}
+	pid := h.options.System.Root.Spawn(peerProps(h, id, address))
 	h.peers[id] = pid
 	return pid
 }
@@ -163,10 +159,14 @@ func (h *Hub) forget(id string) {
 	}
 }
 
+// stop ends a peer. It stays for a while, to refuse what is sent to it by those
+// who have not heard: what an actor is sent while it stops is lost.
 func (h *Hub) stop(id string) {
 	if pid := h.peers[id]; pid != nil {
 		delete(h.peers, id)
-		h.options.System.Root.Poison(pid)
+		root := h.options.System.Root
+		root.Send(pid, &leave{})
+		time.AfterFunc(lingering, func() { root.Poison(pid) })
 	}
 }
 
@@ -206,6 +206,9 @@ func (h *Hub) Close() error {
 	}
 	return err
 }
+
+// lingering is for how long the peer of a member that left stays.
+const lingering = 5 * time.Second
 
 // awayRetry is when to try a shard again whose owner is not there.
 const awayRetry = 100 * time.Millisecond

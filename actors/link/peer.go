@@ -35,6 +35,7 @@ type peer struct {
 	id, address string
 	incarnation uint64
 	self        *actor.PID
+	nextBeat    *time.Timer
 
 	// Out: frames are numbered within a run, which is this actor's incarnation.
 	run      uint64
@@ -47,7 +48,7 @@ type peer struct {
 	// missing.
 	theirRun, newest, missed uint64
 	heard                    time.Time
-	silent                   bool
+	silent, left             bool
 	// ourMissed is how many of this run's frames the other has missed.
 	ourMissed uint64
 	mismatch  bool // logged that the clusters differ
@@ -81,6 +82,8 @@ type waiter struct {
 }
 
 type (
+	// leave: the other node is no member any more.
+	leave struct{}
 	// beat: a frame is due.
 	beat struct{ incarnation uint64 }
 	// flush: what was queued in this turn goes.
@@ -110,9 +113,13 @@ func (p *peer) Receive(ctx actor.Context) {
 		p.send(nil)
 		p.armBeat(ctx)
 	case *actor.Restarting, *actor.Stopping:
+		p.nextBeat.Stop()
+		p.giveUp(ctx)
+	case *leave:
+		p.left, p.silent = true, true
 		p.giveUp(ctx)
 	case *beat:
-		if m.incarnation == p.incarnation {
+		if m.incarnation == p.incarnation && !p.left {
 			p.beat(ctx)
 		}
 	case *flush:
@@ -166,7 +173,7 @@ func (p *peer) send(messages []*wire.Message) {
 
 func (p *peer) armBeat(ctx actor.Context) {
 	root, self, due := ctx.ActorSystem().Root, p.self, &beat{p.incarnation}
-	time.AfterFunc(beatEvery, func() { root.Send(self, due) })
+	p.nextBeat = time.AfterFunc(beatEvery, func() { root.Send(self, due) })
 }
 
 // beat sends a frame, and looks whether the other does.
@@ -201,7 +208,7 @@ func (p *peer) receive(ctx actor.Context, frame *wire.Frame) {
 		}
 		return
 	}
-	if p.silent {
+	if p.silent && !p.left {
 		p.silent = false
 		p.Logger.Info("another node is heard again", "member", p.id)
 	}
