@@ -57,10 +57,10 @@ test: requirements-test ## Every test once, real processes included: at most 15 
 suite: requirements-test ## Chosen suites only: make suite NAME="e2e crash"
 	@$(SUITES) $(NAME)
 
-.PHONY: unit lint e2e crash power hostile stores hybrid events correct worker planted
+.PHONY: unit lint e2e crash power hostile stores hybrid events correct worker cluster planted
 unit lint: requirements
 	@$(SUITES) $@
-e2e crash power hostile stores hybrid events correct worker planted: requirements-test
+e2e crash power hostile stores hybrid events correct worker cluster planted: requirements-test
 	@$(SUITES) $@
 
 .PHONY: soak

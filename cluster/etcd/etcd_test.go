@@ -15,6 +15,9 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
 	"github.com/tegami-im/tegami/cluster"
 	"github.com/tegami-im/tegami/cluster/etcd"
 	"github.com/tegami-im/tegami/test/stack"
@@ -175,7 +178,7 @@ func TestMembersSeeEachOtherComeChangeAndGo(t *testing.T) {
 func TestAMemberThatWasRemovedIsEvicted(t *testing.T) {
 	servers := stack.Start(t, stack.Etcd)
 	one, two := join(t, servers, "one"), join(t, servers, "two")
-	etcdctl(t, servers, "del", "tegami/members/"+two.Self().ID)
+	edit(t, servers, clientv3.OpDelete("tegami/members/"+two.Self().ID))
 	select {
 	case <-two.Evicted():
 	case <-time.After(limit):
@@ -190,21 +193,25 @@ func TestAMemberThatWasRemovedIsEvicted(t *testing.T) {
 func TestWhatIsNoMemberIsLeftOut(t *testing.T) {
 	servers := stack.Start(t, stack.Etcd)
 	one := join(t, servers, "one")
-	etcdctl(t, servers, "put", "tegami/members/x", "not JSON")
-	etcdctl(t, servers, "put", "tegami/members/y", `{"name":"y","address":"y:1","role":"king","state":"active","weight":1}`)
-	etcdctl(t, servers, "put", "tegami/members/z", `{"name":"z","address":"z:1","role":"talk","state":"active","weight":1,"later":true}`)
+	edit(t, servers, clientv3.OpPut("tegami/members/x", "not JSON"))
+	edit(t, servers, clientv3.OpPut("tegami/members/y", `{"name":"y","address":"y:1","role":"king","state":"active","weight":1}`))
+	edit(t, servers, clientv3.OpPut("tegami/members/z", `{"name":"z","address":"z:1","role":"talk","state":"active","weight":1,"later":true}`))
 	await(t, one, "z", among(one.Self().ID, "z"))
 	if isEvicted(one) {
 		t.Error("evicted")
 	}
 }
 
-func etcdctl(t *testing.T, servers *stack.Stack, arguments ...string) {
+// edit does to etcd what no member does.
+func edit(t *testing.T, servers *stack.Stack, operation clientv3.Op) {
 	t.Helper()
-	command := exec.CommandContext(t.Context(), "etcdctl", append([]string{"--endpoints", servers.Addr(stack.Etcd)}, arguments...)...)
-	command.Env = append(os.Environ(), "ETCDCTL_API=3")
-	if output, err := command.CombinedOutput(); err != nil {
-		t.Fatalf("etcdctl %v: %v\n%s", arguments, err, output)
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{servers.Addr(stack.Etcd)}, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if _, err := client.Do(t.Context(), operation); err != nil {
+		t.Fatal(err)
 	}
 }
 
