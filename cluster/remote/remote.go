@@ -42,7 +42,8 @@ type Options struct {
 	// another. Empty: under the one that is listened on.
 	Advertise string
 	// TLS is for both directions: it has this node's certificate and the
-	// authorities of the others'. Nil: cleartext, on loopback alone.
+	// authorities of the others', and verifies those that connect. Nil:
+	// cleartext, on loopback alone.
 	TLS *tls.Config
 	// Logger takes what goes wrong. Nil means nothing is said.
 	Logger *slog.Logger
@@ -51,6 +52,9 @@ type Options struct {
 // ErrCleartext is returned for an address that other machines reach without
 // TLS.
 var ErrCleartext = errors.New("cluster traffic beyond this machine needs TLS")
+
+// ErrUnverified is returned for TLS that lets in whoever connects.
+var ErrUnverified = errors.New("cluster traffic needs the certificates of both ends verified")
 
 // Sizes. A frame is a megabyte and its last message, which is no larger than a
 // page of operations, so that a batch fits what is received.
@@ -118,6 +122,9 @@ func split(options Options) (host string, port int, err error) {
 	}
 	if ip := net.ParseIP(host); options.TLS == nil && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return "", 0, ErrCleartext
+	}
+	if options.TLS != nil && (options.TLS.ClientAuth != tls.RequireAndVerifyClientCert || options.TLS.InsecureSkipVerify) {
+		return "", 0, ErrUnverified
 	}
 	return host, int(number), nil
 }

@@ -28,7 +28,12 @@ type end struct {
 
 func listen(t *testing.T, address string) end {
 	t.Helper()
-	r, err := remote.Listen(remote.Options{Listen: address})
+	return listenWith(t, remote.Options{Listen: address})
+}
+
+func listenWith(t *testing.T, options remote.Options) end {
+	t.Helper()
+	r, err := remote.Listen(options)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,128 @@
+package remote_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"math/big"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/tegami-im/tegami/cluster/remote"
+)
+
+// authority signs the certificates of nodes.
+type authority struct {
+	t           *testing.T
+	certificate *x509.Certificate
+	key         *ecdsa.PrivateKey
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	a := &authority{t: t}
+	a.certificate, a.key = a.issue(&x509.Certificate{
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, NotAfter: time.Now().Add(time.Hour),
+	})
+	return a
+}
+
+// issue signs a certificate, its own if there is none yet.
+func (a *authority) issue(template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
+	a.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	template.SerialNumber, template.Subject = big.NewInt(time.Now().UnixNano()), pkix.Name{CommonName: "test"}
+	template.NotBefore = time.Now().Add(-2 * time.Hour)
+	parent, signer := template, key
+	if a.certificate != nil {
+		parent, signer = a.certificate, a.key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return certificate, key
+}
+
+// node returns what a node with a certificate until a moment has, which trusts
+// this authority.
+func (a *authority) node(until time.Time) *tls.Config {
+	certificate, key := a.issue(&x509.Certificate{
+		NotAfter: until, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	})
+	pool := x509.NewCertPool()
+	pool.AddCert(a.certificate)
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13, RootCAs: pool, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert,
+		Certificates: []tls.Certificate{{Certificate: [][]byte{certificate.Raw}, PrivateKey: key}},
+	}
+}
+
+func secure(t *testing.T, settings *tls.Config) end {
+	t.Helper()
+	return listenWith(t, remote.Options{Listen: "127.0.0.1:0", TLS: settings})
+}
+
+func TestNodesOfOneAuthorityTalk(t *testing.T) {
+	a := newAuthority(t)
+	later := time.Now().Add(time.Hour)
+	one, two := secure(t, a.node(later)), secure(t, a.node(later))
+	one.Send(two.Address(), page(1, 10))
+	two.next(t)
+	two.Send(one.Address(), page(2, 10))
+	one.next(t)
+}
+
+func TestWhoHasNoCertificateOfTheAuthorityIsRefused(t *testing.T) {
+	a, other := newAuthority(t), newAuthority(t)
+	later := time.Now().Add(time.Hour)
+	node := secure(t, a.node(later))
+	trusting := a.node(later).RootCAs
+	for name, client := range map[string]*tls.Config{
+		"no certificate":             {},
+		"a certificate of another":   other.node(later),
+		"a certificate that expired": a.node(time.Now().Add(-time.Hour)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			settings := client.Clone()
+			settings.RootCAs, settings.NextProtos, settings.MinVersion = trusting, []string{"h2"}, tls.VersionTLS13
+			dialer := &tls.Dialer{Config: settings}
+			connection, err := dialer.DialContext(t.Context(), "tcp", node.Address())
+			if err == nil { // the refusal comes after the client's part
+				defer connection.Close()
+				_ = connection.SetReadDeadline(time.Now().Add(patience))
+				_, err = connection.Read(make([]byte, 1))
+			}
+			if alert := (tls.AlertError)(0); !errors.As(err, &alert) && !errors.As(err, new(*net.OpError)) {
+				t.Errorf("got %v", err)
+			}
+			if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+				t.Error("it was not refused")
+			}
+		})
+	}
+	one := secure(t, a.node(later))
+	one.Send(node.Address(), page(1, 10))
+	node.next(t)
+}
+
+func TestListenRefusesTLSThatVerifiesNobody(t *testing.T) {
+	settings := newAuthority(t).node(time.Now().Add(time.Hour))
+	settings.ClientAuth = tls.NoClientCert
+	if _, err := remote.Listen(remote.Options{Listen: "127.0.0.1:0", TLS: settings}); !errors.Is(err, remote.ErrUnverified) {
+		t.Errorf("got %v", err)
+	}
+}
