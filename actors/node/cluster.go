@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -147,32 +148,38 @@ const (
 )
 
 // again reports whether a refusal is worth to be asked again, of whoever owns
-// the shard by then, and after how long: the owner is not ready, is stopping,
-// or is gone with the answer. Who asked only this node has nobody else to ask.
-func (n *Node) again(refused *refusal.Refusal) (after time.Duration, again bool) {
+// the shard by then: the owner is not ready, is stopping, or is gone with the
+// answer. Who asked only this node has nobody else to ask.
+func (n *Node) again(refused *refusal.Refusal) bool {
 	if n.options.Cluster == nil || refused == nil || n.stopping.Load() {
-		return 0, false
+		return false
 	}
 	switch refused.Reason {
-	case refusal.NotReady, refusal.Stopping:
-		return min(max(refused.RetryAfter, minRetry), maxRetry), true
-	case refusal.OutcomeUnknown:
-		return minRetry, true
+	case refusal.NotReady, refusal.Stopping, refusal.OutcomeUnknown:
+		return true
 	default:
-		return 0, false
+		return false
 	}
 }
 
-// command sends a command to the owner of its shard, and again while that is
-// worth it and there is time: with the same id, so that it is done once. doubt
-// says that an attempt before may have done it: then only what apply has decided
-// is sure.
-func (n *Node) command(c shard.Command, doubt bool) {
+// retryAfter returns how long to wait before what was tried so often is tried
+// again: a shard that changes hands is open again in a moment, mostly.
+func retryAfter(tries int) time.Duration {
+	wait := min(minRetry<<min(tries-1, 10), maxRetry)
+	return wait/2 + rand.N(wait/2) //nolint:gosec // spreads, guards nothing
+}
+
+// command sends a command to the owner of its shard for the first time, or
+// again after so many tries, while that is worth it and there is time: with the
+// same id, so that it is done once. doubt says that an attempt before may have
+// done it: then only what apply has decided is sure.
+func (n *Node) command(c shard.Command, tries int, doubt bool) {
 	attempt := c
 	attempt.Answer = func(a mailbox.Answer, refused *refusal.Refusal) {
 		doubt := doubt || refused != nil && refused.Reason == refusal.OutcomeUnknown
-		if after, again := n.again(refused); again && time.Until(c.Deadline) > after {
-			time.AfterFunc(after, func() { n.command(c, doubt) })
+		again := n.again(refused) || doubt && refused != nil && refused.Reason == refusal.Busy
+		if after := retryAfter(tries + 1); again && time.Until(c.Deadline) > after {
+			time.AfterFunc(after, func() { n.command(c, tries+1, doubt) })
 			return
 		}
 		if doubt && refused != nil && !refused.Reason.Durable() {
@@ -191,20 +198,19 @@ func ask[T any](ctx context.Context, n *Node, late *refusal.Refusal, send func(a
 		refused *refusal.Refusal
 	}
 	var none T
-	for {
+	for tries := 1; ; tries++ {
 		results := make(chan result, 1)
 		send(func(value T, refused *refusal.Refusal) { results <- result{value, refused} })
 		select {
 		case got := <-results:
-			after, again := n.again(got.refused)
 			if got.refused == nil {
 				return got.value, nil
 			}
-			if !again {
+			if !n.again(got.refused) {
 				return none, got.refused
 			}
 			select {
-			case <-time.After(after):
+			case <-time.After(retryAfter(tries)):
 			case <-ctx.Done():
 				return none, got.refused
 			}

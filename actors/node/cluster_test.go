@@ -138,7 +138,12 @@ func (c cell) traffic(users map[string]talk.Session) *traffic {
 				default:
 				}
 				text := fmt.Sprintf("%s-%d", from, n)
-				if _, err := c.send(users[from], to, text, text); err != nil {
+				_, err := c.send(users[from], to, text, text)
+				for refusal.From(err) != nil && refusal.From(err).Reason == refusal.Busy { // a new owner has much to store
+					<-time.After(10 * time.Millisecond)
+					_, err = c.send(users[from], to, text, text)
+				}
+				if err != nil {
 					c.t.Errorf("send %s: %v", text, err)
 					return
 				}

@@ -141,7 +141,7 @@ func (n *Node) submit(r *record.Record, follow shard.Trace, answer func(mailbox.
 			answer(a, refused)
 		},
 	}
-	n.command(c, false)
+	n.command(c, 0, false)
 }
 
 // do submits a command and waits for its answer.
