@@ -45,12 +45,18 @@ func (n *Node) self() string {
 	return n.options.Cluster.Self.ID
 }
 
-// nowhere returns where what is asked of a shard without an owner goes.
-func (n *Node) nowhere() *actor.PID {
+// nowhere returns where what is asked of a shard goes that nobody owns, or that
+// is not to be had here at the moment.
+func (n *Node) nowhere(id uint32) *actor.PID {
 	if n.hub == nil {
-		return nil // alone, a node owns all
+		return n.shards[id] // alone, a node owns all
 	}
 	return n.hub.Nowhere()
+}
+
+// elsewhere reports whether another node owns a shard.
+func (n *Node) elsewhere(id uint32) bool {
+	return n.local(id) == nil && !n.route(id).Equal(n.hub.Nowhere())
 }
 
 // route returns where what is asked of a shard goes.

@@ -209,8 +209,13 @@ func (n *Node) startTalk() error {
 	for i := range n.shards {
 		n.shards[i] = n.system.NewLocalPID("talk/" + shardName(uint32(i)))
 	}
-	nowhere := slices.Repeat([]*actor.PID{n.nowhere()}, n.options.Shards)
-	n.routes.Store(&nowhere)
+	// A shard sends to others as soon as it runs, which is before it is placed
+	// where those are.
+	routes := slices.Clone(n.shards)
+	if n.hub != nil {
+		routes = slices.Repeat([]*actor.PID{n.hub.Nowhere()}, n.options.Shards)
+	}
+	n.routes.Store(&routes)
 	environment := &shard.Environment{
 		Journal:      n.options.Journal,
 		Store:        n.options.Store,
@@ -297,9 +302,8 @@ func (n *Node) Ready() bool {
 	if n.stopping.Load() {
 		return false
 	}
-	routes := *n.routes.Load()
 	for i := range n.statuses {
-		if status := n.status(i); status != nil && !status.Open() || status == nil && routes[i].Equal(n.nowhere()) {
+		if status := n.status(i); status != nil && !status.Open() || status == nil && !n.elsewhere(uint32(i)) {
 			return false
 		}
 	}

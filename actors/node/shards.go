@@ -104,7 +104,7 @@ func (t *talkActor) place(ctx actor.Context) {
 			// It goes on with what is under way, and takes nothing new.
 			routes[i] = t.shards[id].pid
 		case !ok:
-			routes[i] = n.nowhere()
+			routes[i] = n.nowhere(id)
 		case owner.ID == n.self():
 			routes[i] = t.own(ctx, id)
 		default:
@@ -129,7 +129,7 @@ func (t *talkActor) place(ctx actor.Context) {
 func (t *talkActor) own(ctx actor.Context, id uint32) *actor.PID {
 	if own := t.shards[id]; own != nil {
 		if own.leaving {
-			return t.node.nowhere()
+			return t.node.nowhere(id)
 		}
 		return own.pid
 	}
@@ -137,7 +137,7 @@ func (t *talkActor) own(ctx actor.Context, id uint32) *actor.PID {
 	pid, err := ctx.SpawnNamed(props, shardName(id))
 	if err != nil {
 		t.node.options.Logger.Error("shard does not start", "shard", id, "error", err)
-		return t.node.nowhere()
+		return t.node.nowhere(id)
 	}
 	t.node.spawned++
 	t.shards[id] = &ownShard{pid: pid, generation: t.node.spawned}
