@@ -80,7 +80,7 @@ func newSide(t *testing.T, network *linktest.Network, name string, role cluster.
 		dispatcher.Stop()
 		s.end.Close()
 		// The library watches for a second whether there are many dead letters.
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 	})
 	return s
 }
@@ -271,7 +271,7 @@ func TestASilentNodeIsGivenUpAndHeardAgain(t *testing.T) {
 		}
 		asked[*shard.Command](owner)
 		losses.set("talk", false)
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		gateway.ask(owner, command(answers))
 		asked[*shard.Command](owner).Answer(mailbox.Answer{Revision: 2}, nil)
 		if a := <-answers; a.Revision != 2 {

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/shard"
 	"github.com/tegami-im/tegami/persistence"
 )
@@ -14,12 +15,16 @@ const repairPatience = 10 * time.Second
 
 // Hold runs repair while a mailbox is held by its shard, and the mailbox's
 // clients wait: see shard.Repair. When ctx ends, so does what repair was given,
-// or it is not begun.
+// or it is not begun. A shard of another node is refused as NotReady.
 func (n *Node) Hold(ctx context.Context, shardID uint32, mailbox string, repair func(ctx context.Context, through persistence.Position) error) error {
 	const begun, abandoned = 1, 2
 	var state atomic.Int32
 	done := make(chan error, 1)
-	n.system.Root.Send(n.shards[shardID], &shard.Repair{
+	owner := n.local(shardID)
+	if owner == nil {
+		return refusal.Of(refusal.NotReady)
+	}
+	n.system.Root.Send(owner, &shard.Repair{
 		Mailbox:  mailbox,
 		Deadline: time.Now().Add(repairPatience),
 		Do: func(worker context.Context, through persistence.Position) error {

@@ -49,8 +49,8 @@ type (
 		Sequence uint64
 	}
 
-	// Rerouted: the owners of other shards may have changed. What is on its way
-	// to them is sent again.
+	// Rerouted tells that the owners of other shards may have changed. What is on
+	// its way to them is sent again.
 	Rerouted struct{}
 
 	// Fetch asks for the operations after a cursor. The answer is a Fetched to

@@ -111,7 +111,7 @@ func TestWhoHasNoCertificateOfTheAuthorityIsRefused(t *testing.T) {
 				_ = connection.SetReadDeadline(time.Now().Add(patience))
 				_, err = connection.Read(make([]byte, 1))
 			}
-			if alert := (tls.AlertError)(0); !errors.As(err, &alert) && !errors.As(err, new(*net.OpError)) {
+			if alert := tls.AlertError(0); !errors.As(err, &alert) && !errors.As(err, new(*net.OpError)) {
 				t.Errorf("got %v", err)
 			}
 			if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {

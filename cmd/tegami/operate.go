@@ -21,8 +21,10 @@ import (
 func (s *service) adminHandlers(metrics *telemetry.Metrics, token string) map[string]http.Handler {
 	handlers := probes(metrics.Handler(), s.readiness)
 	handlers["POST /debug/free-memory"] = bearer(token, http.HandlerFunc(freeMemory))
-	handlers["POST /admin/backup"] = bearer(token, http.HandlerFunc(s.backup))
-	handlers["POST /admin/correct"] = bearer(token, http.HandlerFunc(s.correct))
+	if s.storage != nil {
+		handlers["POST /admin/backup"] = bearer(token, http.HandlerFunc(s.backup))
+		handlers["POST /admin/correct"] = bearer(token, http.HandlerFunc(s.correct))
+	}
 	return handlers
 }
 
@@ -70,7 +72,7 @@ func (s *service) backup(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "dir must be an absolute path", http.StatusBadRequest)
 		return
 	}
-	if s.storage == nil || s.storage.embedded == nil {
+	if s.storage.embedded == nil {
 		http.Error(w, "only a data folder is backed up here: use what Kafka and HBase offer", http.StatusNotImplemented)
 		return
 	}
