@@ -46,7 +46,7 @@ func TestRelayDelaysEachWay(t *testing.T) {
 
 		r.Delay(500*time.Millisecond, 2*time.Second)
 		send(client, "one")
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(100 * time.Millisecond) //nolint:forbidigo // the bubble's time
 		send(client, "two")
 		wantAt(t, server, begin, "one", 500*time.Millisecond)
 		send(server, "reply")
