@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tegami-im/tegami/actors/record"
+	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/talk"
 	eventsv1 "github.com/tegami-im/tegami/api/gen/tegami/events/v1"
 	"github.com/tegami-im/tegami/persistence"
@@ -196,6 +198,44 @@ func TestEventsThroughAnOutageOfTheStore(t *testing.T) {
 		publisher.compare(o.cell, o.store, name)
 	}
 	t.Logf("%d events of %d operations", len(publisher.published), len(publisher.revisions))
+}
+
+// stuckPublisher answers nothing while it is stuck.
+type stuckPublisher struct {
+	*unreliablePublisher
+	stuck atomic.Bool
+}
+
+func (p *stuckPublisher) Publish(events []persistence.Event, done func(error)) {
+	if !p.stuck.Load() {
+		p.unreliablePublisher.Publish(events, done)
+	}
+}
+
+// What is dropped from memory stays there while its events wait: when they do
+// not get published either, commands are refused.
+func TestWhatWaitsForItsEventsIsBounded(t *testing.T) {
+	o := newOutage(t, nil, 2, 64)
+	publisher := &stuckPublisher{unreliablePublisher: newUnreliablePublisher(0)}
+	o.options.Publisher = publisher
+	o.crash()
+	o.store.writes.Store(0)
+	o.traffic(100)
+	o.until("dropped", func() bool { return o.Depths().Dropped > 0 })
+	publisher.stuck.Store(true)
+	alice := o.users["alice"]
+	for i := 0; ; i++ {
+		_, err := o.send(alice, "alice", fmt.Sprint("stuck.", i), "hello")
+		if refused := refusal.From(err); err != nil && refused.Reason == refusal.Busy {
+			break
+		}
+		if i == 10*o.options.Limits.Unstored {
+			t.Fatalf("%d messages were taken: %+v", i, o.Depths())
+		}
+	}
+	if waiting := o.Depths().Events.Records; waiting > int64(2*4*o.options.Limits.Unstored) {
+		t.Errorf("%d records wait for their events, for 4 shards with %d in memory and as many dropped", waiting, o.options.Limits.Unstored)
+	}
 }
 
 // compare fails the test unless the events of a user are some others and then
