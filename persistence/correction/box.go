@@ -57,6 +57,7 @@ type box struct {
 	loaded   *persistence.Mailbox // without state bytes: sources and dedup entries; filled where a cached copy is to be compared
 	cached   *cachedCopy
 
+	stored   bool // there is anything
 	inRows   bool
 	next     int64 // the revision that is due
 	time     int64 // of the row before
@@ -100,6 +101,7 @@ func (b *box) foundInJournal(kind Kind, revision, count int64, format string, ar
 
 // take looks at one item. Items come in the order of a scan.
 func (b *box) take(ctx context.Context, item *persistence.Item) error {
+	b.stored = true
 	switch item.Kind {
 	case persistence.ItemState:
 		return b.takeState(ctx, item)
@@ -179,7 +181,7 @@ func (b *box) beginRows() {
 	if b.hasState {
 		return
 	}
-	b.found(MissingState, 0, 1, "rows without a state")
+	b.found(MissingState, 0, 1, "other rows are there without it")
 }
 
 // takeRow looks at an operation. Rows come by their revision.

@@ -67,6 +67,9 @@ func (b *box) extraPlace(item *persistence.Item, why string) {
 
 // end returns what was found.
 func (b *box) end() []Finding {
+	if !b.stored {
+		return b.findings
+	}
 	b.beginRows()
 	b.endRows()
 	for n, held := range b.rows {

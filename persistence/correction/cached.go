@@ -33,14 +33,14 @@ func loadCached(ctx context.Context, cache persistence.CacheRepairer, shard uint
 	held.mailbox, err = cache.Load(ctx, shard, name, mailbox.MaxDedupInMemory, at)
 	switch {
 	case errors.Is(err, persistence.ErrNotFound):
-	case errDamaged(err):
+	case isDamage(err):
 		held.mailbox = &persistence.Mailbox{}
 	case err != nil:
 		return nil, err
 	}
 	for before := int64(persistence.MaxRevision); len(held.rows) < cachedRows; {
 		rows, err := cache.Newest(ctx, shard, name, before, cachedPage)
-		if errDamaged(err) {
+		if isDamage(err) {
 			held.mailbox = &persistence.Mailbox{}
 			break
 		}

@@ -179,5 +179,5 @@ func Run(ctx context.Context, options Options, from Place, upTo uint32) (*Report
 	return r.report, nil
 }
 
-// errDamaged tells damage, which is a finding, from a store that is away.
-func errDamaged(err error) bool { return errors.Is(err, persistence.ErrDamaged) }
+// isDamage tells damage, which is a finding, from a store that is away.
+func isDamage(err error) bool { return errors.Is(err, persistence.ErrDamaged) }

@@ -3,21 +3,106 @@ package correction_test
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/tegami-im/tegami/actors/record"
+	"github.com/tegami-im/tegami/persistence"
 	"github.com/tegami-im/tegami/persistence/correction"
 )
 
 var users = []string{"alice", "bob", "carol"}
 
+// history has a bit of everything that happens to mailboxes: refusals, retries,
+// operations that were let go of, a new generation of the journal.
+func (w *world) history() {
+	w.t.Helper()
+	w.register(users...)
+	w.talk(3, users...)
+	w.command("alice", func(r *record.Record) { r.Kind = &record.Record_CreateAccount{CreateAccount: &record.CreateAccount{}} })
+	w.command("nobody", func(r *record.Record) { r.Kind = &record.Record_Trim{Trim: &record.Trim{FirstRevision: 4}} })
+	w.command("bob", func(r *record.Record) { r.Kind = &record.Record_Trim{Trim: &record.Trim{FirstRevision: 4}} })
+	w.sent -= 2 // they send again under names that were used
+	w.send("bob", "carol")
+	w.send("carol", "carol")
+	for shard := range uint32(shards) {
+		w.check(w.journal.StartGeneration(w.t.Context(), shard))
+	}
+	w.talk(2, users...)
+}
+
 func TestNothingIsFoundWhereNothingIsWrong(t *testing.T) {
 	w := newWorld(t)
+	w.history()
+	const operations = 5*(9+6) - 3 + 2 // three were let go of, and one of those sent again is new to carol
+	for _, c := range []struct {
+		name   string
+		change func(*correction.Options)
+	}{
+		{"all at once", func(*correction.Options) {}},
+		{"by small pieces of the journal", func(o *correction.Options) { o.WindowRecords = 7 }},
+		{"without a cache", func(o *correction.Options) { o.Cache = nil }},
+		{"what changed lately", func(o *correction.Options) { o.Since = time.Now().Add(-time.Hour) }},
+		{"repairing", repairing},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			report := w.look(c.change)
+			if correction.Total(report.Found) != 0 || report.Mailboxes < 3 || report.Operations != operations || report.Unfilled != 0 || report.CacheAway != "" {
+				t.Errorf("%+v", report)
+			}
+		})
+	}
+}
+
+func TestNothingIsLookedAtTwiceAfterABreak(t *testing.T) {
+	w := newWorld(t)
+	w.register("b1", "b2", "b3", "c1")
+	w.talk(1, "b1", "b2", "b3", "c1")
+	o := w.options()
+	for _, c := range []struct {
+		from correction.Place
+		want int64
+	}{
+		{correction.Place{}, 4},
+		{correction.Place{Shard: 0, Mailbox: "b1"}, 3},
+		{correction.Place{Shard: 0, Mailbox: "b3"}, 1},
+		{correction.Place{Shard: 1}, 1},
+		{correction.Place{Shard: 2}, 0},
+	} {
+		report, err := correction.Run(t.Context(), o, c.from, shards)
+		if err != nil || report.Mailboxes != c.want || len(report.Found) > 0 {
+			t.Errorf("from %+v: %+v, %v; want %d mailboxes", c.from, report, err, c.want)
+		}
+	}
+	if _, err := correction.Run(t.Context(), o, correction.Place{}, shards+1); err == nil {
+		t.Error("a shard that there is not is compared")
+	}
+}
+
+// Damage that the journal shows is seen in whatever piece of it.
+func TestDamageIsFoundInAnyPieceOfTheJournal(t *testing.T) {
+	w := newWorld(t)
 	w.register(users...)
-	w.talk(5, users...)
-	report := w.look()
-	if correction.Total(report.Found) != 0 || report.Mailboxes != 3 || report.Operations != 5*(9+6) || report.Unfilled != 0 || report.CacheAway != "" {
-		t.Errorf("%+v", report)
+	w.talk(3, users...)
+	for _, revision := range []int64{2, 8, 14} {
+		row := w.row("bob", revision)
+		op := new(record.Operation)
+		w.check(proto.Unmarshal(row.Data, op))
+		for _, m := range []*record.Message{op.GetReceiveMessage(), op.GetSendMessage()} {
+			if m != nil {
+				m.SealedBody[20] ^= 1
+			}
+		}
+		row.Data, _ = proto.Marshal(op)
+		w.harm("bob", func(r *persistence.Repair) { r.Rows = []persistence.Row{row} })
+	}
+	for _, records := range []int{5, 1000} {
+		report := w.look(func(o *correction.Options) { o.Cache, o.WindowRecords = nil, records })
+		if report.Found[correction.DifferentRow] != 3 {
+			t.Errorf("pieces of %d records: %v", records, report.Found)
+		}
 	}
 }
 

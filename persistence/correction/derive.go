@@ -147,7 +147,7 @@ func (m *mender) madeHere(ctx context.Context) (bool, error) {
 }
 
 func ignoreDamage(err error) error {
-	if errDamaged(err) {
+	if isDamage(err) {
 		return nil
 	}
 	return err

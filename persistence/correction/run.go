@@ -127,7 +127,7 @@ func (r *run) cacheMark(ctx context.Context, shard uint32) error {
 		return nil
 	}
 	mark, err := r.cache.Mark(ctx, shard)
-	if errDamaged(err) {
+	if isDamage(err) {
 		r.damagedMark(ctx, shard, err.Error())
 		return nil
 	}
@@ -246,7 +246,7 @@ func (r *run) look(ctx context.Context, v *view, name string) (*box, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, created := v.window.created[name]; created && !b.hasState && !b.inRows {
+	if _, created := v.window.created[name]; created && !b.stored {
 		b.foundInJournal(MissingState, 0, 1, "its account was made, and nothing is stored")
 	}
 	b.end()

@@ -139,10 +139,10 @@ func TestDamage(t *testing.T) {
 	users := workload.New(t, server, workload.Options{Users: 24, Devices: 1, Senders: 1, Seed: workload.Seed(t)})
 	users.StartReceiving()
 	users.StartSending()
-	await(t, "the first", users, 2000)
+	await(t, "the first", users, 1500)
 	for range 3 {
 		tl.wantNothing("under load")
-		await(t, "between", users, 1000)
+		await(t, "between", users, 300)
 	}
 	tl.wantNothing("under load, by the server", "--repair")
 	tl.wantNothing("under load, what changed since", "--since", "1m")
