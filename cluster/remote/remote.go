@@ -25,6 +25,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
@@ -159,10 +160,29 @@ func dialOptions(options Options) []grpc.DialOption {
 		grpc.WithTransportCredentials(secure),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingAfter, Timeout: pingTimeout}),
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 500 * time.Millisecond},
 			MinConnectTimeout: 2 * time.Second,
 		}),
+		grpc.WithStreamInterceptor(waiting),
 	}
+}
+
+// connectPatience is how long a node that does not answer is dialled before the
+// library hears of it.
+const connectPatience = 10 * time.Second
+
+// waiting opens a stream when there is a connection. The library sleeps for two
+// seconds when there is none: a node that is back in one would wait for it.
+func waiting(ctx context.Context, desc *grpc.StreamDesc, connection *grpc.ClientConn, method string, stream grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
+	connecting, cancel := context.WithTimeout(ctx, connectPatience)
+	defer cancel()
+	connection.Connect()
+	for state := connection.GetState(); state != connectivity.Ready; state = connection.GetState() {
+		if !connection.WaitForStateChange(connecting, state) {
+			return nil, status.Error(codes.Unavailable, "no connection")
+		}
+	}
+	return stream(ctx, desc, connection, method, options...)
 }
 
 // refuseUnary refuses the calls that list the actors of a node: the library

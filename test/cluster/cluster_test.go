@@ -70,11 +70,14 @@ func TestGatewayHoldsItsConnectionsWhileTheTalkNodeRestarts(t *testing.T) {
 	s := &system{t: t, talk: []*process.Server{node(t, "talk", "talk-1", address, config)}}
 	s.gateway = node(t, "gateway", "gateway-1", freeAddress(t), config)
 	s.start(8)
-	for _, restart := range []func(*process.Server){(*process.Server).Kill, (*process.Server).Stop} {
+	for what, end := range map[string]func(*process.Server){"killed": (*process.Server).Kill, "stopped": (*process.Server).Stop} {
 		s.flows("before")
-		restart(s.talk[0])
+		began := time.Now()
+		end(s.talk[0])
+		ended := time.Since(began)
 		s.talk[0].Start()
-		s.flows("after")
+		took := s.flows(what)
+		t.Logf("progress: %s in %d ms and started: %d acknowledged %d ms later", what, ended.Milliseconds(), between, took.Milliseconds())
 	}
 	s.judge(1000)
 }
