@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -21,6 +22,7 @@ type Group struct {
 
 	running sync.WaitGroup
 	stop    context.CancelFunc
+	joined  atomic.Bool
 
 	mu         sync.Mutex // guards the following
 	partitions map[Source]claimed
@@ -136,6 +138,10 @@ type Stats struct {
 	Lag []Lag
 }
 
+// Joined reports whether this process is a member of the group: it may still
+// have no source, when there are more members than sources.
+func (g *Group) Joined() bool { return g.joined.Load() }
+
 // Name returns the task's name.
 func (g *Group) Name() string { return g.options.Name }
 
@@ -162,10 +168,16 @@ func (g *Group) Stats() Stats {
 type handler struct{ *Group }
 
 // Setup implements sarama.ConsumerGroupHandler.
-func (handler) Setup(sarama.ConsumerGroupSession) error { return nil }
+func (h handler) Setup(sarama.ConsumerGroupSession) error {
+	h.joined.Store(true)
+	return nil
+}
 
 // Cleanup implements sarama.ConsumerGroupHandler.
-func (handler) Cleanup(sarama.ConsumerGroupSession) error { return nil }
+func (h handler) Cleanup(sarama.ConsumerGroupSession) error {
+	h.joined.Store(false)
+	return nil
+}
 
 // ConsumeClaim implements sarama.ConsumerGroupHandler.
 func (h handler) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {

@@ -181,6 +181,9 @@ func TestGroupOnFakeCluster(t *testing.T) {
 		}
 		return len(stats.Lag) == 4+8 && stats.InFlight == 0
 	})
+	if !second.Joined() || first.Joined() {
+		t.Errorf("joined: %v; the one that left: %v", second.Joined(), first.Joined())
+	}
 	closeGroup(t, second)
 	h.wantInOrder(t, users, n)
 }

@@ -121,11 +121,22 @@ func startWorker(ctx context.Context, c *config.Config, log *slog.Logger) (_ *wo
 	}
 	metrics.Watch(w.groups)
 	mux := http.NewServeMux()
-	for pattern, handler := range probes(metrics.Handler(), health) {
+	for pattern, handler := range probes(metrics.Handler(), w.readiness) {
 		mux.Handle(pattern, handler)
 	}
 	w.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
 	return w, nil
+}
+
+// readiness answers whether every task is in its group.
+func (w *workerProcess) readiness(response http.ResponseWriter, _ *http.Request) {
+	for _, group := range w.groups {
+		if !group.Joined() {
+			http.Error(response, "not ready: "+group.Name()+" is not in its group", http.StatusServiceUnavailable)
+			return
+		}
+	}
+	_, _ = io.WriteString(response, "ready\n")
 }
 
 // tasks makes the tasks that are configured.
