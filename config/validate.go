@@ -80,7 +80,7 @@ func (c *Cluster) check(v *validation) {
 	v.check(c.Membership != MembershipEtcd || c.Etcd != "", "cluster.etcd", "must name a server")
 	v.within("cluster.lease", c.Lease, 2*time.Second, time.Minute, "2s to 1m")
 	v.check(c.Lease%time.Second == 0, "cluster.lease", "must be whole seconds")
-	for _, member := range strings.Split(c.Members, ",") {
+	for member := range strings.SplitSeq(c.Members, ",") {
 		name, address, _ := strings.Cut(strings.TrimSpace(member), "=")
 		v.check(c.Members == "" || name != "" && isAddress(address), "cluster.members",
 			fmt.Sprintf("%q is not a member such as talk-1=10.0.0.1:7500", member))

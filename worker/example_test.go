@@ -33,15 +33,16 @@ func (i index) Handle(ctx context.Context, event *worker.Event) error {
 func Example() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	group, err := worker.Start(ctx, index{os.Stdout},
 		kafka.Options{Brokers: []string{"127.0.0.1:9092"}},
-		worker.Options{Name: "index", Logger: slog.Default()})
+		worker.Options{Name: "index", Logger: log})
 	if err != nil {
-		slog.Error("start", "error", err)
+		log.Error("start", "error", err)
 		return
 	}
 	<-ctx.Done()
 	if err := group.Close(); err != nil {
-		slog.Error("stop", "error", err)
+		log.Error("stop", "error", err)
 	}
 }

@@ -14,7 +14,7 @@ import (
 func (c cell) hold() (through <-chan persistence.Position, release func(), held <-chan error) {
 	begun, end, done := make(chan persistence.Position, 1), make(chan struct{}), make(chan error, 1)
 	go func() {
-		done <- c.Hold(c.context(), uint32(c.places.Shard("bob")), "bob", func(_ context.Context, through persistence.Position) error {
+		done <- c.Hold(c.context(), c.places.Shard("bob"), "bob", func(_ context.Context, through persistence.Position) error {
 			begun <- through
 			<-end
 			return nil
@@ -34,7 +34,7 @@ func TestHeldMailboxIsStoredAndItsClientsWait(t *testing.T) {
 	answers, _ := c.poll(users["bob"], 5, time.Minute)
 	begun, release, held := c.hold()
 	through := <-begun
-	stored, err := c.options.Store.Load(c.context(), uint32(c.places.Shard("bob")), "bob", 100)
+	stored, err := c.options.Store.Load(c.context(), c.places.Shard("bob"), "bob", 100)
 	if err != nil || through.Less(stored.Position) || len(stored.Dedup) != 7 {
 		t.Errorf("held at %v, with %+v, %v", through, stored, err)
 	}
@@ -48,7 +48,7 @@ func TestHeldMailboxIsStoredAndItsClientsWait(t *testing.T) {
 		_, err := c.Head(c.context(), "bob")
 		head <- err
 	}()
-	if err := c.Hold(c.context(), uint32(c.places.Shard("bob")), "bob", nil); err == nil {
+	if err := c.Hold(c.context(), c.places.Shard("bob"), "bob", nil); err == nil {
 		t.Error("held twice")
 	}
 	select {
@@ -96,13 +96,13 @@ func TestMailboxThatDoesNotLoadIsHeldAndLoadsAgain(t *testing.T) {
 	if err := first.Drain(first.context()); err != nil {
 		t.Fatal(err)
 	}
-	shard := uint32(first.places.Shard("bob"))
+	shard := first.places.Shard("bob")
 	whole, err := store.Load(t.Context(), shard, "bob", 100)
 	if err != nil {
 		t.Fatal(err)
 	}
 	put := func(state []byte) error {
-		return store.Repair(context.Background(), shard, persistence.Repair{Mailbox: "bob", State: state, Position: whole.Position})
+		return store.Repair(t.Context(), shard, persistence.Repair{Mailbox: "bob", State: state, Position: whole.Position})
 	}
 	if err := put([]byte{0xff}); err != nil {
 		t.Fatal(err)
@@ -138,7 +138,7 @@ func TestMailboxThatNeverRestsIsHeld(t *testing.T) {
 			}
 		}
 	}()
-	shard := uint32(c.places.Shard("bob"))
+	shard := c.places.Shard("bob")
 	for range 5 {
 		err := c.Hold(c.context(), shard, "bob", func(ctx context.Context, through persistence.Position) error {
 			stored, err := c.options.Store.Load(ctx, shard, "bob", 1<<20)

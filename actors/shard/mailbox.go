@@ -275,7 +275,7 @@ func (b *mailboxActor) stored(ctx actor.Context, position persistence.Position) 
 	if !position.Less(b.dropped.position) {
 		b.storedRevision = max(b.storedRevision, b.dropped.revision)
 	}
-	if newest, any := b.release(position); any {
+	if newest, some := b.release(position); some {
 		b.storedRevision = newest.revision
 	}
 	b.shrink()
@@ -284,23 +284,23 @@ func (b *mailboxActor) stored(ctx actor.Context, position persistence.Position) 
 
 // drop lets operations go from memory that the store may not have yet.
 func (b *mailboxActor) drop(position persistence.Position) {
-	if newest, any := b.release(position); any {
+	if newest, some := b.release(position); some {
 		b.dropped = newest
 	}
 	b.shrink()
 }
 
 // release takes those up to a position out of unstored and returns the newest.
-func (b *mailboxActor) release(position persistence.Position) (newest revisionAt, any bool) {
+func (b *mailboxActor) release(position persistence.Position) (newest revisionAt, some bool) {
 	n := 0
 	for n < len(b.unstored) && !position.Less(b.unstored[n].position) {
-		newest, any = b.unstored[n], true
+		newest, some = b.unstored[n], true
 		n++
 	}
 	if b.unstored = b.unstored[n:]; len(b.unstored) == 0 {
 		b.unstored = nil
 	}
-	return newest, any
+	return newest, some
 }
 
 func (b *mailboxActor) shrink() {

@@ -68,7 +68,7 @@ func (s *shardActor) repair(ctx actor.Context, m *Repair) {
 		return
 	}
 	e := s.mailboxes[m.Mailbox]
-	if s.behind() && !(e != nil && e.unavailable()) {
+	if s.behind() && (e == nil || !e.unavailable()) {
 		m.Done(errBehind)
 		return
 	}

@@ -34,7 +34,7 @@ func (s *service) correct(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(s.running, cancel)()
-	report, err := runCorrection(ctx, options, task)
+	report, err := runCorrection(ctx, options, task) //nolint:contextcheck // it is the request's
 	if err != nil {
 		s.log.Warn("correction ended early", "error", err)
 		lines.write(correctEvent{Error: err.Error()})

@@ -57,7 +57,7 @@ func notServed(ctx context.Context, admin string) error {
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return nil //nolint:nilerr // nobody answers
+		return nil // nobody answers
 	}
 	_ = response.Body.Close()
 	return fmt.Errorf("a server runs at %s: stop it first", admin)
@@ -104,7 +104,7 @@ func (c *exportCommand) Run(ctx context.Context, std streams) (err error) {
 			return err
 		}
 	}
-	file, err := os.OpenFile(c.To, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) //nolint:gosec // whom the operator names
+	file, err := os.OpenFile(c.To, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func (c *exportCommand) Run(ctx context.Context, std streams) (err error) {
 
 // readSecrets reads what other servers on the same data need to know.
 func readSecrets(folder string) (map[string][]byte, error) {
-	content, err := os.ReadFile(filepath.Join(folder, signingKeyFile))
+	content, err := os.ReadFile(filepath.Join(folder, signingKeyFile)) //nolint:gosec // of the data folder
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}

@@ -70,7 +70,7 @@ func (a *Auditor) Found() int64 {
 	return Total(a.found)
 }
 
-// Rounds, Mailboxes and Operations return how much was audited.
+// Rounds returns how often all shards were gone through.
 func (a *Auditor) Rounds() int64 { return a.rounds.Load() }
 
 // Mailboxes returns how many mailboxes were looked at.

@@ -28,7 +28,7 @@ func TestAuditorGoesRoundAndCounts(t *testing.T) {
 			a.Run(ctx)
 			close(ended)
 		}()
-		time.Sleep(10 * time.Second) // of the bubble
+		time.Sleep(10 * time.Second) //nolint:forbidigo // the bubble's time
 		cancel()
 		<-ended
 		if a.Rounds() != 2 || a.Mailboxes() < 2 || a.Operations() < 2 || a.Found() != 2*a.Mailboxes() {

@@ -3,7 +3,6 @@
 package correction_test
 
 import (
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -37,7 +36,7 @@ func BenchmarkMillionOnHBase(b *testing.B) {
 	}
 	o := hbase.Options{
 		ZooKeeper: stack.Shared(b, stack.HBase).Addr(stack.HBase), Shards: largeShards, Regions: 2, RequestTimeout: 20 * time.Second,
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Logger: slog.New(slog.DiscardHandler),
 	}
 	if err := hbase.ApplySchema(b.Context(), o); err != nil {
 		b.Fatal(err)

@@ -1,7 +1,6 @@
 package correction_test
 
 import (
-	"context"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -124,7 +123,7 @@ func openLarge(b *testing.B, dir string) *embedded.Storage {
 	b.Cleanup(func() { _ = data.Close() })
 	// The journal of a store that was written without one is a generation ahead.
 	for shard := range uint32(largeShards) {
-		if err := data.Journal.StartGeneration(context.Background(), shard); err != nil {
+		if err := data.Journal.StartGeneration(b.Context(), shard); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -108,7 +108,7 @@ func (b *box) take(ctx context.Context, item *persistence.Item) error {
 	case persistence.ItemSource:
 		if item.Err != nil {
 			b.found(DamagedState, 0, 1, "source %s: %v", item.Source.Mailbox, item.Err)
-			return nil
+			return nil //nolint:nilerr // it is a finding
 		}
 		if b.sources == nil {
 			b.sources = map[uint64]persistence.Position{}

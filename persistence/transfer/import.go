@@ -202,7 +202,6 @@ type importer struct {
 	progress func(Counts)
 	jobs     chan job
 	workers  sync.WaitGroup
-	failed   error // of the reader
 
 	shard   *Shard
 	batch   job

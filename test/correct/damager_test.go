@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -204,7 +205,7 @@ func (d *damager) drop(table string, prefix []byte, wanted func(row []byte, qual
 	dropped := 0
 	for {
 		result, err := scanner.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		d.check(err)
@@ -290,7 +291,7 @@ func (d *damager) harmRedis() {
 			d.check(d.redis.HSet(d.ctx, key, "watermark", fmt.Sprintf("%010d%019d", 9, 9)).Err())
 		case strings.Contains(key, ":c:") && !strings.Contains(key, ahead):
 			state, err := d.redis.HGet(d.ctx, key, "s").Result()
-			if err == goredis.Nil {
+			if errors.Is(err, goredis.Nil) {
 				continue
 			}
 			d.check(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"testing"
 	"time"
@@ -168,9 +169,7 @@ func allChecksums(t *testing.T, store persistence.Scanner) map[string]string {
 	defer cancel()
 	sums := map[string]string{}
 	for shard := range uint32(shards) {
-		for name, sum := range checksums(ctx, t, store, shard, true) {
-			sums[name] = sum
-		}
+		maps.Copy(sums, checksums(ctx, t, store, shard, true))
 	}
 	return sums
 }

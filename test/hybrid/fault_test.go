@@ -43,10 +43,7 @@ type lengths struct {
 	between int64
 }
 
-var (
-	short = lengths{hbase: 20 * time.Second, kafka: 8 * time.Second, others: 3 * time.Second, between: 300}
-	full  = lengths{hbase: 2 * time.Minute, kafka: 30 * time.Second, others: 10 * time.Second, between: 3000}
-)
+var short = lengths{hbase: 20 * time.Second, kafka: 8 * time.Second, others: 3 * time.Second, between: 300}
 
 // faults are all that there are.
 func faults(last lengths) []fault {

@@ -8,6 +8,8 @@ import (
 	"time"
 )
 
+var full = lengths{hbase: 2 * time.Minute, kafka: 30 * time.Second, others: 10 * time.Second, between: 3000}
+
 // TestSoak makes every fault at full length, also with the server killed, in
 // random order and again and again until its time is up: an hour, or
 // TEGAMI_TEST_SOAK.
