@@ -33,8 +33,8 @@ func (s *service) correct(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	defer context.AfterFunc(s.running, cancel)()
-	report, err := runCorrection(ctx, options, task) //nolint:contextcheck // it is the request's
+	defer context.AfterFunc(s.running, cancel)() //nolint:contextcheck // the context is the request's
+	report, err := runCorrection(ctx, options, task)
 	if err != nil {
 		s.log.Warn("correction ended early", "error", err)
 		lines.write(correctEvent{Error: err.Error()})
