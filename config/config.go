@@ -212,18 +212,22 @@ const (
 
 // Cluster is the section of the nodes of a cluster.
 type Cluster struct {
-	Name       string        `yaml:"name" default:"" doc:"What this node is called, differently from all others. Empty: what the machine is called."`
-	Listen     string        `yaml:"listen" default:"127.0.0.1:7500" doc:"Address and port for other nodes. Port 0 takes a free one. Beyond this machine it needs cluster.cert."`
-	Advertise  string        `yaml:"advertise" default:"" doc:"Address and port where other nodes reach this one. Empty: cluster.listen."`
-	Cert       string        `yaml:"cert" default:"" doc:"PEM file with the certificate of this node, for both directions. Empty: cleartext."`
-	Key        string        `yaml:"key" default:"" doc:"PEM file with its private key."`
-	CA         string        `yaml:"ca" default:"" doc:"PEM file with the authority of the nodes' certificates, which signs no others."`
-	Weight     int           `yaml:"weight" default:"100" doc:"How many shards this node takes in proportion to the others, 1 to 10,000."`
-	Membership string        `yaml:"membership" default:"etcd" oneof:"etcd static" doc:"How the talk nodes are known: from etcd, where each is while it lives, or from cluster.members."`
-	Etcd       string        `yaml:"etcd" default:"127.0.0.1:2379" doc:"Addresses of etcd servers, separated by commas."`
-	EtcdPrefix string        `yaml:"etcd_prefix" default:"tegami/" doc:"What all keys in etcd begin with."`
-	Lease      time.Duration `yaml:"lease" default:"3s" doc:"A talk node that is silent for this long is replaced: whole seconds, 2s to 1m."`
-	Members    string        `yaml:"members" default:"" doc:"The talk nodes of a static membership, as in talk-1=10.0.0.1:7500,talk-2=10.0.0.2:7500."`
+	Name         string        `yaml:"name" default:"" doc:"What this node is called, differently from all others. Empty: what the machine is called."`
+	Listen       string        `yaml:"listen" default:"127.0.0.1:7500" doc:"Address and port for other nodes. Port 0 takes a free one. Beyond this machine it needs cluster.cert."`
+	Advertise    string        `yaml:"advertise" default:"" doc:"Address and port where other nodes reach this one. Empty: cluster.listen."`
+	Cert         string        `yaml:"cert" default:"" doc:"PEM file with the certificate of this node, for both directions. Empty: cleartext."`
+	Key          string        `yaml:"key" default:"" doc:"PEM file with its private key."`
+	CA           string        `yaml:"ca" default:"" doc:"PEM file with the authority of the nodes' certificates, which signs no others."`
+	Weight       int           `yaml:"weight" default:"100" doc:"How many shards this node takes in proportion to the others, 1 to 10,000."`
+	Membership   string        `yaml:"membership" default:"etcd" oneof:"etcd static" doc:"How the talk nodes are known: from etcd, where each is while it lives, or from cluster.members."`
+	Etcd         string        `yaml:"etcd" default:"127.0.0.1:2379" doc:"Addresses of etcd servers, separated by commas."`
+	EtcdPrefix   string        `yaml:"etcd_prefix" default:"tegami/" doc:"What all keys in etcd begin with."`
+	EtcdTLS      bool          `yaml:"etcd_tls" default:"false" doc:"Connect to etcd with TLS."`
+	EtcdCA       string        `yaml:"etcd_ca" default:"" doc:"PEM file with the authority of etcd's certificates. Empty: the system's."`
+	EtcdUser     string        `yaml:"etcd_user" default:"" doc:"Name to identify as to etcd. Empty: nobody."`
+	EtcdPassword string        `yaml:"etcd_password_file" default:"" doc:"File with the password, which a line break may follow."`
+	Lease        time.Duration `yaml:"lease" default:"3s" doc:"A talk node that is silent for this long is replaced: whole seconds, 2s to 1m."`
+	Members      string        `yaml:"members" default:"" doc:"The talk nodes of a static membership, as in talk-1=10.0.0.1:7500,talk-2=10.0.0.2:7500."`
 }
 
 // Mailbox is the section of mailbox actors.

@@ -197,6 +197,13 @@ func TestValidate(t *testing.T) {
 		{"all interfaces with TLS", map[string]string{"server.listen": ":7400", "tls.cert": "c", "tls.key": "k"}, ""},
 		{"a name is not looked up", map[string]string{"server.listen": "example.org:7400"}, "server.listen: example.org:7400 is reachable from other machines without TLS: set tls.cert and tls.key, or server.allow_plaintext: true behind a proxy that ends TLS"},
 		{"TLS does not cover the admin listener", map[string]string{"admin.listen": ":7401", "tls.cert": "c", "tls.key": "k"}, "admin.listen: :7401 is reachable from other machines without TLS: set admin.allow_plaintext: true if the network is private"},
+		{"the cluster beyond this machine", map[string]string{"cluster.listen": ":7500"}, "cluster.listen: :7500 is reachable from other machines without TLS: set cluster.cert, cluster.key and cluster.ca"},
+		{"the cluster with TLS", map[string]string{"cluster.listen": ":7500", "cluster.cert": "c", "cluster.key": "k", "cluster.ca": "a"}, ""},
+		{"half of the cluster's TLS", map[string]string{"cluster.cert": "c"}, "cluster.cert: cluster.cert, cluster.key and cluster.ca are set together or not at all"},
+		{"a lease between seconds", map[string]string{"cluster.lease": "2500ms"}, "cluster.lease: must be whole seconds"},
+		{"members", map[string]string{"cluster.members": "a=10.0.0.1:7500, b=10.0.0.2:7500"}, ""},
+		{"a member without address", map[string]string{"cluster.members": "a=10.0.0.1:7500,b"}, `cluster.members: "b" is not a member such as talk-1=10.0.0.1:7500`},
+		{"etcd's password in the clear", map[string]string{"cluster.etcd_user": "u", "cluster.etcd_password_file": "f"}, "cluster.etcd_user: its password is sent as it is: set cluster.etcd_tls"},
 		{"admin allowed", map[string]string{"admin.listen": ":7401", "admin.allow_plaintext": "true"}, ""},
 		{"IPv6 loopback", map[string]string{"server.listen": "[::1]:7400", "admin.listen": "localhost:0"}, ""},
 		{"no port", map[string]string{"server.listen": "127.0.0.1"}, "server.listen: \"127.0.0.1\" is not an address such as 127.0.0.1:7400\n" +

@@ -78,6 +78,9 @@ func (c *Cluster) check(v *validation) {
 		"cluster.cert, cluster.key and cluster.ca are set together or not at all")
 	within(v, "cluster.weight", c.Weight, 1, 10_000)
 	v.check(c.Membership != MembershipEtcd || c.Etcd != "", "cluster.etcd", "must name a server")
+	v.check((c.EtcdUser == "") == (c.EtcdPassword == ""), "cluster.etcd_user", "needs cluster.etcd_password_file, and that a user")
+	v.check(c.EtcdUser == "" || c.EtcdTLS, "cluster.etcd_user", "its password is sent as it is: set cluster.etcd_tls")
+	v.check(c.EtcdCA == "" || c.EtcdTLS, "cluster.etcd_ca", "is of no use without cluster.etcd_tls")
 	v.within("cluster.lease", c.Lease, 2*time.Second, time.Minute, "2s to 1m")
 	v.check(c.Lease%time.Second == 0, "cluster.lease", "must be whole seconds")
 	for member := range strings.SplitSeq(c.Members, ",") {

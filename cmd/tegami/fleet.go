@@ -194,11 +194,22 @@ func runID() string {
 	return hex.EncodeToString(id)
 }
 
-func (s *service) etcdOptions() etcd.Options {
+func (s *service) etcdOptions() (options etcd.Options, err error) {
 	c := s.config.Cluster
-	return etcd.Options{
-		Endpoints: list(c.Etcd), Prefix: c.EtcdPrefix, Lease: c.Lease, Logger: s.log.With("service", "etcd"),
+	options = etcd.Options{
+		Endpoints: list(c.Etcd), Prefix: c.EtcdPrefix, Lease: c.Lease, User: c.EtcdUser, Logger: s.log.With("service", "etcd"),
 	}
+	if c.EtcdTLS {
+		if options.TLS, err = clientTLS(c.EtcdCA); err != nil {
+			return options, fmt.Errorf("cluster.etcd_ca: %w", err)
+		}
+	}
+	if c.EtcdUser != "" {
+		if options.Password, err = readPassword(c.EtcdPassword); err != nil {
+			return options, fmt.Errorf("cluster.etcd_password_file: %w", err)
+		}
+	}
+	return options, nil
 }
 
 // joinTimeout bounds the wait for etcd at a start.
@@ -215,9 +226,13 @@ func (s *service) join(ctx context.Context) (cluster.Member, error) {
 		s.membership = static
 		return static.Self(), nil
 	}
+	options, err := s.etcdOptions()
+	if err != nil {
+		return self, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
-	joined, err := etcd.Join(ctx, s.etcdOptions(), self)
+	joined, err := etcd.Join(ctx, options, self)
 	if err != nil {
 		return self, err
 	}
@@ -236,9 +251,13 @@ func (s *service) observe(ctx context.Context) (node.Membership, error) {
 		feed.Publish(members)
 		return feed, nil
 	}
+	options, err := s.etcdOptions()
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
-	observer, err := etcd.Observe(ctx, s.etcdOptions())
+	observer, err := etcd.Observe(ctx, options)
 	if err != nil {
 		return nil, err
 	}

@@ -8,7 +8,9 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -165,6 +167,13 @@ func (s *system) flows(when string) time.Duration {
 func (s *system) judge(wantAcked int) {
 	s.t.Helper()
 	report := s.users.Judge(complaints...)
+	for _, server := range s.talk {
+		for _, complaint := range server.Complaints() {
+			if !slices.ContainsFunc(complaints, func(word string) bool { return strings.Contains(complaint, word) }) {
+				s.t.Errorf("a talk node complained: %s", complaint)
+			}
+		}
+	}
 	if report.Acked < wantAcked {
 		s.t.Errorf("%d acknowledged, which proves too little: want %d", report.Acked, wantAcked)
 	}
