@@ -4,8 +4,9 @@
 // That delivers at most once, and loses what is on its way when a connection
 // ends, without telling anybody; package link is made for that. Its port lets
 // whoever connects stop any actor and end the process. So it runs in an actor
-// system of its own, in which there is one actor, which takes frames; it is
-// cleartext on loopback alone; and a call that fails ends with its connection.
+// system of its own, in which there is one actor, which takes frames; a guard
+// in front lets nothing else through, and no frame in the name of a node other
+// than the one in the certificate; and it is cleartext on loopback alone.
 package remote
 
 import (
@@ -43,8 +44,8 @@ type Options struct {
 	// another. Empty: under the one that is listened on.
 	Advertise string
 	// TLS is for both directions: it has this node's certificate and the
-	// authorities of the others', and verifies those that connect. Nil:
-	// cleartext, on loopback alone.
+	// authorities of the others', and verifies those that connect. Each
+	// certificate must have an Identity. Nil: cleartext, on loopback alone.
 	TLS *tls.Config
 	// Logger takes what goes wrong. Nil means nothing is said.
 	Logger *slog.Logger
@@ -143,10 +144,10 @@ func serverOptions(options Options) []grpc.ServerOption {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingAfter / 2}),
 		grpc.UnaryInterceptor(refuseUnary),
-		grpc.StreamInterceptor(recovering(options.Logger)),
+		grpc.StreamInterceptor(guarding(options.Logger)),
 	}
 	if options.TLS != nil {
-		all = append(all, grpc.Creds(credentials.NewTLS(options.TLS)))
+		all = append(all, grpc.Creds(credentials.NewTLS(identifying(options.TLS))))
 	}
 	return all
 }
@@ -154,7 +155,7 @@ func serverOptions(options Options) []grpc.ServerOption {
 func dialOptions(options Options) []grpc.DialOption {
 	secure := insecure.NewCredentials()
 	if options.TLS != nil {
-		secure = credentials.NewTLS(options.TLS)
+		secure = credentials.NewTLS(identifying(options.TLS))
 	}
 	return []grpc.DialOption{
 		grpc.WithTransportCredentials(secure),
@@ -183,26 +184,6 @@ func waiting(ctx context.Context, desc *grpc.StreamDesc, connection *grpc.Client
 		}
 	}
 	return stream(ctx, desc, connection, method, options...)
-}
-
-// refuseUnary refuses the calls that list the actors of a node: the library
-// answers them with a panic.
-func refuseUnary(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {
-	return nil, status.Error(codes.PermissionDenied, "not for others")
-}
-
-// recovering ends a connection on which something was sent that the library
-// does not bear, and nothing else.
-func recovering(log *slog.Logger) grpc.StreamServerInterceptor {
-	return func(server any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
-		defer func() {
-			if failed := recover(); failed != nil {
-				log.Error("a connection of another node failed", "reason", failed)
-				err = status.Error(codes.InvalidArgument, "malformed")
-			}
-		}()
-		return handler(server, stream)
-	}
 }
 
 // Address returns where others reach this node.

@@ -15,9 +15,12 @@ import (
 	"errors"
 	"math/big"
 	"net"
+	"net/url"
 	"testing"
 	"time"
 
+	"github.com/tegami-im/tegami/actors/wire"
+	"github.com/tegami-im/tegami/cluster"
 	"github.com/tegami-im/tegami/cluster/remote"
 )
 
@@ -62,10 +65,21 @@ func (a *authority) issue(template *x509.Certificate) (*x509.Certificate, *ecdsa
 }
 
 // node returns what a node with a certificate until a moment has, which trusts
-// this authority.
-func (a *authority) node(until time.Time) *tls.Config {
+// this authority. The test's frames are from node "a".
+func (a *authority) node(until time.Time, names ...string) *tls.Config {
+	if names == nil {
+		names = []string{remote.Identity{Role: cluster.RoleTalk, Name: "a"}.URI().String()}
+	}
+	var uris []*url.URL
+	for _, name := range names {
+		uri, err := url.Parse(name)
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		uris = append(uris, uri)
+	}
 	certificate, key := a.issue(&x509.Certificate{
-		NotAfter: until, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
+		NotAfter: until, URIs: uris, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	})
 	pool := x509.NewCertPool()
@@ -100,6 +114,10 @@ func TestWhoHasNoCertificateOfTheAuthorityIsRefused(t *testing.T) {
 		"no certificate":             {},
 		"a certificate of another":   other.node(later),
 		"a certificate that expired": a.node(time.Now().Add(-time.Hour)),
+		"a certificate of no node":   a.node(later, []string{}...),
+		"a certificate of a client":  a.node(later, "https://example.com/alice"),
+		"another role":               a.node(later, "tegami://king/a"),
+		"a role without a name":      a.node(later, "tegami://talk/"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			settings := client.Clone()
@@ -122,6 +140,27 @@ func TestWhoHasNoCertificateOfTheAuthorityIsRefused(t *testing.T) {
 	one := secure(t, a.node(later))
 	one.Send(node.Address(), page(1, 10))
 	node.next(t)
+}
+
+func TestANodeSpeaksInItsOwnNameAlone(t *testing.T) {
+	a := newAuthority(t)
+	later := time.Now().Add(time.Hour)
+	node, impostor := secure(t, a.node(later)), secure(t, a.node(later, "tegami://talk/b"))
+	impostor.Send(node.Address(), &wire.Frame{From: "a.1", Number: 1})
+	for n := uint64(2); ; n++ { // until there is a connection again
+		impostor.Send(node.Address(), &wire.Frame{From: "b.1", Number: n})
+		select {
+		case got := <-node.frames:
+			if got.GetFrom() != "b.1" {
+				t.Errorf("a frame of %q was heard of b", got.GetFrom())
+			}
+			return
+		case <-time.After(100 * time.Millisecond):
+		}
+		if n > 200 {
+			t.Fatal("its own name was not heard either")
+		}
+	}
 }
 
 func TestListenRefusesTLSThatVerifiesNobody(t *testing.T) {
