@@ -215,7 +215,7 @@ type Cluster struct {
 	Name         string        `yaml:"name" default:"" doc:"What this node is called, differently from all others. Empty: what the machine is called."`
 	Listen       string        `yaml:"listen" default:"127.0.0.1:7500" doc:"Address and port for other nodes. Port 0 takes a free one. Beyond this machine it needs cluster.cert."`
 	Advertise    string        `yaml:"advertise" default:"" doc:"Address and port where other nodes reach this one. Empty: cluster.listen."`
-	Cert         string        `yaml:"cert" default:"" doc:"PEM file with the certificate of this node, for both directions. Empty: cleartext."`
+	Cert         string        `yaml:"cert" default:"" doc:"PEM file with the certificate of this node, for both directions, with its name as a URI such as tegami://talk/talk-1 (tegami admin cert makes one). Empty: cleartext."`
 	Key          string        `yaml:"key" default:"" doc:"PEM file with its private key."`
 	CA           string        `yaml:"ca" default:"" doc:"PEM file with the authority of the nodes' certificates, which signs no others."`
 	Weight       int           `yaml:"weight" default:"100" doc:"How many shards this node takes in proportion to the others, 1 to 10,000."`

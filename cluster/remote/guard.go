@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -46,7 +47,12 @@ func identify(connection tls.ConnectionState) (Identity, error) {
 	if len(connection.PeerCertificates) == 0 {
 		return Identity{}, ErrIdentity
 	}
-	for _, uri := range connection.PeerCertificates[0].URIs {
+	return IdentityOf(connection.PeerCertificates[0])
+}
+
+// IdentityOf returns the identity in a certificate. Error: ErrIdentity.
+func IdentityOf(certificate *x509.Certificate) (Identity, error) {
+	for _, uri := range certificate.URIs {
 		identity := Identity{cluster.Role(uri.Host), strings.TrimPrefix(uri.Path, "/")}
 		if uri.Scheme == identityScheme && identity.Name != "" && *uri == *identity.URI() &&
 			slices.Contains([]cluster.Role{cluster.RoleTalk, cluster.RoleGateway, cluster.RoleWorker}, identity.Role) {

@@ -18,6 +18,10 @@ type adminCommand struct {
 	Schema struct {
 		Apply schemaApplyCommand `cmd:"" help:"Make topics and tables, and check those that are there."`
 	} `cmd:"" help:"Topics of Kafka and tables of HBase."`
+	Cert struct {
+		Authority certAuthorityCommand `cmd:"" help:"Make an authority in a folder."`
+		Node      certNodeCommand      `cmd:"" help:"Make the certificate of a node."`
+	} `cmd:"" help:"Certificates for the nodes of a cluster, for those who have no authority of their own."`
 	Quotas quotasCommand `cmd:"" help:"What each client of Kafka may take."`
 }
 

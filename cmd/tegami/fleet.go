@@ -298,6 +298,12 @@ func clusterTLS(c config.Cluster) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	switch identity, err := remote.IdentityOf(certificate.Leaf); {
+	case err != nil:
+		return nil, err
+	case identity.Name != c.Name:
+		return nil, fmt.Errorf("the certificate is that of %q: set cluster.name to it", identity.Name)
+	}
 	pem, err := os.ReadFile(c.CA)
 	if err != nil {
 		return nil, err

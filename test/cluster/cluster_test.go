@@ -42,12 +42,31 @@ type system struct {
 }
 
 // node prepares a node with a place of its own.
-func node(t *testing.T, command, name, address, config string) *process.Server {
+func node(t *testing.T, command, name, address, config string, flags ...string) *process.Server {
 	t.Helper()
 	return process.New(t, process.Options{
 		Binary: process.Build(t), Command: command, Config: config,
-		Flags: []string{"--set", "cluster.name=" + name, "--set", "cluster.listen=" + address},
+		Flags: append([]string{"--set", "cluster.name=" + name, "--set", "cluster.listen=" + address}, flags...),
 	})
+}
+
+// tegami runs the program to its end.
+func tegami(t *testing.T, arguments ...string) {
+	t.Helper()
+	output, err := exec.CommandContext(t.Context(), process.Build(t), arguments...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %v\n%s", arguments, err, output)
+	}
+}
+
+// certified makes the certificate of a node, and returns the flags that name it.
+func certified(t *testing.T, dir, role, name string) []string {
+	t.Helper()
+	tegami(t, "admin", "cert", "node", name, "--dir", dir, "--role", role, "--address", "127.0.0.1")
+	return []string{
+		"--set", "cluster.cert=" + dir + "/" + name + ".pem", "--set", "cluster.key=" + dir + "/" + name + ".key",
+		"--set", "cluster.ca=" + dir + "/ca.pem",
+	}
 }
 
 func freeAddress(t *testing.T) string {
@@ -65,12 +84,13 @@ limits: {send_rate: 100000, send_burst: 100000, poll_rate: 10000, poll_burst: 10
 `
 
 // TestGatewayHoldsItsConnectionsWhileTheTalkNodeRestarts has one talk node, on a
-// store of its own, behind a gateway.
+// store of its own, behind a gateway, with TLS between them.
 func TestGatewayHoldsItsConnectionsWhileTheTalkNodeRestarts(t *testing.T) {
-	address := freeAddress(t)
+	address, certs := freeAddress(t), t.TempDir()
+	tegami(t, "admin", "cert", "authority", "--dir", certs)
 	config := generous + "data: {shards: 16}\ncluster: {membership: static, members: \"talk-1=" + address + "\"}\n"
-	s := &system{t: t, talk: []*process.Server{node(t, "talk", "talk-1", address, config)}}
-	s.gateway = node(t, "gateway", "gateway-1", freeAddress(t), config)
+	s := &system{t: t, talk: []*process.Server{node(t, "talk", "talk-1", address, config, certified(t, certs, "talk", "talk-1")...)}}
+	s.gateway = node(t, "gateway", "gateway-1", freeAddress(t), config, certified(t, certs, "gateway", "gateway-1")...)
 	s.start(8)
 	for what, end := range map[string]func(*process.Server){"killed": (*process.Server).Kill, "stopped": (*process.Server).Stop} {
 		s.flows("before")
@@ -185,8 +205,5 @@ func applySchema(t *testing.T, config string) {
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	output, err := exec.CommandContext(t.Context(), process.Build(t), "admin", "schema", "apply", "--config", file).CombinedOutput()
-	if err != nil {
-		t.Fatalf("schema apply: %v\n%s", err, output)
-	}
+	tegami(t, "admin", "schema", "apply", "--config", file)
 }
