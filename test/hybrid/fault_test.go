@@ -23,7 +23,7 @@ type fault struct {
 	// undisturbed: meanwhile no send is refused or has an unknown outcome, and no
 	// poll fails.
 	undisturbed bool
-	// drops: so much goes on that records are dropped from memory.
+	// drops: it lasts until records were dropped from memory.
 	drops bool
 	// doubtful: it lasts until sends have had an unknown outcome.
 	doubtful bool
