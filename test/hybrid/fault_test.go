@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -164,8 +165,14 @@ func flushRedis(s *system) { s.redis("FLUSHALL") }
 func restoreOldRedis(s *system) {
 	folder := s.stack.Folder(stack.Redis)
 	older := s.t.TempDir() + "/older"
-	s.redis("BGREWRITEAOF")
+	s.redis("CONFIG", "SET", "auto-aof-rewrite-percentage", "0") // files are to stay where they are
+	s.awaitThat("no file is being rewritten", func() bool {
+		state := s.redis("INFO", "persistence")
+		return strings.Contains(state, "aof_rewrite_in_progress:0") && strings.Contains(state, "aof_rewrite_scheduled:0")
+	})
+	s.stack.Pause(s.t, stack.Redis)
 	copyFolder(s.t, folder+"/data", older)
+	s.stack.Resume(s.t, stack.Redis)
 	s.await("old data", afterwards)
 	kill(stack.Redis)(s)
 	if err := os.RemoveAll(folder + "/data"); err != nil {
