@@ -49,7 +49,11 @@ func (r *reader) fetch(t *testing.T, topic string) {
 	if response.ThrottleTime > 0 {
 		r.throttled.Add(1)
 	}
-	for _, records := range response.Blocks[topic][0].RecordsSet {
+	block := response.Blocks[topic][0]
+	if block == nil {
+		return // an answer that is throttled may be empty
+	}
+	for _, records := range block.RecordsSet {
 		for _, record := range records.RecordBatch.Records {
 			r.bytes.Add(int64(len(record.Value)))
 		}
