@@ -73,6 +73,18 @@ func damages() []damage {
 			want: []correction.Kind{correction.MissingRow},
 		},
 		{
+			name: "all rows are gone, and others came",
+			do: func(w *world) {
+				var all []int64
+				for revision := range w.states["bob"].Head() - 2 {
+					all = append(all, revision+1)
+				}
+				w.fillCache()
+				w.harm("bob", func(r *persistence.Repair) { r.Remove = all })
+			},
+			want: []correction.Kind{correction.MissingRow, correction.ExtraPlace},
+		},
+		{
 			name: "a row is gone that only the cache has",
 			do: func(w *world) {
 				w.letGo()

@@ -77,7 +77,7 @@ func (m *mender) derive(ctx context.Context) (*derived, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case made && (m.state == nil || m.headTooHigh() || m.has(DamagedState, MissingDedup, DifferentDedup)):
+	case made && (m.state == nil || m.headTooHigh() || m.has(MissingRow, DifferentRow, OutOfOrder, DamagedState, MissingDedup, DifferentDedup, MissingSource, SourceBehind)):
 	case m.state == nil || m.has(DamagedState):
 		return nil, nil
 	default:
@@ -384,6 +384,11 @@ func (m *mender) mendSources(ctx context.Context) error {
 	for _, e := range m.entries {
 		if c := e.record.GetSentCopy(); c != nil && taken[c.GetSource()].Less(sourcePosition(c)) {
 			taken[c.GetSource()] = sourcePosition(c)
+		}
+	}
+	if m.derived != nil && m.derived.whole {
+		for _, source := range m.derived.sources {
+			taken[source.Mailbox] = source.Position
 		}
 	}
 	if m.copied != nil && m.copied.Position == m.position {

@@ -193,8 +193,8 @@ func (d *damager) prefix(n int) []byte {
 	return append(binary.AppendUvarint(key, uint64(len(m.name))), m.name...)
 }
 
-// drop removes the cells below a prefix that are wanted, in the version that
-// they have.
+// drop removes the cells below a prefix that are wanted, up to the version that
+// they have: an older one would come to light.
 func (d *damager) drop(table string, prefix []byte, wanted func(row []byte, qualifier string) bool) {
 	d.t.Helper()
 	stop := bytes.Clone(prefix)
@@ -214,7 +214,7 @@ func (d *damager) drop(table string, prefix []byte, wanted func(row []byte, qual
 				continue
 			}
 			cell := map[string]map[string][]byte{"t": {string(c.Qualifier): nil}}
-			removal, err := hrpc.NewDel(d.ctx, []byte(d.name+"_"+table), c.Row, cell, hrpc.TimestampUint64(*c.Timestamp), hrpc.DeleteOneVersion())
+			removal, err := hrpc.NewDel(d.ctx, []byte(d.name+"_"+table), c.Row, cell, hrpc.TimestampUint64(*c.Timestamp))
 			d.check(err)
 			_, err = d.raw.Delete(removal)
 			d.check(err)
