@@ -29,7 +29,7 @@ const (
 
 // configuration of a hybrid store. The journal keeps what it has, so that it can
 // be compared, and each mailbox leaves memory soon.
-func configuration(s *stack.Stack, name string) string {
+func configuration(s *stack.Stack, name string, sendRate int) string {
 	return fmt.Sprintf(`
 data: {shards: %d}
 store: {kind: hybrid}
@@ -39,8 +39,8 @@ redis: {addresses: %q, prefix: %s}
 auth: {access_token: 24h, refresh_token: 48h}
 audit: {rate: 5000}
 mailbox: {idle_per_shard: 4, tail_operations: 16}
-limits: {send_rate: 100000, send_burst: 100000, poll_rate: 10000, poll_burst: 10000}
-`, shards, s.Addr(stack.Kafka), name, s.Addr(stack.HBase), name, s.Addr(stack.Redis), name)
+limits: {send_rate: %d, send_burst: %d, poll_rate: 10000, poll_burst: 10000}
+`, shards, s.Addr(stack.Kafka), name, s.Addr(stack.HBase), name, s.Addr(stack.Redis), name, sendRate, sendRate)
 }
 
 // tool runs commands of tegami with a configuration.
@@ -131,7 +131,7 @@ func await(t *testing.T, what string, users *workload.Workload, more int64) {
 // that was damaged in every way, mends it, and looks again.
 func TestDamage(t *testing.T) {
 	servers := stack.Start(t, stack.Redis, stack.HBase, stack.Kafka)
-	config := configuration(servers, "damage")
+	config := configuration(servers, "damage", 20) // for each user: load, and not too much to be compared
 	schema := newTool(t, config)
 	schema.run("admin", "schema", "apply")
 	server := process.Start(t, process.Options{Binary: process.Build(t), Config: config})
@@ -139,7 +139,7 @@ func TestDamage(t *testing.T) {
 	users := workload.New(t, server, workload.Options{Users: 24, Devices: 1, Senders: 1, Seed: workload.Seed(t)})
 	users.StartReceiving()
 	users.StartSending()
-	await(t, "the first", users, 1500)
+	await(t, "the first", users, 2000)
 	for range 3 {
 		tl.wantNothing("under load")
 		await(t, "between", users, 300)

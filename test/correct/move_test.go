@@ -96,7 +96,7 @@ func (m *moved) send(ctx context.Context, client *process.Client, request *tegam
 func TestAStoreIsMovedAndMovedBack(t *testing.T) {
 	servers := stack.Start(t, stack.Redis, stack.HBase, stack.Kafka)
 	small := fmt.Sprintf("data: {shards: %d}\naudit: {rate: 5000}\n", shards)
-	large := configuration(servers, "moved")
+	large := configuration(servers, "moved", 100_000)
 	newTool(t, large).run("admin", "schema", "apply")
 	m := &moved{t: t, answers: map[*tegamiv1.SendMessageRequest]*tegamiv1.SendMessageResponse{}, senders: map[*tegamiv1.SendMessageRequest]string{}, cursors: map[string]int64{}}
 	files := t.TempDir()
