@@ -166,6 +166,9 @@ func assembleGateway(ctx context.Context, c *config.Config, log *slog.Logger) (_
 		return nil, err
 	}
 	s.api, s.public = public, public
+	if s.observer != nil {
+		s.enlist(self)
+	}
 	return s, nil
 }
 
@@ -226,13 +229,9 @@ func (s *service) join(ctx context.Context) (cluster.Member, error) {
 		s.membership = static
 		return static.Self(), nil
 	}
-	options, err := s.etcdOptions()
-	if err != nil {
-		return self, err
-	}
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
-	joined, err := etcd.Join(ctx, options, self)
+	joined, err := s.joinEtcd(ctx, self)
 	if err != nil {
 		return self, err
 	}
@@ -240,8 +239,22 @@ func (s *service) join(ctx context.Context) (cluster.Member, error) {
 	return joined.Self(), nil
 }
 
-// observe returns the membership as one that is no member sees it.
-func (s *service) observe(ctx context.Context) (node.Membership, error) {
+func (s *service) joinEtcd(ctx context.Context, self cluster.Member) (*etcd.Membership, error) {
+	options, err := s.etcdOptions()
+	if err != nil {
+		return nil, err
+	}
+	return etcd.Join(ctx, options, self)
+}
+
+// membersView is the membership as one that is no member sees it.
+type membersView interface {
+	node.Membership
+	Snapshot() cluster.Snapshot
+}
+
+// observe learns who the members are.
+func (s *service) observe(ctx context.Context) (membersView, error) {
 	if s.config.Cluster.Membership == config.MembershipStatic {
 		members, err := cluster.NewSnapshot(1, s.staticMembers())
 		if err != nil {

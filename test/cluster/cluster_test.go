@@ -4,6 +4,7 @@
 package cluster
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -51,12 +52,41 @@ func node(t *testing.T, command, name, address, config string, flags ...string) 
 }
 
 // tegami runs the program to its end.
-func tegami(t *testing.T, arguments ...string) {
+func tegami(t *testing.T, arguments ...string) (output []byte) {
 	t.Helper()
 	output, err := exec.CommandContext(t.Context(), process.Build(t), arguments...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %v\n%s", arguments, err, output)
 	}
+	return output
+}
+
+// awaitMembers waits until operators see these members, and an owner for every
+// shard.
+func awaitMembers(t *testing.T, config string, want ...string) {
+	t.Helper()
+	file := t.TempDir() + "/tegami.yaml"
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for deadline := time.Now().Add(hangLimit); time.Now().Before(deadline); <-time.After(100 * time.Millisecond) {
+		var status struct {
+			Unowned int
+			Members []struct{ Name string }
+		}
+		if err := json.Unmarshal(tegami(t, "cluster", "status", "--output", "json", "--config", file), &status); err != nil {
+			t.Fatal(err)
+		}
+		names = names[:0]
+		for _, m := range status.Members {
+			names = append(names, m.Name)
+		}
+		if slices.Equal(names, want) && status.Unowned == 0 {
+			return
+		}
+	}
+	t.Fatalf("the members are %v, want %v", names, want)
 }
 
 // certified makes the certificate of a node, and returns the flags that name it.
@@ -122,6 +152,7 @@ cluster: {etcd: %q, lease: %v}
 	}
 	s.gateway = node(t, "gateway", "gateway-1", freeAddress(t), config)
 	s.start(16)
+	awaitMembers(t, config, "gateway-1", "talk-1", "talk-2")
 	one, two := s.talk[0], s.talk[1]
 	for _, event := range []struct {
 		name string
@@ -158,6 +189,7 @@ cluster: {etcd: %q, lease: %v}
 		took := s.flows(event.name)
 		t.Logf("progress: %s: %d acknowledged %d ms later", event.name, between, took.Milliseconds())
 	}
+	awaitMembers(t, config, "gateway-1", "talk-1", "talk-2")
 	s.judge(5000)
 }
 
