@@ -101,14 +101,14 @@ func (p *peer) command(ctx actor.Context, m *shard.Command) {
 	}}})
 }
 
-// followUps are sent again by their shard when they are not confirmed; nobody
-// needs to be told that they were lost.
+// followUps are sent again by their shard when they were lost, and in any case
+// when they are not confirmed in time.
 func (p *peer) followUps(ctx actor.Context, m *shard.FollowUps) {
 	to, ok := p.targetOf(m.Records)
 	if !ok {
 		return
 	}
-	p.confirm[batch{m.Source, to}] = confirmation{m.Sequence, m.Appended}
+	p.confirm[batch{m.Source, to}] = confirmation{m.Sequence, m.Appended, m.Lost}
 	p.put(ctx, &wire.Message{Kind: &wire.Message_FollowUps{FollowUps: &wire.FollowUps{
 		Source: m.Source, Sequence: m.Sequence, Shard: to, Records: m.Records,
 	}}})

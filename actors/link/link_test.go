@@ -171,7 +171,7 @@ func TestWhatIsAskedArrivesAndIsAnswered(t *testing.T) {
 		appended := make(chan struct{})
 		gateway.ask(owner, &shard.FollowUps{
 			Source: "shard-1", Sequence: 4, Records: []*record.Record{{Mailbox: "bob"}, {Mailbox: "bob"}},
-			Appended: func() { close(appended) },
+			Appended: func() { close(appended) }, Lost: func() { t.Error("the follow-ups were lost") },
 		})
 		batch := asked[*shard.FollowUps](owner)
 		if batch.Source != "gateway.1/shard-1" || batch.Sequence != 4 || len(batch.Records) != 2 {

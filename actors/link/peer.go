@@ -70,8 +70,8 @@ type batch struct {
 }
 
 type confirmation struct {
-	sequence uint64
-	appended func()
+	sequence       uint64
+	appended, lost func()
 }
 
 // waiter waits for the answer to a request until a deadline. It is called once,
@@ -246,8 +246,12 @@ func (p *peer) lost(frame *wire.Frame) (lost bool) {
 // asked. Polls are fetched again.
 func (p *peer) giveUp(ctx actor.Context) {
 	waiting, fetches := p.waiting, p.fetches
+	confirm := p.confirm
 	p.waiting, p.fetches = map[uint64]waiter{}, map[uint64]*actor.PID{}
-	p.confirm = map[batch]confirmation{} // their shards send them again
+	p.confirm = map[batch]confirmation{}
+	for _, c := range confirm {
+		c.lost()
+	}
 	for _, w := range waiting {
 		w.answer(nil)
 	}

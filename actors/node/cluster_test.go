@@ -140,7 +140,7 @@ func (c cell) traffic(users map[string]talk.Session) *traffic {
 				}
 				text, began := fmt.Sprintf("%s-%d", from, n), time.Now()
 				_, err := c.send(users[from], to, text, text)
-				for refusal.From(err) != nil && refusal.From(err).Reason == refusal.Busy { // a new owner has much to store
+				for again(err) {
 					<-time.After(10 * time.Millisecond)
 					_, err = c.send(users[from], to, text, text)
 				}
@@ -156,6 +156,13 @@ func (c cell) traffic(users map[string]talk.Session) *traffic {
 		})
 	}
 	return tr
+}
+
+// again reports whether a client sends again under the same id: a new owner has
+// much to store, or a node could not be heard for long.
+func again(err error) bool {
+	refused := refusal.From(err)
+	return refused != nil && (refused.Reason == refusal.Busy || refused.Reason == refusal.OutcomeUnknown)
 }
 
 // slowest returns how long the slowest send took since the last call.
@@ -296,4 +303,36 @@ func TestLostFramesCostTimeOnly(t *testing.T) {
 	f.network.Lose(nil)
 	tr.check(gateway, users)
 	t.Logf("%d frames lost", lost)
+}
+
+// While nodes cannot hear each other, what is sent meanwhile waits, and nothing
+// is wrong afterwards.
+func TestCutsCostTimeOnly(t *testing.T) {
+	f := newFleet(t)
+	f.start("talk-1", cluster.RoleTalk)
+	f.start("talk-2", cluster.RoleTalk)
+	gateway := f.start("gateway-1", cluster.RoleGateway)
+	f.ready()
+	users := gateway.join(names...)
+	tr := gateway.traffic(users)
+	between := func(one, other string) func(from, to string) bool {
+		return func(from, to string) bool { return from == one && to == other || from == other && to == one }
+	}
+	for _, cut := range []struct {
+		name  string
+		loses func(from, to string) bool
+	}{
+		{"the gateway from a talk node", between("gateway-1", "talk-1")},
+		{"the talk nodes from each other", between("talk-1", "talk-2")},
+		{"what a talk node says", func(from, _ string) bool { return from == "talk-1" }},
+		{"what a talk node hears", func(_, to string) bool { return to == "talk-1" }},
+	} {
+		f.network.Lose(cut.loses)
+		<-time.After(3 * time.Second) // longer than it takes to find a node silent
+		f.network.Lose(nil)
+		before := tr.count()
+		gateway.until("going on", func() bool { return tr.count() > before+200 })
+		t.Logf("%s: the slowest send took %v", cut.name, tr.slowest())
+	}
+	tr.check(gateway, users)
 }

@@ -28,7 +28,7 @@ type outgoing struct {
 const (
 	followUpBatch   = 256
 	followUpBytes   = 1 << 20 // where a batch ends, though never before its first
-	followUpTimeout = 2 * time.Second
+	followUpTimeout = time.Second
 )
 
 // follow queues the follow-up of a record.
@@ -66,6 +66,7 @@ func (s *shardActor) transmit(ctx actor.Context, target uint32, box *outbox) {
 		Sequence: box.sequence,
 		Records:  make([]*record.Record, box.sent),
 		Appended: func() { root.Send(self, appended) },
+		Lost:     func() { root.Send(self, &Rerouted{}) },
 	}
 	for i := range batch.Records {
 		batch.Records[i] = box.queue[i].record

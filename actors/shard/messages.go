@@ -38,9 +38,10 @@ type (
 		Source   string
 		Sequence uint64
 		Records  []*record.Record
-		// Appended is called when the records are durable, if ever, from any
-		// goroutine. It must not block.
-		Appended func()
+		// Appended is called when the records are durable, if ever, and Lost when
+		// they may have been lost on the way, if that is noticed; from any
+		// goroutine. They must not block.
+		Appended, Lost func()
 	}
 
 	// FollowUpsAppended confirms a FollowUps: its records are durable.
