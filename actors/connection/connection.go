@@ -25,9 +25,10 @@ type connection struct {
 	parent *actor.PID
 
 	poll *Start // nil when none is held
-	// token names the newest fetch; answers to older ones are ignored.
+	// token names the poll to the owner that was asked; what others answer, or
+	// to earlier polls, is ignored.
 	token      uint64
-	subscribed *actor.PID // who was asked to hold, with the token
+	subscribed *actor.PID // who was asked, with the token
 	deadline   time.Time  // of the poll
 	timer      *time.Timer
 	superseded time.Time
@@ -106,8 +107,8 @@ func (c *connection) fetch(ctx actor.Context) {
 	if owner := c.Route(poll.Session.User); !owner.Equal(c.subscribed) {
 		c.unsubscribe(ctx)
 		c.subscribed = owner
+		c.token = c.Tokens.Add(1)
 	}
-	c.token = c.Tokens.Add(1)
 	ctx.Send(c.subscribed, &shard.Fetch{
 		Session:    poll.Session,
 		After:      poll.After,

@@ -16,7 +16,7 @@ import (
 type Environment struct {
 	// Route returns the actor that owns the shard of a mailbox.
 	Route func(mailbox string) *actor.PID
-	// Tokens names fetches, each differently from all others of the process.
+	// Tokens names polls, each differently from all others of the process.
 	Tokens *atomic.Uint64
 	// Idle is how long a connection actor stays without a poll.
 	Idle time.Duration

@@ -1,0 +1,127 @@
+package connection_test
+
+import (
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/tegami-im/tegami/actors/connection"
+	"github.com/tegami-im/tegami/actors/refusal"
+	"github.com/tegami-im/tegami/actors/shard"
+	"github.com/tegami-im/tegami/actors/supervision"
+	"github.com/tegami-im/tegami/actors/talk"
+)
+
+// gateway is a supervisor of connection actors, with actors in the place of two
+// owners, one of which is asked.
+type gateway struct {
+	system     *actor.ActorSystem
+	supervisor *actor.PID
+	owner      atomic.Pointer[actor.PID]
+	// asked has what the owners were asked, by owner.
+	owners [2]*actor.PID
+	asked  [2]chan any
+	answer chan answer
+}
+
+type answer struct {
+	page    talk.Page
+	refused *refusal.Refusal
+}
+
+func test(t *testing.T, run func(t *testing.T, g *gateway)) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &gateway{
+			answer: make(chan answer, 10),
+			system: actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger {
+				return slog.New(slog.DiscardHandler)
+			})),
+		}
+		for i := range g.owners {
+			g.asked[i] = make(chan any, 100)
+			g.owners[i] = g.system.Root.Spawn(actor.PropsFromFunc(func(ctx actor.Context) {
+				switch m := ctx.Message().(type) {
+				case *shard.Fetch, *shard.Unsubscribe:
+					g.asked[i] <- m
+				}
+			}))
+		}
+		g.owner.Store(g.owners[0])
+		dispatcher, watchdog := supervision.NewDispatcher(4), supervision.NewWatchdog(slog.New(slog.DiscardHandler))
+		g.supervisor = g.system.Root.Spawn(connection.SupervisorProps(&connection.Environment{
+			Route: func(string) *actor.PID { return g.owner.Load() }, Tokens: new(atomic.Uint64), Idle: time.Minute,
+			Answered: func(talk.Reason) {}, Dispatcher: dispatcher, Watchdog: watchdog, Logger: slog.New(slog.DiscardHandler),
+		}))
+		run(t, g)
+		for _, pid := range append(g.owners[:], g.supervisor) {
+			if err := g.system.Root.StopFuture(pid).Wait(); err != nil {
+				t.Error(err)
+			}
+		}
+		watchdog.Close()
+		g.system.Shutdown()
+		dispatcher.Stop()
+		<-time.After(time.Hour) // timers of polls that were given up, and the library's
+	})
+}
+
+func (g *gateway) poll(id uint64) {
+	g.system.Root.Send(g.supervisor, &connection.Start{ID: id, Poll: talk.Poll{
+		Session: talk.Session{User: "bob", Device: "phone", Epoch: 1}, After: 7, Limit: 10, Timeout: 100 * time.Second,
+		Answer: func(page talk.Page, refused *refusal.Refusal) { g.answer <- answer{page, refused} },
+	}})
+}
+
+// A subscription that is renewed is the same: nothing is kept for one before it.
+func TestRenewalsAreOfTheSameSubscription(t *testing.T) {
+	test(t, func(t *testing.T, g *gateway) {
+		g.poll(1)
+		first := (<-g.asked[0]).(*shard.Fetch)
+		if first.After != 7 || !first.Hold {
+			t.Errorf("asked %+v", first)
+		}
+		for range 3 {
+			if again := (<-g.asked[0]).(*shard.Fetch); again.Token != first.Token {
+				t.Errorf("renewed with token %d, held with %d", again.Token, first.Token)
+			}
+		}
+		if got := <-g.answer; got.page.Reason != talk.Timeout || got.page.Revision != 7 {
+			t.Errorf("answered %+v", got)
+		}
+		if end := (<-g.asked[0]).(*shard.Unsubscribe); end.Token != first.Token {
+			t.Errorf("token %d was ended, held was %d", end.Token, first.Token)
+		}
+		g.poll(2)
+		if next := (<-g.asked[0]).(*shard.Fetch); next.Token == first.Token {
+			t.Error("two polls have the same token")
+		}
+	})
+}
+
+// The shard goes to another owner while the poll is held: it is asked there, and
+// what the old owner says is not heard.
+func TestAPollFollowsItsShard(t *testing.T) {
+	test(t, func(t *testing.T, g *gateway) {
+		g.poll(1)
+		old := (<-g.asked[0]).(*shard.Fetch)
+		g.owner.Store(g.owners[1])
+		g.system.Root.Send(old.Subscriber, &shard.Fetched{Token: old.Token, Reread: true})
+		if end := (<-g.asked[0]).(*shard.Unsubscribe); end.Token != old.Token {
+			t.Errorf("token %d was ended, held was %d", end.Token, old.Token)
+		}
+		next := (<-g.asked[1]).(*shard.Fetch)
+		g.system.Root.Send(old.Subscriber, &shard.Fetched{Token: old.Token, Refusal: refusal.Of(refusal.CursorAhead)})
+		g.system.Root.Send(next.Subscriber, &shard.Fetched{Token: next.Token, Refusal: refusal.After(refusal.NotReady, time.Second)})
+		if again := (<-g.asked[1]).(*shard.Fetch); again.Token != next.Token {
+			t.Errorf("asked again with token %d, before with %d", again.Token, next.Token)
+		}
+		g.system.Root.Send(next.Subscriber, &shard.Fetched{Token: next.Token, Page: talk.Page{Revision: 8, Reason: talk.Operations}})
+		if got := <-g.answer; got.page.Revision != 8 || got.refused != nil {
+			t.Errorf("answered %+v", got)
+		}
+	})
+}
