@@ -74,6 +74,8 @@ func (c *Cluster) check(v *validation) {
 	v.check(c.Advertise == "" || isAddress(c.Advertise), "cluster.advertise", fmt.Sprintf("%q is not an address such as 10.0.0.1:7500", c.Advertise))
 	v.check(c.Cert != "" || IsLoopback(c.Listen), "cluster.listen",
 		c.Listen+" is reachable from other machines without TLS: set cluster.cert, cluster.key and cluster.ca")
+	v.check(c.Advertise != "" || !everyInterface(c.Listen), "cluster.advertise",
+		"must say where other nodes reach this one, since cluster.listen is every address of the machine")
 	v.check((c.Cert == "") == (c.Key == "") && (c.Cert == "") == (c.CA == ""), "cluster.cert",
 		"cluster.cert, cluster.key and cluster.ca are set together or not at all")
 	within(v, "cluster.weight", c.Weight, 1, 10_000)
@@ -192,6 +194,13 @@ func (v *validation) within(key string, d, low, high time.Duration, bounds strin
 
 func within[N int | int64 | Bytes](v *validation, key string, n, low, high N) {
 	v.check(n >= low && n <= high, key, fmt.Sprintf("must be %v to %v", low, high))
+}
+
+// everyInterface reports whether a listen address is every one of the machine's.
+func everyInterface(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	ip, parsed := netip.ParseAddr(host)
+	return err == nil && (host == "" || parsed == nil && ip.IsUnspecified())
 }
 
 // isAddress reports whether an address has a host and a port.
