@@ -167,13 +167,22 @@ cluster: {etcd: %q, lease: %v}
 			<-time.After(3 * lease)
 			s.flows("while it sleeps")
 			two.Signal(syscall.SIGCONT)
+			for deadline := time.Now().Add(hangLimit); s.evictions() != 1; <-time.After(10 * time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatal("it does not learn that it was evicted")
+				}
+			}
+			awaitMembers(t, config, "gateway-1", "talk-1", "talk-2")
 		}},
 		{"etcd is killed for four times the lease", func() {
 			servers.Kill(t, stack.Etcd)
 			<-time.After(4 * lease)
 			s.flows("without etcd")
 			servers.Up(t, stack.Etcd)
-			<-time.After(2 * lease) // nobody is evicted
+			<-time.After(2 * lease)
+			if n := s.evictions(); n != 1 {
+				t.Errorf("%d talk nodes were evicted by an outage of etcd", n-1)
+			}
 		}},
 		{"all nodes are killed", func() {
 			for _, server := range []*process.Server{one, two, s.gateway} {
@@ -203,6 +212,14 @@ func (s *system) start(users int) {
 	s.users = workload.New(s.t, s.gateway, workload.Options{Users: users, Devices: 2, Senders: 2, Seed: workload.Seed(s.t)})
 	s.users.StartReceiving()
 	s.users.StartSending()
+}
+
+// evictions counts how often talk nodes learned that they are no members.
+func (s *system) evictions() (n int) {
+	for _, server := range s.talk {
+		n += strings.Count(server.Log(), "evicted from the cluster")
+	}
+	return n
 }
 
 // flows waits until more was acknowledged, and returns how long that took.
