@@ -39,7 +39,7 @@ type Config struct {
 	Mailbox   Mailbox   `yaml:"mailbox" doc:"The actors that hold a user's state in memory."`
 	Auth      Auth      `yaml:"auth" doc:"Accounts, passwords and tokens."`
 	Limits    Limits    `yaml:"limits" doc:"What one user, device or request may take. Beyond it the answer is resource_exhausted."`
-	Audit     Audit     `yaml:"audit" doc:"A slow look at all that is stored, round and round: journal, store and cache are held against each other, and what disagrees is logged and counted. tegami correct mends it."`
+	Audit     Audit     `yaml:"audit" doc:"A slow look at all that is stored, round and round: journal, store and cache are held against each other, and what disagrees is logged and counted. tegami correct mends it. A server audits its data folder; a hybrid store is audited by each tegami worker."`
 	Tracing   Tracing   `yaml:"tracing" doc:"Traces of single messages through the actors. They name no user and hold no text."`
 	Log       Log       `yaml:"log" doc:"What the server writes to its standard error. Message bodies and tokens are never logged."`
 }

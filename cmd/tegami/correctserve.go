@@ -7,7 +7,6 @@ import (
 	"sync"
 
 	"github.com/tegami-im/tegami/persistence/correction"
-	"github.com/tegami-im/tegami/telemetry"
 )
 
 // correct compares, and repairs where that is asked for, inside the server: each
@@ -59,19 +58,4 @@ func (l *lineWriter) write(event correctEvent) {
 	if l.encoder.Encode(event) == nil {
 		_ = l.flush()
 	}
-}
-
-// audit has what is stored looked at slowly, until the server stops.
-func (s *service) audit(metrics *telemetry.Metrics) {
-	if s.config.Audit.Rate == 0 {
-		return
-	}
-	options := correctionOptions(s.storage, correctTask{Rate: s.config.Audit.Rate})
-	options.Logger = s.log
-	auditor := correction.NewAuditor(options)
-	metrics.Counter("tegami_audit_rounds_total", "How often all shards were audited.", func() float64 { return float64(auditor.Rounds()) })
-	metrics.Counter("tegami_audit_mailboxes_total", "Mailboxes audited.", func() float64 { return float64(auditor.Mailboxes()) })
-	metrics.Counter("tegami_audit_operations_total", "Operations audited.", func() float64 { return float64(auditor.Operations()) })
-	metrics.Counter("tegami_audit_findings_total", "What the audit found wrong; again in each round until it is mended.", func() float64 { return float64(auditor.Found()) })
-	s.background.Go(func() { auditor.Run(s.running) })
 }

@@ -125,7 +125,10 @@ func assemble(ctx context.Context, c *config.Config, log *slog.Logger) (_ *servi
 	if err := s.startNode(ctx, options, metrics); err != nil {
 		return nil, err
 	}
-	s.audit(metrics)
+	if rate := c.Audit.Rate; rate > 0 && s.storage.embedded != nil {
+		auditor := newAuditor(s.storage, rate, metrics.Registry, log)
+		s.background.Go(func() { auditor.Run(s.running) })
+	}
 	apiOptions, err := s.apiOptions(metrics)
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tegami-im/tegami/config"
@@ -28,7 +29,7 @@ type workerCommand struct {
 }
 
 func (workerCommand) Help() string {
-	return `Hands the events of a hybrid store to those tasks that are configured: webhook.urls, push.url, analytics.enabled. Any number of workers share the work; one that ends or dies is replaced by the others. It runs until it is interrupted: SIGTERM and Ctrl-C let it finish what is in flight.
+	return `Hands the events of a hybrid store to those tasks that are configured: webhook.urls, push.url, analytics.enabled; and audits what is stored, slowly: audit.rate. Any number of workers share the work; one that ends or dies is replaced by the others. It runs until it is interrupted: SIGTERM and Ctrl-C let it finish what is in flight.
 
 Examples:
   tegami worker --config /etc/tegami.yaml
@@ -45,7 +46,7 @@ func (c *workerCommand) Run(ctx context.Context, std streams) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
-	std.printf("Tegami runs the tasks %s, for operators on http://%s.\n", strings.Join(w.names(), ", "), w.listener.Addr())
+	std.printf("Tegami runs %s, for operators on http://%s.\n", strings.Join(w.names(), ", "), w.listener.Addr())
 	served := make(chan error, 1)
 	go func() { served <- w.server.Serve(w.listener) }()
 	select {
@@ -80,6 +81,10 @@ type workerProcess struct {
 	listener net.Listener
 	server   *http.Server
 	groups   []*worker.Group
+	audits   bool
+	// endAudit ends the auditor, which background waits for.
+	endAudit   context.CancelFunc
+	background sync.WaitGroup
 	// open are to be closed when the groups are.
 	open []io.Closer
 }
@@ -91,7 +96,7 @@ type namedTask struct {
 }
 
 func startWorker(ctx context.Context, c *config.Config, log *slog.Logger) (_ *workerProcess, err error) {
-	w := &workerProcess{log: log}
+	w := &workerProcess{log: log, endAudit: func() {}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.close())
@@ -106,8 +111,8 @@ func startWorker(ctx context.Context, c *config.Config, log *slog.Logger) (_ *wo
 	if err != nil {
 		return nil, err
 	}
-	if len(tasks) == 0 {
-		return nil, usagef("there is no task to run: set webhook.urls, push.url or analytics.enabled")
+	if len(tasks) == 0 && c.Audit.Rate == 0 {
+		return nil, usagef("there is nothing to do: set webhook.urls, push.url, analytics.enabled or audit.rate")
 	}
 	if w.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", c.Worker.Listen); err != nil {
 		return nil, err
@@ -120,12 +125,32 @@ func startWorker(ctx context.Context, c *config.Config, log *slog.Logger) (_ *wo
 		w.groups = append(w.groups, group)
 	}
 	metrics.Watch(w.groups)
+	if err := w.audit(ctx, c, metrics); err != nil {
+		return nil, err
+	}
 	mux := http.NewServeMux()
 	for pattern, handler := range probes(metrics.Handler(), w.readiness) {
 		mux.Handle(pattern, handler)
 	}
 	w.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
 	return w, nil
+}
+
+// audit begins to look at what is stored.
+func (w *workerProcess) audit(ctx context.Context, c *config.Config, metrics *telemetry.Worker) error {
+	if c.Audit.Rate == 0 {
+		return nil
+	}
+	storage, err := openStorage(ctx, c, w.log, patience{until: time.Now().Add(c.Store.StartTimeout), log: w.log})
+	if err != nil {
+		return err
+	}
+	w.open = append(w.open, storage)
+	auditor := newAuditor(storage, c.Audit.Rate, metrics.Registry, w.log)
+	running, end := context.WithCancel(context.WithoutCancel(ctx)) // until the worker is closed
+	w.audits, w.endAudit = true, end
+	w.background.Go(func() { auditor.Run(running) })
+	return nil
 }
 
 // readiness answers whether every task is in its group.
@@ -245,6 +270,9 @@ func (w *workerProcess) names() []string {
 	for _, group := range w.groups {
 		names = append(names, group.Name())
 	}
+	if w.audits {
+		names = append(names, "the audit")
+	}
 	return names
 }
 
@@ -258,6 +286,8 @@ func (w *workerProcess) close() error {
 	for range w.groups {
 		errs = append(errs, <-closed)
 	}
+	w.endAudit()
+	w.background.Wait()
 	for _, closer := range w.open {
 		errs = append(errs, closer.Close())
 	}

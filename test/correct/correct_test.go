@@ -140,12 +140,16 @@ func TestDamage(t *testing.T) {
 	users.StartReceiving()
 	users.StartSending()
 	await(t, "the first", users, 2000)
+	audit := startAudit(t, tl)
 	for range 3 {
 		tl.wantNothing("under load")
 		await(t, "between", users, 300)
 	}
 	tl.wantNothing("under load, by the server", "--repair")
 	tl.wantNothing("under load, what changed since", "--since", "1m")
+	if found := audit.awaitRound(0); found > 0 {
+		t.Errorf("the audit found %d under load", found)
+	}
 	t.Logf("progress: %d acknowledged, and nothing found under load", users.Acked())
 	users.StopSending()
 	settle(t, server)
@@ -161,6 +165,9 @@ func TestDamage(t *testing.T) {
 		if found.Found[kind] == 0 {
 			t.Errorf("not found: %s", kind)
 		}
+	}
+	if audit.awaitRound(0) == 0 {
+		t.Error("the audit did not find the damage")
 	}
 	wantRepaired := func(when string) {
 		t.Helper()
@@ -182,7 +189,11 @@ func TestDamage(t *testing.T) {
 	tl.wantNothing("after the repair under load")
 	d.compare(before)
 	t.Logf("progress: %d found and mended: %v", correction.Total(found.Found), found.Found)
-	users.Judge("audit: stores disagree", "mailbox does not load", "does not decode")
+	audit.awaitRound(0) // what it had seen before is counted then
+	if found := audit.awaitRound(audit.count("findings")); found > 0 {
+		t.Errorf("the audit found %d when all was mended", found)
+	}
+	users.Judge("mailbox does not load", "does not decode")
 }
 
 // settle waits until the store has everything.

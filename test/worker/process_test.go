@@ -71,7 +71,7 @@ func (s *system) startWorker() *workerProcess {
 			s.t.Logf("the end of a worker's output:\n%s", text[max(0, len(text)-4000):])
 		}
 	})
-	await(s.t, "the worker runs", func() bool { return strings.Contains(w.output.String(), "runs the tasks") })
+	await(s.t, "the worker runs", func() bool { return strings.Contains(w.output.String(), "Tegami runs ") })
 	return w
 }
 
@@ -153,6 +153,7 @@ worker: {session_timeout: 2s, drain_timeout: 1s, backoff: 20ms, backoff_max: 200
 webhook: {urls: "%s/hook", secret_file: %q, timeout: 500ms, allow_private: true}
 push: {url: "%s/push", secret_file: %q, timeout: 500ms, allow_private: true}
 analytics: {enabled: true}
+audit: {rate: 0}
 `, brokers, url, file, url, file), 0o600),
 	)
 	if err != nil {

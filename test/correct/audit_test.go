@@ -1,0 +1,86 @@
+package correct
+
+import (
+	"bufio"
+	"io"
+	"net/http"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/tegami-im/tegami/test/process"
+)
+
+// audit is a worker that audits what is stored.
+type audit struct {
+	t     *testing.T
+	admin string
+}
+
+// startAudit runs `tegami worker` until the test ends.
+func startAudit(t *testing.T, tl tool) *audit {
+	t.Helper()
+	command := process.Command(t, tl.binary, "worker", "--config", tl.file, "--set", "data.dir="+t.TempDir(), "--set", "worker.listen=127.0.0.1:0")
+	printed, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = command.Process.Kill()
+		_ = command.Wait()
+	})
+	line, err := bufio.NewReader(printed).ReadString('\n')
+	if err != nil {
+		t.Fatalf("the worker says nothing: %v", err)
+	}
+	address := regexp.MustCompile(`the audit, for operators on http://(\S+)\.\n`).FindStringSubmatch(line)
+	if address == nil {
+		t.Fatalf("the worker says %q", line)
+	}
+	return &audit{t, address[1]}
+}
+
+// count returns a counter of the audit.
+func (a *audit) count(name string) int {
+	a.t.Helper()
+	request, err := http.NewRequestWithContext(a.t.Context(), http.MethodGet, "http://"+a.admin+"/metrics", http.NoBody)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	page, err := io.ReadAll(response.Body)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	value := regexp.MustCompile(`(?m)^tegami_audit_` + name + `_total (\S+)$`).FindSubmatch(page)
+	if value == nil {
+		a.t.Fatalf("there is no count of %s", name)
+	}
+	count, err := strconv.ParseFloat(string(value[1]), 64)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return int(count)
+}
+
+// awaitRound waits until all shards were audited from begin to end, and returns
+// what was found since before.
+func (a *audit) awaitRound(before int) int {
+	a.t.Helper()
+	wanted := a.count("rounds") + 2 // the one that is under way began before
+	for deadline := time.Now().Add(hangLimit); a.count("rounds") < wanted; {
+		if time.Now().After(deadline) {
+			a.t.Fatal("the audit does not come round")
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+	return a.count("findings") - before
+}
