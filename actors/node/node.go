@@ -169,9 +169,14 @@ func Start(options Options) (*Node, error) {
 	}
 	n := &Node{
 		options: options,
-		system: actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger {
-			return options.Logger.With("library", "protoactor")
-		})),
+		system: actor.NewActorSystem(
+			actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger {
+				return options.Logger.With("library", "protoactor")
+			}),
+			// With one the library counts dead letters and shows none: what users
+			// wrote is in them.
+			actor.WithDeadLetterThrottleCount(1),
+		),
 		places: places,
 		workers: shard.Workers{
 			Journal: supervision.NewWorkers(8, 4096),

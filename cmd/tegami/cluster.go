@@ -63,7 +63,7 @@ func (c *clusterStatusCommand) Run(ctx context.Context, std streams) error {
 		return unreachableError{err}
 	}
 	if s.observer != nil {
-		defer s.observer.Close()
+		defer func() { _ = s.observer.Close() }()
 	}
 	status, err := statusOf(loaded.Data.Shards, membership.Snapshot())
 	if err != nil {

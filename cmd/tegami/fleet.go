@@ -108,7 +108,7 @@ func assembleTalk(ctx context.Context, c *config.Config, log *slog.Logger) (_ *s
 		return nil, err
 	}
 	s.storage.measure(metrics)
-	if s.network, err = listenCluster(c, log); err != nil {
+	if s.network, err = listenCluster(c, log); err != nil { //nolint:contextcheck // it outlives ctx, until close
 		return nil, err
 	}
 	self, err := s.join(ctx)
@@ -143,7 +143,7 @@ func assembleGateway(ctx context.Context, c *config.Config, log *slog.Logger) (_
 	if err := os.MkdirAll(c.Data.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	if s.network, err = listenCluster(c, log); err != nil {
+	if s.network, err = listenCluster(c, log); err != nil { //nolint:contextcheck // it outlives ctx, until close
 		return nil, err
 	}
 	self := s.member(cluster.RoleGateway)
@@ -167,7 +167,7 @@ func assembleGateway(ctx context.Context, c *config.Config, log *slog.Logger) (_
 	}
 	s.api, s.public = public, public
 	if s.observer != nil {
-		s.enlist(self)
+		s.enlist(self) //nolint:contextcheck // it ends with the service
 	}
 	return s, nil
 }

@@ -32,7 +32,12 @@ const (
 )
 
 // complaints are what the nodes say of what is done to them here.
-var complaints = []string{"another node is silent", "etcd", "evicted", "returning to the cluster", "not everything was drained", "the others are not told", "protoactor"}
+// One that slept finds its connections to the stores gone, and the log that it
+// was reading cut off by the node that has its shards by then.
+var complaints = []string{
+	"another node is silent", "etcd", "evicted", "returning to the cluster", "not everything was drained",
+	"the others are not told", "store=hbase", "was truncated while it was read",
+}
 
 // members of a cluster, as processes.
 type system struct {
