@@ -18,10 +18,12 @@ type audit struct {
 	admin string
 }
 
-// startAudit runs `tegami worker` until the test ends.
-func startAudit(t *testing.T, tl tool) *audit {
+// audited has a worker audit all that is stored, once, and returns how much it
+// found wrong.
+func audited(t *testing.T, tl tool) int {
 	t.Helper()
-	command := process.Command(t, tl.binary, "worker", "--config", tl.file, "--set", "data.dir="+t.TempDir(), "--set", "worker.listen=127.0.0.1:0")
+	command := process.Command(t, tl.binary, "worker", "--config", tl.file, "--set", "data.dir="+t.TempDir(),
+		"--set", "worker.listen=127.0.0.1:0", "--set", "audit.rate=50000")
 	printed, err := command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -29,10 +31,10 @@ func startAudit(t *testing.T, tl tool) *audit {
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	defer func() {
 		_ = command.Process.Kill()
 		_ = command.Wait()
-	})
+	}()
 	line, err := bufio.NewReader(printed).ReadString('\n')
 	if err != nil {
 		t.Fatalf("the worker says nothing: %v", err)
@@ -41,7 +43,14 @@ func startAudit(t *testing.T, tl tool) *audit {
 	if address == nil {
 		t.Fatalf("the worker says %q", line)
 	}
-	return &audit{t, address[1]}
+	a := &audit{t, address[1]}
+	for deadline := time.Now().Add(hangLimit); a.count("rounds") == 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("the audit does not come round")
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+	return a.count("findings")
 }
 
 // count returns a counter of the audit.
@@ -69,18 +78,4 @@ func (a *audit) count(name string) int {
 		a.t.Fatal(err)
 	}
 	return int(count)
-}
-
-// awaitRound waits until all shards were audited from begin to end, and returns
-// what was found since before.
-func (a *audit) awaitRound(before int) int {
-	a.t.Helper()
-	wanted := a.count("rounds") + 2 // the one that is under way began before
-	for deadline := time.Now().Add(hangLimit); a.count("rounds") < wanted; {
-		if time.Now().After(deadline) {
-			a.t.Fatal("the audit does not come round")
-		}
-		<-time.After(100 * time.Millisecond)
-	}
-	return a.count("findings") - before
 }

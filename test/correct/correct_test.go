@@ -37,7 +37,6 @@ kafka: {brokers: %q, topic: %s, allow_one_broker: true, truncate: 1s}
 hbase: {zookeeper: %q, prefix: %s_, regions: 2, timeout: 20s}
 redis: {addresses: %q, prefix: %s}
 auth: {access_token: 24h, refresh_token: 48h}
-audit: {rate: 5000}
 mailbox: {idle_per_shard: 4, tail_operations: 16}
 limits: {send_rate: %d, send_burst: %d, poll_rate: 10000, poll_burst: 10000}
 `, shards, s.Addr(stack.Kafka), name, s.Addr(stack.HBase), name, s.Addr(stack.Redis), name, sendRate, sendRate)
@@ -140,14 +139,13 @@ func TestDamage(t *testing.T) {
 	users.StartReceiving()
 	users.StartSending()
 	await(t, "the first", users, 2000)
-	audit := startAudit(t, tl)
 	for range 3 {
 		tl.wantNothing("under load")
 		await(t, "between", users, 300)
 	}
 	tl.wantNothing("under load, by the server", "--repair")
 	tl.wantNothing("under load, what changed since", "--since", "1m")
-	if found := audit.awaitRound(0); found > 0 {
+	if found := audited(t, tl); found > 0 {
 		t.Errorf("the audit found %d under load", found)
 	}
 	t.Logf("progress: %d acknowledged, and nothing found under load", users.Acked())
@@ -166,7 +164,7 @@ func TestDamage(t *testing.T) {
 			t.Errorf("not found: %s", kind)
 		}
 	}
-	if audit.awaitRound(0) == 0 {
+	if audited(t, tl) == 0 {
 		t.Error("the audit did not find the damage")
 	}
 	wantRepaired := func(when string) {
@@ -189,8 +187,7 @@ func TestDamage(t *testing.T) {
 	tl.wantNothing("after the repair under load")
 	d.compare(before)
 	t.Logf("progress: %d found and mended: %v", correction.Total(found.Found), found.Found)
-	audit.awaitRound(0) // what it had seen before is counted then
-	if found := audit.awaitRound(audit.count("findings")); found > 0 {
+	if found := audited(t, tl); found > 0 {
 		t.Errorf("the audit found %d when all was mended", found)
 	}
 	users.Judge("mailbox does not load", "does not decode")

@@ -47,7 +47,7 @@ type mailboxName struct {
 
 func openDamager(t *testing.T, servers *stack.Stack, name string) *damager {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), hangLimit)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*hangLimit) // of the whole test
 	t.Cleanup(cancel)
 	store := openHBase(t, servers, name)
 	raw := gohbase.NewClient(servers.Addr(stack.HBase), gohbase.Logger(slog.New(slog.DiscardHandler)))

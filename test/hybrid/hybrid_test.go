@@ -23,6 +23,10 @@ const (
 	afterwards = 300
 )
 
+// crowd is who is on the server. A mailbox that gets more than 4,096 messages in a
+// day needs HBase for each further one: there are enough to share them.
+var crowd = workload.Options{Users: 64, Devices: 2, Senders: 1}
+
 // row is a fault, and whether the server is killed while it lasts.
 type row struct {
 	fault
@@ -52,7 +56,7 @@ func rows(faults []fault) []row {
 // TestFaults makes one fault after the other, each with traffic flowing before,
 // while it lasts, and after it, and judges after each.
 func TestFaults(t *testing.T) {
-	s := start(t)
+	s := start(t, crowd)
 	made := 0
 	all := rows(faults(short))
 	for _, r := range all {

@@ -15,7 +15,7 @@ import (
 // is not there: neither is held up by it for longer than was promised, and it
 // is ready by itself when Kafka is back.
 func TestWithoutKafka(t *testing.T) {
-	s := start(t)
+	s := start(t, crowd)
 	s.await("before", afterwards)
 	pause(stack.Kafka)(s)
 	<-time.After(500 * time.Millisecond) // appends are on their way

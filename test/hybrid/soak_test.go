@@ -6,9 +6,14 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/tegami-im/tegami/test/workload"
 )
 
 var full = lengths{hbase: 2 * time.Minute, kafka: 30 * time.Second, others: 10 * time.Second, between: 3000}
+
+// large is a crowd that sends some 600 messages a second.
+var large = workload.Options{Users: 400, Devices: 2, Senders: 1, Every: 650 * time.Millisecond}
 
 // TestSoak makes every fault at full length, also with the server killed, in
 // random order and again and again until its time is up: an hour, or
@@ -21,7 +26,7 @@ func TestSoak(t *testing.T) {
 			t.Fatalf("TEGAMI_TEST_SOAK: %v", err)
 		}
 	}
-	s := start(t)
+	s := start(t, large)
 	all := rows(faults(full))
 	began, made := time.Now(), 0
 	for time.Since(began) < length && !t.Failed() {

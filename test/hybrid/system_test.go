@@ -36,7 +36,7 @@ type system struct {
 
 // configuration is small, so that what is written and loaded is much for it.
 const configuration = `
-data: {shards: 128}
+data: {shards: 32}
 store: {kind: hybrid, unstored_records: 1024}
 kafka: {brokers: %q, topic: fault, allow_one_broker: true, keep: 0s, truncate: 1s}
 hbase: {zookeeper: %q, prefix: fault_, regions: 2}
@@ -53,15 +53,15 @@ const aPast = 10_000
 // diskSize is far above what an hour writes.
 const diskSize = 8 << 30
 
-func start(t *testing.T) *system {
+func start(t *testing.T, population workload.Options) *system {
 	t.Helper()
-	seed := workload.Seed(t)
+	population.Seed = workload.Seed(t)
 	servers, err := stack.New(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &system{
-		t: t, stack: servers, random: rand.New(rand.NewPCG(seed, 0)),
+		t: t, stack: servers, random: rand.New(rand.NewPCG(population.Seed, 0)),
 		relays: map[string]*stack.Relay{}, disks: map[string]*stack.Disk{},
 	}
 	for _, service := range []string{stack.Redis, stack.HBase, stack.Kafka} {
@@ -77,7 +77,7 @@ func start(t *testing.T) *system {
 	binary := process.Build(t)
 	applySchema(t, binary, config)
 	s.server = process.Start(t, process.Options{Binary: binary, Config: config})
-	s.users = workload.New(t, s.server, workload.Options{Users: 24, Devices: 2, Senders: 2, Seed: seed})
+	s.users = workload.New(t, s.server, population)
 	s.reader = s.server.Device("user000", "reader")
 	s.users.StartReceiving()
 	s.users.StartSending()

@@ -40,6 +40,7 @@ type message struct {
 // run sends until stop is closed, and then still finishes what it began.
 func (s *sender) run(ctx context.Context, stop <-chan struct{}) {
 	for ctx.Err() == nil {
+		begun := time.Now()
 		select {
 		case <-stop:
 			return
@@ -48,6 +49,14 @@ func (s *sender) run(ctx context.Context, stop <-chan struct{}) {
 		m := s.choose()
 		if s.deliver(ctx, m) {
 			s.remember(m)
+		}
+		if s.workload.options.Every == 0 {
+			continue
+		}
+		select {
+		case <-stop:
+			return
+		case <-time.After(time.Until(begun.Add(s.workload.options.Every))):
 		}
 	}
 }

@@ -24,6 +24,8 @@ type Options struct {
 	// Users, each with Devices devices; each user sends from the first, from
 	// Senders goroutines.
 	Users, Devices, Senders int
+	// Every is the least time from one message of a sender to its next; 0 for none.
+	Every time.Duration
 	// Seed of everything random; from Seed.
 	Seed uint64
 }
