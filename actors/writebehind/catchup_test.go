@@ -11,13 +11,14 @@ import (
 // go of it: there is nothing left to read again.
 func TestCatchUpEndsWhereTheJournalLetGo(t *testing.T) {
 	journal := memory.NewJournal(persistence.DurabilityFsync)
-	var limit persistence.Position
+	appended := make(chan persistence.Position, 1)
 	journal.Append(0, [][]byte{{1}, {2}, {3}}, func(landed persistence.Appended, err error) {
 		if err != nil {
 			t.Error(err)
 		}
-		limit = persistence.Position{Generation: landed.First.Generation, Offset: landed.First.Offset + 2}
+		appended <- persistence.Position{Generation: landed.First.Generation, Offset: landed.First.Offset + 2}
 	})
+	limit := <-appended
 	if err := journal.Truncate(t.Context(), 0, limit.Offset+1); err != nil {
 		t.Fatal(err)
 	}
