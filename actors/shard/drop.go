@@ -6,6 +6,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/tegami-im/tegami/actors/mailbox"
+	"github.com/tegami-im/tegami/actors/writebehind"
 	"github.com/tegami-im/tegami/persistence"
 )
 
@@ -46,7 +47,7 @@ func (s *shardActor) struggle(ctx actor.Context) {
 func (s *shardActor) makeRoom(ctx actor.Context) {
 	for s.unstored.len() >= s.Limits.Unstored && s.phase == open {
 		switch {
-		case s.unstored.released > 0 && len(s.gone) < maxGone && s.dropping == 0 && s.repairing == 0 && s.waits():
+		case s.unstored.released > 0 && len(s.gone) < maxGone && !s.dropping && s.repairing == 0 && s.waits():
 			s.drop(ctx)
 		case s.park():
 			s.through(ctx)
@@ -64,9 +65,13 @@ func (s *shardActor) waits() bool {
 	return s.struggling || s.lag > int64(s.Limits.Unstored) || s.behind() && s.parked.first() != nil
 }
 
-// tookDrop: the write-behind actor has taken a drop.
-func (s *shardActor) tookDrop(ctx actor.Context) {
-	s.dropping--
+// tookDrop: the write-behind actor has taken a drop. It may be one of an earlier
+// incarnation.
+func (s *shardActor) tookDrop(ctx actor.Context, m *writebehind.Dropped) {
+	if m.Number != s.drops {
+		return
+	}
+	s.dropping = false
 	s.makeRoom(ctx)
 }
 

@@ -118,8 +118,9 @@ func (s *shardActor) dropRecord(u *unstoredRecord) {
 // durable.
 func (s *shardActor) tellDropped(ctx actor.Context) {
 	s.limit = s.floor(s.dropped)
-	s.dropping++
-	ctx.Send(s.writer, &writebehind.Drop{Through: s.dropped, Limit: s.limit})
+	s.drops++
+	s.dropping = true
+	ctx.Send(s.writer, &writebehind.Drop{Number: s.drops, Through: s.dropped, Limit: s.limit})
 	s.measureLag()
 }
 

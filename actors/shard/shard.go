@@ -191,11 +191,12 @@ type shardActor struct {
 	// put is the position up to which the window was put, told the one that the
 	// cache's lane knows of.
 	put, told    persistence.Position
-	firstDropped int64 // offset of the oldest one, since all was stored
-	lag          int64 // how many dropped records the store does not have
-	struggling   bool  // the store takes no writes
-	dropping     int   // drops that the write-behind actor has not taken yet
-	repairing    int   // repairs that run
+	firstDropped int64  // offset of the oldest one, since all was stored
+	lag          int64  // how many dropped records the store does not have
+	struggling   bool   // the store takes no writes
+	drops        uint64 // number of the newest drop
+	dropping     bool   // the write-behind actor has not taken it yet
+	repairing    int    // repairs that run
 	swept        time.Time
 }
 
@@ -254,6 +255,7 @@ func Props(id uint32, environment *Environment) (*actor.Props, *Status) {
 			taken:       make(map[string]uint64),
 			copies:      make(map[[16]byte]*unstoredRecord),
 			sequence:    rand.Uint64() >> 1, //nolint:gosec // tells apart, guards nothing
+			drops:       incarnation << 32,
 		}
 	}, actor.WithDispatcher(environment.Dispatcher)), status
 }
@@ -279,7 +281,7 @@ func (s *shardActor) Receive(ctx actor.Context) {
 	case *writebehind.Struggling:
 		s.struggle(ctx)
 	case *writebehind.Dropped:
-		s.tookDrop(ctx)
+		s.tookDrop(ctx, m)
 	case *Rerouted:
 		s.rerouted(ctx)
 	case *Drain:

@@ -99,7 +99,7 @@ func (l *storeLane) drop(ctx actor.Context, m *Drop) {
 	}
 	l.note()
 	l.arm(ctx, l.MaxAge)
-	ctx.Send(ctx.Parent(), &Dropped{})
+	ctx.Send(ctx.Parent(), &Dropped{m.Number})
 }
 
 func (l *storeLane) due(ctx actor.Context) {

@@ -98,8 +98,10 @@ type (
 	// Drop tells that the shard has let go of every record up to a position
 	// that is not stored yet: what was put of them is forgotten, and read from
 	// the journal again, up to Limit for now. All of them up to Limit were put
-	// before, their follow-ups durable.
+	// before, their follow-ups durable. Number tells it apart from any other
+	// that the parent, or an incarnation before it, sent.
 	Drop struct {
+		Number         uint64
 		Through, Limit persistence.Position
 	}
 	// Flush writes what waits without waiting for more.
@@ -110,9 +112,10 @@ type (
 // slowly. It holds until the next Stored.
 type Struggling struct{}
 
-// Dropped tells the shard that a Drop was taken. Until then what it is about may
-// wait here for its events to be published: the shard drops no more.
-type Dropped struct{}
+// Dropped tells the shard that the Drop with a number was taken, and so those
+// before it. Until then what it is about may wait here for its events to be
+// published: the shard drops no more.
+type Dropped struct{ Number uint64 }
 
 // Stored tells the shard that a batch is in the store.
 type Stored struct {
