@@ -96,3 +96,45 @@ func TestAShardThatFailsDuringADropDropsAgain(t *testing.T) {
 	o.caughtUp()
 	o.judge()
 }
+
+// A mailbox that got nothing but copies of what its user sent is not taken for
+// stored when those were dropped: a conversation would be shown without them.
+func TestDroppedCopiesAreNotTakenForStored(t *testing.T) {
+	o := newOutage(t, nil, 6, 8)
+	o.options.Limits.MailboxesPerShard = 0
+	o.crash()
+	far := "bob"
+	for i := 0; o.places.Shard(far) == o.places.Shard("alice"); i++ {
+		far = fmt.Sprint("far", i)
+	}
+	near := neighbour(o.cell, "alice")
+	for _, name := range []string{far, near} {
+		if _, known := o.users[name]; !known {
+			o.users[name] = o.join(name)[name]
+		}
+	}
+	o.caughtUp()
+	o.store.writes.Store(0) // it can be read
+	const sent = 50
+	for i := range sent {
+		m := answered{from: "alice", to: far, id: fmt.Sprint(i)}
+		m.sent = o.deliver(m)
+	}
+	for i := range 20 { // until hers are dropped, and she has left memory
+		for k := range 4 {
+			o.deliver(answered{from: near, to: near, id: fmt.Sprint(i, ".", k)})
+		}
+		history, err := o.Messages(o.context(), "alice", far, 0, sent)
+		if err == nil && len(history.Operations) != sent {
+			t.Fatalf("the conversation has %d messages, want %d or that it is unavailable", len(history.Operations), sent)
+		}
+		<-time.After(2 * o.options.Limits.Tick)
+	}
+	o.store.heal()
+	o.caughtUp()
+	history, err := o.Messages(o.context(), "alice", far, 0, sent)
+	if err != nil || len(history.Operations) != sent {
+		t.Errorf("afterwards the conversation has %d messages, %v", len(history.Operations), err)
+	}
+	o.judge()
+}

@@ -63,7 +63,7 @@ func (s *shardActor) settledFor(e *entry) persistence.Position {
 
 // known returns how far the store is known to have a mailbox.
 func (s *shardActor) known(e *entry) persistence.Position {
-	if len(e.unstored) == 0 && s.notStored(e.dropped) == 0 && s.checkpoint.Less(e.last) {
+	if len(e.unstored) == 0 && !s.checkpoint.Less(e.dropped.through) && s.checkpoint.Less(e.last) {
 		return e.last
 	}
 	return s.checkpoint
