@@ -45,3 +45,22 @@ func TestLagIsOfWhatWaitsAndWhatIsInFlight(t *testing.T) {
 		want(Behind{})
 	})
 }
+
+// A checkpoint that is written alone has no age: what was put behind it has.
+func TestLagIsOfWhatWaitsBehindACheckpoint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lane := storeLane{writer: &writer{Options: Options{Lag: new(Lag)}}}
+		lane.batch.Checkpoint = at(1)
+		put := time.Now()
+		lane.pending.put(persistence.MailboxWrite{Mailbox: "alice", Position: at(2)})
+		if got := lane.oldest(); !lane.holds() || got != put {
+			t.Errorf("the oldest was put at %v, want %v", got, put)
+		}
+		lane.batch.Mailboxes, lane.taken, _ = lane.pending.take()
+		<-time.After(time.Second)
+		lane.pending.put(persistence.MailboxWrite{Mailbox: "bob", Position: at(3)})
+		if got := lane.oldest(); got != put {
+			t.Errorf("the oldest was put at %v, want %v", got, put)
+		}
+	})
+}

@@ -84,10 +84,7 @@ func (l *storeLane) advance(ctx actor.Context, checkpoint persistence.Position) 
 // drop forgets what waits for the mailboxes that have nothing above a position.
 // What goes above it stays whole.
 func (l *storeLane) drop(ctx actor.Context, m *Drop) {
-	oldest := l.pending.since
-	if l.holds() {
-		oldest = l.taken.since
-	}
+	oldest := l.oldest()
 	l.pending.drop(m.Through)
 	l.dropped, l.limit = m.Through, m.Limit
 	stored := l.written
@@ -167,6 +164,15 @@ func (l *storeLane) next() func(context.Context) (persistence.Batch, int, error)
 
 // holds reports whether a batch was taken and is not yet written.
 func (l *storeLane) holds() bool { return l.taken.records > 0 || !l.batch.Checkpoint.IsZero() }
+
+// oldest returns when the first was put of what waits or was taken; zero for
+// none.
+func (l *storeLane) oldest() time.Time {
+	if l.taken.records > 0 {
+		return l.taken.since
+	}
+	return l.pending.since
+}
 
 // note tells the lag. What was dropped counts by its age alone: how much it is
 // the shard knows.
