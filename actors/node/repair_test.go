@@ -6,6 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tegami-im/tegami/actors/refusal"
+	"github.com/tegami-im/tegami/actors/shard"
+	"github.com/tegami-im/tegami/actors/talk"
 	"github.com/tegami-im/tegami/persistence"
 	"github.com/tegami-im/tegami/persistence/memory"
 )
@@ -155,5 +158,87 @@ func TestMailboxThatNeverRestsIsHeld(t *testing.T) {
 	sent := <-ended
 	if head, err := c.Head(c.context(), "bob"); err != nil || head.Revision != sent || sent == 0 {
 		t.Errorf("head is %v, %v; want %d", head, err, sent)
+	}
+}
+
+// newRepairs starts a node over a store that may be away; bob is its shard's
+// number.
+func newRepairs(t *testing.T) (c cell, store *awayStore, bob uint32) {
+	t.Helper()
+	store = newAwayStore()
+	options := Options{Journal: memory.NewJournal(persistence.DurabilityFsync), Store: store, Keys: memory.NewKeys()}
+	options.setDefaults()
+	options.Limits.WriteAge, options.Limits.Tick = time.Millisecond, 10*time.Millisecond
+	c = start(t, options)
+	return c, store, c.places.Shard("bob")
+}
+
+// breakMailbox has bob's actor fail.
+func (c cell) breakMailbox() {
+	shardPID := c.shards[c.places.Shard("bob")]
+	c.system.Root.Send(c.system.NewLocalPID(shardPID.GetId()+"/bob"), &shard.Inspect{
+		Mailbox: "bob", Answer: func(talk.View, *refusal.Refusal) { panic("planted") },
+	})
+}
+
+// A mailbox that fails while it comes to rest for a repair is not repaired, and
+// is there again.
+func TestMailboxThatFailsBeforeItsRepairIsLeftAlone(t *testing.T) {
+	for name, fail := range map[string]func(*awayStore){
+		"and loads":         func(s *awayStore) { s.writes.Store(0) },
+		"and does not load": func(s *awayStore) { s.away() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, store, bob := newRepairs(t)
+			far := "alice"
+			for i := 0; c.places.Shard(far) == bob; i++ {
+				far = fmt.Sprint("alice", i)
+			}
+			users := c.join(far, "bob")
+			c.until("stored", func() bool { return c.Depths().Unstored == 0 })
+			fail(store)
+			if _, err := c.send(users[far], "bob", "1", "unstored"); err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan error, 1)
+			c.system.Root.Send(c.shards[bob], &shard.Repair{
+				Mailbox: "bob", Deadline: time.Now().Add(patience / 2),
+				Do: func(_ context.Context, through persistence.Position) error {
+					stored, err := store.Store.Load(context.Background(), bob, "bob", 1)
+					if err == nil && through.Less(stored.Position) {
+						t.Errorf("held at %v, and stored is %v", through, stored.Position)
+					}
+					return err
+				},
+				Done: func(err error) { done <- err },
+			})
+			c.breakMailbox()
+			copies := make(chan error, 1)
+			go func() { // a copy for bob, which comes while he is held
+				_, err := c.send(users["bob"], far, "1", "copied")
+				copies <- err
+			}()
+			var err error
+			select {
+			case err = <-done:
+			case <-time.After(patience / 5): // it goes on, and what was let in since is stored
+				store.heal()
+				err = <-done
+			}
+			if err == nil {
+				t.Error("a mailbox that failed was repaired")
+			}
+			store.heal()
+			if err := <-copies; err != nil {
+				t.Error(err)
+			}
+			c.until("there again", func() bool {
+				head, err := c.Head(c.context(), "bob")
+				return err == nil && head.Revision == 2
+			})
+			if _, err := c.send(users[far], "bob", "2", "afterwards"); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

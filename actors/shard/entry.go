@@ -304,6 +304,9 @@ func (s *shardActor) restartMailbox(ctx actor.Context, name string) {
 	if e == nil || e.holding != nil && e.holding.running {
 		return
 	}
+	if e.holding != nil && e.holding.shut { // it is loaded with what was to wait
+		s.letGo(ctx, e, errFailed)
+	}
 	if supervisor, ok := ctx.(actor.Supervisor); ok {
 		supervisor.RestartChildren(e.pid)
 		s.begin(ctx, e)

@@ -29,6 +29,7 @@ var (
 	errNotOpen  = errors.New("the shard is not open, or stopping")
 	errRepaired = errors.New("the mailbox is being repaired")
 	errRestless = errors.New("the mailbox did not come to rest in time")
+	errFailed   = errors.New("the mailbox failed before it came to rest")
 	errBehind   = errors.New("the store catches up with what was dropped from memory")
 )
 
