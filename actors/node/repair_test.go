@@ -242,3 +242,43 @@ func TestMailboxThatFailsBeforeItsRepairIsLeftAlone(t *testing.T) {
 		})
 	}
 }
+
+// What a mailbox that does not load had put before it failed is not written
+// beside its repair.
+func TestMailboxThatDoesNotLoadIsHeldOnceItsWritesAreStored(t *testing.T) {
+	c, store, bob := newRepairs(t)
+	users := c.join("alice", "bob")
+	c.until("stored", func() bool { return c.Depths().Unstored == 0 })
+	store.away()
+	if _, err := c.send(users["alice"], "bob", "1", "unstored"); err != nil {
+		t.Fatal(err)
+	}
+	c.breakMailbox()
+	c.until("unavailable", func() bool {
+		_, err := c.Head(c.context(), "bob")
+		return err != nil && refusal.From(err).Reason == refusal.StoreUnavailable
+	})
+	begun, release, held := c.hold()
+	select {
+	case through := <-begun:
+		t.Errorf("held at %v with a write under way", through)
+	case <-time.After(patience / 100):
+		store.writes.Store(-1)
+		through := <-begun
+		stored, err := store.Store.Load(t.Context(), bob, "bob", 1)
+		if err != nil || through.Less(stored.Position) {
+			t.Errorf("held at %v, and stored is %+v, %v", through, stored, err)
+		}
+	}
+	store.heal()
+	release()
+	if err := <-held; err != nil {
+		t.Error(err)
+	}
+	if _, err := c.send(users["alice"], "bob", "3", "afterwards"); err != nil {
+		t.Error(err)
+	}
+	if head, err := c.Head(c.context(), "bob"); err != nil || head.Revision != 2 {
+		t.Errorf("head is %v, %v", head, err)
+	}
+}

@@ -101,7 +101,7 @@ func (s *shardActor) shut(e *entry) {
 	e.loaded, e.loading, e.passivating = false, true, true
 	h := e.holding
 	h.shut, h.through = true, s.checkpoint
-	if !h.stuck && s.next > 0 {
+	if s.next > 0 {
 		h.through = persistence.Position{Generation: s.status.generation.Load(), Offset: s.next - 1}
 	}
 }
@@ -109,6 +109,29 @@ func (s *shardActor) shut(e *entry) {
 // quiet reports whether the store has all records that were let in.
 func (e *entry) quiet() bool {
 	return len(e.unstored) == 0 || e.holding.through.Less(e.unstored[0].position)
+}
+
+// yields reports whether the mailbox may be asked to be stopped: what it had put
+// is in the store, and so are its other records that were let in, unless they wait
+// for it to load.
+func (e *entry) yields() bool {
+	return e.quiet() || e.holding.stuck && e.released == 0
+}
+
+// storedOf returns the position up to which the store has the records of a
+// mailbox that does not load.
+func (s *shardActor) storedOf(e *entry) persistence.Position {
+	switch {
+	case s.checkpoint.Less(e.dropped.through):
+		return s.checkpoint
+	case e.quiet():
+		return e.holding.through
+	}
+	before := e.unstored[0].position
+	if before.Offset--; before.Offset < 0 || before.Less(s.checkpoint) {
+		return s.checkpoint
+	}
+	return before
 }
 
 // hold shuts a mailbox, asks it to yield once it is quiet, and looks again until
@@ -134,7 +157,7 @@ func (s *shardActor) hold(ctx actor.Context, e *entry) {
 		h.stuck = e.unavailable()
 		s.shut(e)
 	}
-	if !h.asked && (e.quiet() || h.stuck) {
+	if !h.asked && e.yields() {
 		h.asked = true
 		ctx.Send(e.pid, &passivate{polled: true})
 	}
@@ -172,6 +195,9 @@ func (e *entry) deliver(ctx actor.Context) {
 func (s *shardActor) runRepair(ctx actor.Context, e *entry) {
 	h := e.holding
 	h.running = true
+	if h.stuck {
+		h.through = s.storedOf(e)
+	}
 	root, self, end := ctx.ActorSystem().Root, ctx.Self(), &repaired{s.incarnation, e.name}
 	if !s.Workers.Page.Submit(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, repairTimeout)
