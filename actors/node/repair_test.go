@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -281,4 +282,33 @@ func TestMailboxThatDoesNotLoadIsHeldOnceItsWritesAreStored(t *testing.T) {
 	if head, err := c.Head(c.context(), "bob"); err != nil || head.Revision != 2 {
 		t.Errorf("head is %v, %v", head, err)
 	}
+}
+
+// A repair does not go on beside the shard that is opened anew.
+func TestRepairEndsWithItsShard(t *testing.T) {
+	c, _, bob := newRepairs(t)
+	c.join("alice", "bob")
+	c.until("stored", func() bool { return c.Depths().Unstored == 0 })
+	begun, held := make(chan struct{}), make(chan error, 1)
+	go func() {
+		held <- c.Hold(c.context(), bob, "bob", func(ctx context.Context, _ persistence.Position) error {
+			close(begun)
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(patience / 2):
+				return nil
+			}
+		})
+	}()
+	<-begun
+	var once sync.Once
+	c.system.Root.Send(c.shards[bob], &shard.Drain{Done: func() { once.Do(func() { panic("planted") }) }})
+	if err := <-held; err == nil {
+		t.Error("the repair went on when its shard had failed")
+	}
+	c.until("open again", func() bool {
+		_, err := c.Head(c.context(), "bob")
+		return err == nil
+	})
 }

@@ -17,7 +17,8 @@ type Repair struct {
 	Mailbox string
 	// Deadline is when a mailbox that does not come to rest is left alone.
 	Deadline time.Time
-	// Do runs on a worker. through is the position up to which the records of the
+	// Do runs on a worker. Its context ends with the shard: the mailbox is then
+	// opened again, here or by another owner. through is the position up to which the records of the
 	// mailbox are in the store.
 	Do func(ctx context.Context, through persistence.Position) error
 	// Done is called exactly once, from any goroutine, and must not block.
@@ -49,6 +50,7 @@ type holding struct {
 	stuck   bool
 	asked   bool // to be stopped
 	running bool
+	end     context.CancelFunc // of what runs
 }
 
 type (
@@ -198,14 +200,19 @@ func (s *shardActor) runRepair(ctx actor.Context, e *entry) {
 	if h.stuck {
 		h.through = s.storedOf(e)
 	}
-	root, self, end := ctx.ActorSystem().Root, ctx.Self(), &repaired{s.incarnation, e.name}
+	root, self, over := ctx.ActorSystem().Root, ctx.Self(), &repaired{s.incarnation, e.name}
+	held, end := context.WithCancel(context.Background())
+	h.end = end
 	if !s.Workers.Page.Submit(func(ctx context.Context) {
+		defer end()
 		ctx, cancel := context.WithTimeout(ctx, repairTimeout)
 		defer cancel()
+		defer context.AfterFunc(held, cancel)()
 		err := h.Do(ctx, h.through)
-		root.Send(self, end)
+		root.Send(self, over)
 		h.Done(err)
 	}) {
+		end()
 		h.Done(persistence.ErrBusy)
 		s.repaired(ctx, e.name)
 	}

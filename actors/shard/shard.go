@@ -416,8 +416,12 @@ func (s *shardActor) stop() {
 		for _, c := range e.waiting {
 			c.refuse(unknown)
 		}
-		if e.holding != nil && !e.holding.running {
-			e.holding.Done(errNotOpen)
+		switch h := e.holding; {
+		case h == nil:
+		case h.running:
+			h.end()
+		default:
+			h.Done(errNotOpen)
 		}
 	}
 	s.Loaded.Add(-int64(len(s.mailboxes)))
