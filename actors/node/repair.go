@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"sync/atomic"
 	"time"
@@ -10,8 +11,13 @@ import (
 	"github.com/tegami-im/tegami/persistence"
 )
 
-// repairPatience is how long a mailbox may take to come to rest.
-const repairPatience = 10 * time.Second
+const (
+	// repairPatience is how long a mailbox may take to come to rest.
+	repairPatience = 10 * time.Second
+	// answerPatience is how long its shard may take to say so beyond that: one that
+	// was stopped before it heard of the repair never does.
+	answerPatience = 5 * time.Second
+)
 
 // Hold runs repair while a mailbox is held by its shard, and the mailbox's
 // clients wait: see shard.Repair. When ctx ends, so does what repair was given,
@@ -29,7 +35,7 @@ func (n *Node) Hold(ctx context.Context, shardID uint32, mailbox string, repair 
 		Deadline: time.Now().Add(repairPatience),
 		Do: func(worker context.Context, through persistence.Position) error {
 			if !state.CompareAndSwap(0, begun) {
-				return ctx.Err()
+				return context.Canceled
 			}
 			worker, cancel := context.WithCancel(worker)
 			defer cancel()
@@ -38,13 +44,16 @@ func (n *Node) Hold(ctx context.Context, shardID uint32, mailbox string, repair 
 		},
 		Done: func(err error) { done <- err },
 	})
+	late := time.NewTimer(repairPatience + answerPatience)
+	defer late.Stop()
 	select {
 	case err := <-done:
 		return err
+	case <-late.C:
 	case <-ctx.Done():
 	}
 	if state.CompareAndSwap(0, abandoned) {
-		return ctx.Err()
+		return cmp.Or(ctx.Err(), error(refusal.Of(refusal.NotReady)))
 	}
 	return <-done
 }

@@ -3,9 +3,13 @@ package node
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/shard"
@@ -310,5 +314,23 @@ func TestRepairEndsWithItsShard(t *testing.T) {
 	c.until("open again", func() bool {
 		_, err := c.Head(c.context(), "bob")
 		return err == nil
+	})
+}
+
+// What asks a shard that stops before it hears of it is not answered.
+func TestHoldEndsWithoutAnAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		system := actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }))
+		defer system.Shutdown()
+		routes := []*actor.PID{system.NewLocalPID("nobody")}
+		n := &Node{system: system, shards: routes}
+		n.routes.Store(&routes)
+		began := time.Now()
+		if err := n.Hold(t.Context(), 0, "bob", nil); err == nil {
+			t.Error("held by nobody")
+		}
+		if took := time.Since(began); took > 2*repairPatience {
+			t.Errorf("it took %v", took)
+		}
 	})
 }
