@@ -25,7 +25,7 @@ func (c *generationCommand) Run(ctx context.Context, std streams) (err error) {
 	if err != nil {
 		return err
 	}
-	storage, err := openStorage(ctx, &loaded.Config, newLogger(loaded.Log, std), patience{})
+	storage, err := openPresent(ctx, loaded, std)
 	if err != nil {
 		return err
 	}

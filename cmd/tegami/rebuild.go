@@ -25,6 +25,9 @@ Examples:
 }
 
 func (c *rebuildCommand) Run(ctx context.Context, std streams) (err error) {
+	if c.All && c.From != "hbase" {
+		return usagef("--all goes with --from hbase")
+	}
 	s, _, err := c.open(ctx, std)
 	if err != nil {
 		return err

@@ -29,22 +29,45 @@ type offlineFlags struct {
 	Offline bool `help:"No server runs on the hybrid store, anywhere. (A data folder tells by itself.)"`
 }
 
-// open opens the storage, unless a server runs on it.
+// open opens a storage that is there, unless a server runs on it.
 func (f *offlineFlags) open(ctx context.Context, std streams) (*storage, *config.Loaded, error) {
-	loaded, err := f.load(std)
+	loaded, err := f.unserved(ctx, std)
 	if err != nil {
 		return nil, nil, err
 	}
-	if loaded.Store.Kind == config.StoreHybrid {
-		if !f.Offline {
-			return nil, nil, usagef("stop all servers that run on this store in good order (SIGTERM), and say so with --offline")
-		}
-		if err := notServed(ctx, loaded.Admin.Listen); err != nil {
-			return nil, nil, err
+	s, err := openPresent(ctx, loaded, std)
+	return s, loaded, err
+}
+
+// unserved loads the configuration of a storage that no server runs on.
+func (f *offlineFlags) unserved(ctx context.Context, std streams) (*config.Loaded, error) {
+	loaded, err := f.load(std)
+	if err != nil || loaded.Store.Kind != config.StoreHybrid {
+		return loaded, err
+	}
+	if !f.Offline {
+		return nil, usagef("stop all servers that run on this store in good order (SIGTERM), and say so with --offline")
+	}
+	return loaded, notServed(ctx, loaded.Admin.Listen)
+}
+
+// openPresent opens a storage, and makes no data folder where there is none.
+func openPresent(ctx context.Context, loaded *config.Loaded, std streams) (*storage, error) {
+	if loaded.Store.Kind != config.StoreHybrid {
+		if err := isDataFolder(loaded.Data.Dir); err != nil {
+			return nil, usageError{err}
 		}
 	}
-	s, err := openStorage(ctx, &loaded.Config, newLogger(loaded.Log, std), patience{})
-	return s, loaded, err
+	return openStorage(ctx, &loaded.Config, newLogger(loaded.Log, std), patience{})
+}
+
+// isDataFolder returns an error when a folder is none that serve made: opening
+// it would make it.
+func isDataFolder(folder string) error {
+	if _, err := os.Stat(filepath.Join(folder, "FORMAT")); err != nil {
+		return fmt.Errorf("%s is no data folder: %w", folder, err)
+	}
+	return nil
 }
 
 // notServed returns an error when a server answers at an address.
@@ -81,6 +104,9 @@ Examples:
 }
 
 func (c *exportCommand) Run(ctx context.Context, std streams) (err error) {
+	if c.User != "" && c.Shards != "" {
+		return usagef("give --user or --shards, not both")
+	}
 	s, loaded, err := c.open(ctx, std)
 	if err != nil {
 		return err
@@ -164,16 +190,24 @@ Examples:
 }
 
 func (c *importCommand) Run(ctx context.Context, std streams) (err error) {
-	s, loaded, err := c.open(ctx, std)
+	loaded, err := c.unserved(ctx, std)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
 	file, err := os.Open(c.From)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = file.Close() }()
+	// Before a data folder is made, with a number that stays.
+	if err := transfer.Fits(file, loaded.Data.Shards); err != nil {
+		return err
+	}
+	s, err := openStorage(ctx, &loaded.Config, newLogger(loaded.Log, std), patience{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
 	target := transfer.Target{Journal: s.journal, Store: s.repairer, Keys: s.adopter, Shards: s.shards, ShardOf: shardsOf(s)}
 	if s.cacheRepairer != nil {
 		target.Cache = s.cacheRepairer

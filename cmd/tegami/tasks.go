@@ -65,6 +65,9 @@ type listedLetter struct {
 }
 
 func (c *tasksListCommand) Run(ctx context.Context, std streams) error {
+	if c.Limit < 0 {
+		return usagef("--limit %d: must not be negative", c.Limit)
+	}
 	return withLetters(ctx, &c.configFlags, std, func(letters *worker.Letters) error {
 		all, err := letters.All(ctx, c.Task)
 		if err != nil {

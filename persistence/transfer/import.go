@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,24 @@ type Target struct {
 	ShardOf func(mailbox string) uint32
 	// Writers is how many batches are written at a time; 0 means 8.
 	Writers int
+}
+
+func (t *Target) writers() int { return cmp.Or(t.Writers, 8) }
+
+// has reports whether the target has a mailbox in just this state. Errors:
+// ErrNotEmpty: in another.
+func (t *Target) has(ctx context.Context, shard uint32, mailbox string, at persistence.Position, state []byte) (bool, error) {
+	stored, err := t.Store.Load(ctx, shard, mailbox, 0)
+	switch {
+	case errors.Is(err, persistence.ErrNotFound):
+		return false, nil
+	case err != nil:
+		return false, err
+	case stored.Position != at || !bytes.Equal(stored.State, state):
+		return false, fmt.Errorf("mailbox %q: %w", mailbox, ErrNotEmpty)
+	default:
+		return true, nil
+	}
 }
 
 // ErrNotEmpty says that the target has a mailbox already, and another than that
@@ -92,6 +111,23 @@ func verify(file io.Reader, target *Target) (*plan, error) {
 	return p, nil
 }
 
+// errFits ends the reading of a file behind its header.
+var errFits = errors.New("the header fits")
+
+// Fits returns an error when a file is no export, or one that does not go into a
+// store with so many shards. It reads the beginning of the file, and goes back.
+func Fits(file io.ReadSeeker, shards int) error {
+	_, err := read(file, func(f *Frame) error {
+		p := plan{header: f.GetHeader()} // read sees to it that this comes first
+		return cmp.Or(p.checkHeader(&Target{Shards: shards}), errFits)
+	})
+	if !errors.Is(err, errFits) {
+		return err
+	}
+	_, err = file.Seek(0, io.SeekStart)
+	return err
+}
+
 func (p *plan) checkHeader(target *Target) error {
 	switch h := p.header; {
 	case h.GetVersion() != fileVersion:
@@ -111,8 +147,9 @@ func (p *plan) raise(shard uint32, positions ...*Position) {
 	}
 }
 
-// Import writes what is in a file to a target. It reads the file twice: nothing
-// is written before it was found to be whole. It starts a new generation of the
+// Import writes what is in a file to a target. It reads the file to its end
+// first: nothing is written before it was found to be whole, and its mailboxes
+// absent. It starts a new generation of the
 // journal of each shard whose positions, or sources, are in the file. One that
 // broke off may be made again. It returns how much was in the file, and the
 // server's secrets. Errors: ErrFile, ErrNotEmpty, ErrNotStopped.
@@ -129,6 +166,12 @@ func Import(ctx context.Context, target Target, file io.ReadSeeker, progress fun
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return Counts{}, nil, err
 	}
+	if err := refuseOthers(ctx, &target, file); err != nil {
+		return Counts{}, nil, err
+	}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return Counts{}, nil, err
+	}
 	for shard, generation := range p.above {
 		if err := startAbove(ctx, target.Journal, shard, generation); err != nil {
 			return Counts{}, nil, fmt.Errorf("shard %d: start generation: %w", shard, err)
@@ -140,6 +183,34 @@ func Import(ctx context.Context, target Target, file io.ReadSeeker, progress fun
 		return Counts{}, nil, err
 	}
 	return p.total, p.secrets, p.settle(ctx, &target)
+}
+
+// refuseOthers returns an error when the target has a mailbox of the file in
+// another state: then nothing is imported.
+func refuseOthers(ctx context.Context, target *Target, file io.Reader) error {
+	var shard uint32
+	var looks sync.WaitGroup
+	free := make(chan struct{}, target.writers())
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	_, err := read(file, func(f *Frame) error {
+		switch kind := f.GetKind().(type) {
+		case *Frame_Shard:
+			shard = kind.Shard.GetId()
+		case *Frame_Mailbox:
+			id, m := shard, kind.Mailbox
+			free <- struct{}{}
+			looks.Go(func() {
+				defer func() { <-free }()
+				if _, err := target.has(ctx, id, m.GetName(), m.GetPosition().position(), m.GetState()); err != nil {
+					cancel(err)
+				}
+			})
+		}
+		return context.Cause(ctx)
+	})
+	looks.Wait()
+	return cmp.Or(context.Cause(ctx), err)
 }
 
 // startAbove raises the generation of a shard's journal above one.
@@ -231,11 +302,7 @@ type incoming struct {
 func newImporter(ctx context.Context, target *Target, progress func(Counts)) *importer {
 	im := &importer{target: target, progress: progress, jobs: make(chan job)}
 	im.ctx, im.cancel = context.WithCancelCause(ctx)
-	writers := target.Writers
-	if writers == 0 {
-		writers = 8
-	}
-	for range writers {
+	for range target.writers() {
 		im.workers.Go(func() {
 			for j := range im.jobs {
 				if err := im.write(&j); err != nil {
@@ -362,13 +429,8 @@ func (im *importer) prepare(shard uint32, mailboxes []*incoming) error {
 		if in.ahead {
 			continue
 		}
-		stored, err := im.target.Store.Load(im.ctx, shard, in.write.Mailbox, 0)
-		switch {
-		case err == nil && stored.Position == in.write.Position && bytes.Equal(stored.State, in.write.State):
-			in.present = true
-		case err == nil:
-			return fmt.Errorf("mailbox %q: %w", in.write.Mailbox, ErrNotEmpty)
-		case !errors.Is(err, persistence.ErrNotFound):
+		var err error
+		if in.present, err = im.target.has(im.ctx, shard, in.write.Mailbox, in.write.Position, in.write.State); err != nil {
 			return err
 		}
 		if len(in.key) > 0 {

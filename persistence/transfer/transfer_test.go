@@ -269,6 +269,35 @@ func TestATargetThatHasAMailboxIsLeftAlone(t *testing.T) {
 	}
 }
 
+// One mailbox that is there keeps all others of the file out.
+func TestAnImportThatIsRefusedWritesNothing(t *testing.T) {
+	from, to := newPlace(t, shards), newPlace(t, shards)
+	from.inhabit()
+	shard := to.target().ShardOf("bob")
+	other := persistence.MailboxWrite{Mailbox: "bob", Position: persistence.Position{Generation: 1}, State: []byte("another")}
+	if err := to.Store.Write(t.Context(), shard, persistence.Batch{Mailboxes: []persistence.MailboxWrite{other}}); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := transfer.Import(t.Context(), to.target(), bytes.NewReader(from.export(all)), nil)
+	if !errors.Is(err, transfer.ErrNotEmpty) {
+		t.Errorf("error %v", err)
+	}
+	for shard := range uint32(shards) {
+		if bounds, err := to.Journal.Bounds(t.Context(), shard); err != nil || bounds.Generation > 1 {
+			t.Errorf("shard %d: generation %d, %v", shard, bounds.Generation, err)
+		}
+		err := to.Store.Scan(t.Context(), shard, "", func(item *persistence.Item) error {
+			if item.Mailbox != "bob" || item.Kind != persistence.ItemState {
+				t.Errorf("written: %+v", item)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestAnImportMayBeMadeAgain(t *testing.T) {
 	from, to := newPlace(t, shards), newPlace(t, shards)
 	from.inhabit()
