@@ -28,7 +28,7 @@ type correctCommand struct {
 	Rate    int           `default:"20000" help:"Operations read in a second at most; 0 for no limit."`
 	Repair  bool          `help:"Mend what is found."`
 	Offline bool          `help:"No server runs on the hybrid store, anywhere: repair without one."`
-	Resume  string        `placeholder:"FILE" type:"path" help:"Keep in FILE how far it came, and go on from there. The file goes when all is done."`
+	Resume  string        `placeholder:"FILE" type:"path" help:"Keep in FILE how far it came and what it found, and go on from there. The file goes when all is done."`
 	Verbose bool          `short:"v" help:"Print every place where something is wrong."`
 	Output  string        `enum:"text,json" default:"text" help:"text or json."`
 }
@@ -56,19 +56,20 @@ func (c *correctCommand) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	kept := placeFile(c.Resume)
-	if err := kept.read(&task); err != nil {
-		return usageError{err}
+	kept, err := resume(c.Resume, task)
+	if err != nil {
+		return usageError{fmt.Errorf("--resume %s: %w", c.Resume, err)}
 	}
 	printer := correctPrinter{command: c, std: std, kept: kept, terminal: isTerminal(std)}
-	report, err := c.correct(ctx, std, loaded, task, &printer)
+	report, err := c.correct(ctx, std, loaded, kept.Task, &printer)
 	printer.clear()
 	if err != nil {
 		if isUnreachable(err) {
 			return err
 		}
-		return correctError{err}
+		return correctError{errors.Join(err, kept.write())}
 	}
+	report.Add(&kept.earlier)
 	if err := kept.remove(); err != nil {
 		return correctError{err}
 	}
@@ -82,26 +83,28 @@ func (e correctError) Unwrap() error { return e.error }
 
 // correctTask says what to compare; it is what the server is sent.
 type correctTask struct {
-	From   correction.Place `json:"from"`
-	UpTo   uint32           `json:"up_to"` // 0: all shards
-	Since  time.Time        `json:"since,omitzero"`
-	Rate   int              `json:"rate"`
-	Repair bool             `json:"repair"`
+	From   uint32    `json:"from"`
+	UpTo   uint32    `json:"up_to"` // 0: all shards
+	Since  time.Time `json:"since,omitzero"`
+	Rate   int       `json:"rate"`
+	Repair bool      `json:"repair"`
 }
 
 func (c *correctCommand) task() (correctTask, error) {
 	task := correctTask{Rate: c.Rate, Repair: c.Repair}
-	if c.Since > 0 {
-		task.Since = time.Now().Add(-c.Since)
-	}
-	if c.Rate < 0 {
+	switch {
+	case c.Rate < 0:
 		return task, usagef("--rate %d: must not be negative", c.Rate)
+	case c.Since < 0:
+		return task, usagef("--since %s: must not be negative", c.Since)
+	case c.Since > 0:
+		task.Since = time.Now().Add(-c.Since)
 	}
 	if c.Shards == "" {
 		return task, nil
 	}
 	var err error
-	task.From.Shard, task.UpTo, err = parseShards(c.Shards)
+	task.From, task.UpTo, err = parseShards(c.Shards)
 	return task, err
 }
 
@@ -109,14 +112,19 @@ func (c *correctCommand) task() (correctTask, error) {
 func (c *correctCommand) correct(ctx context.Context, std streams, loaded *config.Loaded, task correctTask, p *correctPrinter) (*correction.Report, error) {
 	embedded := loaded.Store.Kind != config.StoreHybrid
 	if embedded {
-		if _, err := os.Stat(filepath.Join(loaded.Data.Dir, "FORMAT")); err != nil {
-			return nil, fmt.Errorf("%s is no data folder: %w", loaded.Data.Dir, err)
+		if err := isDataFolder(loaded.Data.Dir); err != nil {
+			return nil, err
 		}
 	}
 	if embedded || c.Repair && !c.Offline {
 		report, err := c.byServer(ctx, &loaded.Config, task, p)
 		if !isUnreachable(err) || !embedded {
 			return report, err
+		}
+	}
+	if !embedded && c.Repair {
+		if err := notServed(ctx, loaded.Admin.Listen); err != nil {
+			return nil, err
 		}
 	}
 	storage, err := openStorage(ctx, &loaded.Config, newLogger(loaded.Log, std), patience{})
@@ -201,56 +209,11 @@ func (c *correctCommand) byServer(ctx context.Context, settings *config.Config, 
 	}
 }
 
-// placeFile keeps how far a run came; empty for none.
-type placeFile string
-
-func (f placeFile) read(task *correctTask) error {
-	if f == "" {
-		return nil
-	}
-	content, err := os.ReadFile(string(f))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err == nil {
-		err = json.Unmarshal(content, &task.From)
-	}
-	if err != nil {
-		return fmt.Errorf("--resume %s: %w", f, err)
-	}
-	return nil
-}
-
-func (f placeFile) write(place correction.Place) error {
-	if f == "" {
-		return nil
-	}
-	content, err := json.Marshal(place)
-	if err != nil {
-		return err
-	}
-	next := string(f) + ".new"
-	if err := os.WriteFile(next, content, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(next, string(f))
-}
-
-func (f placeFile) remove() error {
-	if f == "" {
-		return nil
-	}
-	if err := os.Remove(string(f)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
 // correctPrinter shows what goes on.
 type correctPrinter struct {
 	command  *correctCommand
 	std      streams
-	kept     placeFile
+	kept     *keptRun
 	terminal bool
 	shown    bool
 	last     time.Time
@@ -295,14 +258,15 @@ func outcome(f *correction.Finding) string {
 }
 
 func (p *correctPrinter) progress(at correction.Progress) {
+	p.kept.reach(&at)
 	if now := time.Now(); now.Sub(p.last) >= time.Second {
 		p.last = now
-		if err := p.kept.write(at.Place); err != nil {
+		if err := p.kept.write(); err != nil {
 			p.std.notef("tegami: --resume: %v", err)
 		}
 		if p.terminal {
 			p.shown = true
-			_, _ = fmt.Fprintf(p.std.err, "\r\x1b[Kshard %d: %d mailboxes, %d operations, %d findings", at.Place.Shard, at.Mailboxes, at.Operations, at.Found)
+			_, _ = fmt.Fprintf(p.std.err, "\r\x1b[Kshard %d: %d mailboxes, %d operations, %d findings", at.Shard, at.Mailboxes, at.Operations, at.Found)
 		}
 	}
 }

@@ -38,7 +38,7 @@ func (a *Auditor) Run(ctx context.Context) {
 	for {
 		for shard := range a.options.Shards {
 			r := newRun(&a.options)
-			if err := r.compareShard(ctx, shard, ""); err != nil && ctx.Err() == nil {
+			if err := r.compareShard(ctx, shard); err != nil && ctx.Err() == nil {
 				a.options.Logger.Warn("shard is not audited; it is tried again in the next round", slog.Uint64("shard", uint64(shard)), slog.Any("error", err))
 			}
 			a.mailboxes.Add(r.report.Mailboxes)

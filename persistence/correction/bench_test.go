@@ -134,7 +134,7 @@ func correctLarge(b *testing.B, o correction.Options) {
 	b.Helper()
 	began := time.Now()
 	highest := peak(func() {
-		report, err := correction.Run(b.Context(), o, correction.Place{}, largeShards)
+		report, err := correction.Run(b.Context(), o, 0, largeShards)
 		if err != nil || report.Operations != largeMailboxes*largeEach || len(report.Found) > 0 {
 			b.Fatalf("%+v, %v", report, err)
 		}

@@ -13,6 +13,7 @@
 package correction
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -121,19 +122,18 @@ func (o *Options) setDefaults() {
 	}
 }
 
-// Place is how far a run came: all mailboxes of the shards below Shard, and
-// those of it up to and with Mailbox, in the store's order.
-type Place struct {
-	Shard   uint32 `json:"shard"`
-	Mailbox string `json:"mailbox,omitempty"`
-}
-
-// Progress tells how far a run came.
+// Progress tells how far a run came. A run that broke off goes on with Shard,
+// from its start: what looked wrong in a shard is looked at again, and counted,
+// once all of it was read.
 type Progress struct {
-	Place      Place `json:"place"`
-	Mailboxes  int64 `json:"mailboxes"`
-	Operations int64 `json:"operations"`
-	Found      int64 `json:"found"`
+	// Shard is the one under way: those below it, from the first of the run on,
+	// are done.
+	Shard uint32 `json:"shard"`
+	// Done is what was found in these; the rest counts what is under way, too.
+	Done       Report `json:"done"`
+	Mailboxes  int64  `json:"mailboxes"`
+	Operations int64  `json:"operations"`
+	Found      int64  `json:"found"`
 }
 
 // Report is what a run came to.
@@ -151,6 +151,28 @@ type Report struct {
 	CacheAway string `json:"cache_away,omitempty"`
 }
 
+// Add adds what an earlier run came to.
+func (r *Report) Add(earlier *Report) {
+	r.Mailboxes += earlier.Mailboxes
+	r.Operations += earlier.Operations
+	r.Records += earlier.Records
+	r.Unfilled += earlier.Unfilled
+	r.CacheAway = cmp.Or(r.CacheAway, earlier.CacheAway)
+	r.Found = sum(r.Found, earlier.Found)
+	r.Repaired = sum(r.Repaired, earlier.Repaired)
+}
+
+// sum returns the counts of both.
+func sum(a, b map[Kind]int64) map[Kind]int64 {
+	total := map[Kind]int64{}
+	for _, counts := range []map[Kind]int64{a, b} {
+		for kind, n := range counts {
+			total[kind] += n
+		}
+	}
+	return total
+}
+
 // Total adds counts up.
 func Total(counts map[Kind]int64) (total int64) {
 	for _, n := range counts {
@@ -159,20 +181,19 @@ func Total(counts map[Kind]int64) (total int64) {
 	return total
 }
 
-// Run compares the shards from one up to, and not including, another, beginning
-// behind a place, and returns what it found. It stops when ctx ends.
-func Run(ctx context.Context, options Options, from Place, upTo uint32) (*Report, error) {
+// Run compares the shards from one up to, and not including, another, and
+// returns what it found. It stops when ctx ends.
+func Run(ctx context.Context, options Options, from, upTo uint32) (*Report, error) {
 	options.setDefaults()
 	if upTo > options.Shards {
 		return nil, fmt.Errorf("shard %d: there are %d", upTo-1, options.Shards)
 	}
+	if from > upTo {
+		return nil, fmt.Errorf("shards from %d up to %d: there are none", from, upTo)
+	}
 	r := newRun(&options)
-	for shard := from.Shard; shard < upTo; shard++ {
-		behind := ""
-		if shard == from.Shard {
-			behind = from.Mailbox
-		}
-		if err := r.compareShard(ctx, shard, behind); err != nil {
+	for shard := from; shard < upTo; shard++ {
+		if err := r.compareShard(ctx, shard); err != nil {
 			return r.report, fmt.Errorf("shard %d: %w", shard, err)
 		}
 	}

@@ -1,6 +1,8 @@
 package correction_test
 
 import (
+	"context"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -56,27 +58,46 @@ func TestNothingIsFoundWhereNothingIsWrong(t *testing.T) {
 	}
 }
 
-func TestNothingIsLookedAtTwiceAfterABreak(t *testing.T) {
+// A run that breaks off wherever it may goes on at the shard that its last
+// progress names, and comes to what one run finds.
+func TestNothingIsMissedAfterABreak(t *testing.T) {
 	w := newWorld(t)
 	w.register("b1", "b2", "b3", "c1")
 	w.talk(1, "b1", "b2", "b3", "c1")
-	o := w.options()
-	for _, c := range []struct {
-		from correction.Place
-		want int64
-	}{
-		{correction.Place{}, 4},
-		{correction.Place{Shard: 0, Mailbox: "b1"}, 3},
-		{correction.Place{Shard: 0, Mailbox: "b3"}, 1},
-		{correction.Place{Shard: 1}, 1},
-		{correction.Place{Shard: 2}, 0},
-	} {
-		report, err := correction.Run(t.Context(), o, c.from, shards)
-		if err != nil || report.Mailboxes != c.want || len(report.Found) > 0 {
-			t.Errorf("from %+v: %+v, %v; want %d mailboxes", c.from, report, err, c.want)
+	for _, user := range []string{"b1", "c1"} {
+		row := w.row(user, 2)
+		row.Data = []byte("damage")
+		w.harm(user, func(r *persistence.Repair) { r.Rows = []persistence.Row{row} })
+	}
+	whole := w.look()
+	if correction.Total(whole.Found) < 2 {
+		t.Fatalf("not all damage is found: %+v", whole)
+	}
+	for broken := range shards {
+		o := w.options()
+		ctx, stop := context.WithCancel(t.Context())
+		var kept correction.Progress
+		o.Progress = func(p correction.Progress) {
+			if kept = p; p.Shard == uint32(broken) {
+				stop()
+			}
+		}
+		if broken == 0 {
+			stop()
+		}
+		if _, err := correction.Run(ctx, o, 0, shards); err == nil {
+			t.Errorf("a run that was stopped in shard %d came to its end", broken)
+		}
+		o.Progress = nil
+		report, err := correction.Run(t.Context(), o, kept.Shard, shards)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if report.Add(&kept.Done); !reflect.DeepEqual(report, whole) {
+			t.Errorf("broken off in shard %d: %+v, want %+v", broken, report, whole)
 		}
 	}
-	if _, err := correction.Run(t.Context(), o, correction.Place{}, shards+1); err == nil {
+	if _, err := correction.Run(t.Context(), w.options(), 0, shards+1); err == nil {
 		t.Error("a shard that there is not is compared")
 	}
 }

@@ -19,7 +19,8 @@ type run struct {
 	limit  *rate.Limiter
 	due    int // operations read, not yet asked of limit
 	report *Report
-	place  Place
+	shard  uint32 // those below it are done, with this result:
+	done   Report
 	cache  persistence.CacheRepairer // nil once it was away
 }
 
@@ -44,11 +45,14 @@ func (r *run) read(ctx context.Context) error {
 }
 
 func (r *run) tell() {
-	r.Progress(Progress{Place: r.place, Mailboxes: r.report.Mailboxes, Operations: r.report.Operations, Found: Total(r.report.Found)})
+	r.Progress(Progress{
+		Shard: r.shard, Done: r.done,
+		Mailboxes: r.report.Mailboxes, Operations: r.report.Operations, Found: Total(r.report.Found),
+	})
 }
 
 // compareShard compares one shard, once for each window of its journal.
-func (r *run) compareShard(ctx context.Context, shard uint32, behind string) error {
+func (r *run) compareShard(ctx context.Context, shard uint32) error {
 	marks, err := r.Store.Marks(ctx, shard)
 	if err != nil {
 		return err
@@ -66,7 +70,7 @@ func (r *run) compareShard(ctx context.Context, shard uint32, behind string) err
 	if err := r.cacheMark(ctx, shard); err != nil {
 		return err
 	}
-	r.place = Place{Shard: shard, Mailbox: behind}
+	r.shard = shard
 	v := &view{shard: shard, checkpoint: marks.Checkpoint, first: true}
 	if r.cache != nil {
 		v.load = r.loadCached(shard)
@@ -84,14 +88,15 @@ func (r *run) compareShard(ctx context.Context, shard uint32, behind string) err
 		v.keptSince = func() int64 {
 			return max(r.Now().UnixMilli(), newest) - mailbox.DedupWindow.Milliseconds() + keptMargin
 		}
-		if err := r.compare(ctx, v, behind); err != nil {
+		if err := r.compare(ctx, v); err != nil {
 			return err
 		}
 		if v.first = false; v.window.next == 0 {
 			break
 		}
 	}
-	r.place = Place{Shard: shard + 1}
+	r.shard, r.done = shard+1, Report{}
+	r.done.Add(r.report) // a copy, also of the maps
 	r.tell()
 	return nil
 }
@@ -171,7 +176,7 @@ func (f *Finding) settle(err error) {
 
 // compare looks at the mailboxes of a shard, and again at those where something
 // is wrong.
-func (r *run) compare(ctx context.Context, v *view, behind string) error {
+func (r *run) compare(ctx context.Context, v *view) error {
 	if v.window.changed != nil {
 		for _, name := range slices.Sorted(maps.Keys(v.window.changed)) {
 			if err := r.suspect(ctx, v, name); err != nil {
@@ -193,7 +198,7 @@ func (r *run) compare(ctx context.Context, v *view, behind string) error {
 		}
 		r.counted(v, b)
 	}
-	err := r.Store.Scan(ctx, v.shard, behind, func(item *persistence.Item) error {
+	err := r.Store.Scan(ctx, v.shard, "", func(item *persistence.Item) error {
 		if b == nil || b.name != item.Mailbox {
 			end()
 			b = newBox(v, item.Mailbox)
@@ -209,9 +214,7 @@ func (r *run) compare(ctx context.Context, v *view, behind string) error {
 		return err
 	}
 	end()
-	if behind == "" {
-		suspects = slices.AppendSeq(suspects, maps.Keys(created))
-	}
+	suspects = slices.AppendSeq(suspects, maps.Keys(created))
 	for _, name := range suspects {
 		if err := r.suspect(ctx, v, name); err != nil {
 			return err
@@ -226,7 +229,6 @@ func (r *run) counted(v *view, b *box) {
 	}
 	r.report.Mailboxes++
 	r.report.Operations += b.operated
-	r.place.Mailbox = b.name
 	if r.report.Mailboxes%1000 == 0 {
 		r.tell()
 	}

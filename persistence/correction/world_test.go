@@ -226,7 +226,7 @@ func (w *world) look(change ...func(*correction.Options)) *correction.Report {
 	for _, c := range change {
 		c(&o)
 	}
-	report, err := correction.Run(w.t.Context(), o, correction.Place{}, shards)
+	report, err := correction.Run(w.t.Context(), o, 0, shards)
 	w.check(err)
 	return report
 }
