@@ -27,7 +27,7 @@ func newAdmin(options Options) *admin {
 		gohbase.ZookeeperTimeout(zooKeeperTimeout),
 		gohbase.EffectiveUser(options.User),
 		gohbase.RegionDialer(d.dial),
-		gohbase.Logger(options.Logger),
+		gohbase.Logger(forDebugging(options.Logger)),
 	)}
 }
 

@@ -66,7 +66,7 @@ func (c *connection) newClient() (gohbase.Client, *dialer) {
 		gohbase.RegionLookupTimeout(max(zooKeeperTimeout, o.RequestTimeout)),
 		gohbase.RegionReadTimeout(o.RequestTimeout+grace),
 		gohbase.RegionDialer(d.dial),
-		gohbase.Logger(o.Logger),
+		gohbase.Logger(forDebugging(o.Logger)),
 	), d
 }
 
