@@ -79,7 +79,7 @@ func (e *Events) checkPartitions() error {
 	case wanted:
 		return nil
 	case 0:
-		return fmt.Errorf("there is no topic %s: run schema apply", topic)
+		return fmt.Errorf("there is no topic %s: run tegami admin schema apply", topic)
 	default:
 		return fmt.Errorf("topic %s has %d partitions, and %d are configured: with another number a user's events would go to another partition, and their order would be lost; configure %d, or a new topic that consumers move to", topic, has, wanted, has)
 	}

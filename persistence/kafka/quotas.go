@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/IBM/sarama"
@@ -62,8 +63,8 @@ func SetQuota(ctx context.Context, o Options, q Quota) error {
 		return errors.New("a quota needs a client")
 	}
 	for _, limit := range []float64{q.ProduceBytes, q.FetchBytes, q.RequestPercent} {
-		if limit < 0 {
-			return fmt.Errorf("a limit of %v: it must not be negative", limit)
+		if !(limit >= 0 && limit <= math.MaxInt64) { // nor NaN
+			return fmt.Errorf("a limit of %v: it must be 0 or more, and a number", limit)
 		}
 	}
 	entity := sarama.QuotaEntityComponent{EntityType: sarama.QuotaEntityClientID, MatchType: sarama.QuotaMatchExact, Name: q.Client}

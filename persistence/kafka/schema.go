@@ -98,6 +98,14 @@ func newTopic(o *Options, partitions int32, settings []setting) *sarama.TopicDet
 	return detail
 }
 
+// advice says what to do about a refusal to make a topic.
+func advice(refusal sarama.KError) string {
+	if refusal == sarama.ErrInvalidReplicationFactor {
+		return " Start as many brokers as kafka.replicas says; where one has to do, as for development, set kafka.allow_one_broker: true"
+	}
+	return ""
+}
+
 // schemaTimeout is how long a cluster has to make topics.
 const schemaTimeout = 30 * time.Second
 
@@ -121,7 +129,7 @@ func createTopics(ctx context.Context, routes *routes, config *sarama.Config, to
 		for name, result := range response.TopicErrors {
 			// Two may apply the schema at a time.
 			if result.Err != sarama.ErrNoError && result.Err != sarama.ErrTopicAlreadyExists {
-				err = errors.Join(err, fmt.Errorf("create topic %s: %w", name, result))
+				err = errors.Join(err, fmt.Errorf("create topic %s: %w%s", name, result, advice(result.Err)))
 			}
 		}
 		return err
@@ -213,9 +221,9 @@ func (j *Journal) checkSettings(ctx context.Context) error {
 	t, o := j.routes.current.Load(), &j.options
 	switch {
 	case t.partitions == 0:
-		return fmt.Errorf("there is no topic %s: run schema apply", o.Topic)
+		return fmt.Errorf("there is no topic %s: run tegami admin schema apply", o.Topic)
 	case !t.generationsExists:
-		return fmt.Errorf("there is no topic %s: run schema apply", o.generationsTopic())
+		return fmt.Errorf("there is no topic %s: run tegami admin schema apply", o.generationsTopic())
 	case t.partitions != o.Shards:
 		return fmt.Errorf("topic %s has %d partitions, for as many shards, and %d shards are configured: the number of shards never changes, since it decides which shard a user lies in; configure %d", o.Topic, t.partitions, o.Shards, t.partitions)
 	}
