@@ -49,6 +49,11 @@ func Start(ctx context.Context, task Task, o kafka.Options, options Options) (*G
 	if g.log, err = OpenLog(ctx, o, options.clientID()); err != nil {
 		return nil, fmt.Errorf("task %s: %w", options.Name, err)
 	}
+	for _, topic := range []string{options.Topics.Events, options.Topics.Retries, options.Topics.Letters} {
+		if _, err := g.log.Partitions(topic); err != nil {
+			return nil, errors.Join(fmt.Errorf("task %s: %w", options.Name, err), g.log.Close())
+		}
+	}
 	letters := Letters{log: g.log, topics: options.Topics}
 	g.processor = newProcessor(task, options, func(ctx context.Context, l letter) error { return letters.add(ctx, options.Name, l) })
 	if g.group, err = sarama.NewConsumerGroup(o.Brokers, options.Group, config); err != nil {

@@ -34,7 +34,9 @@ func OpenLog(ctx context.Context, o kafka.Options, clientID string) (*Log, error
 }
 
 func (l *Log) open(brokers []string, config *sarama.Config) (err error) {
-	if l.client, err = sarama.NewClient(brokers, config); err != nil {
+	if l.client, err = sarama.NewClient(brokers, config); errors.Is(err, sarama.ErrOutOfBrokers) {
+		return fmt.Errorf("%w: %w", kafka.ErrUnavailable, err)
+	} else if err != nil {
 		return fmt.Errorf("connect to Kafka: %w", err)
 	}
 	if l.producer, err = sarama.NewSyncProducerFromClient(l.client); err != nil {
@@ -56,9 +58,16 @@ func (l *Log) Close() error {
 func (l *Log) Partitions(topic string) (int32, error) {
 	partitions, err := l.client.Partitions(topic)
 	if err != nil {
-		return 0, fmt.Errorf("topic %s: %w", topic, err)
+		return 0, topicError(topic, err)
 	}
 	return int32(len(partitions)), nil
+}
+
+func topicError(topic string, err error) error {
+	if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+		return fmt.Errorf("there is no topic %s: run tegami admin schema apply", topic)
+	}
+	return fmt.Errorf("topic %s: %w", topic, err)
 }
 
 // Append returns nil when all in-sync replicas have all the records. After an
@@ -76,7 +85,7 @@ func (l *Log) Append(ctx context.Context, records ...*sarama.ProducerMessage) er
 // ReadAll hands over every record of a partition up to its end at the time of
 // the call.
 func (l *Log) ReadAll(ctx context.Context, topic string, partition int32, take func(*sarama.ConsumerMessage)) error {
-	fail := func(err error) error { return fmt.Errorf("read topic %s: %w", topic, err) }
+	fail := func(err error) error { return fmt.Errorf("read: %w", topicError(topic, err)) }
 	first, err := l.client.GetOffset(topic, partition, sarama.OffsetOldest)
 	if err != nil {
 		return fail(err)

@@ -46,6 +46,9 @@ type Source struct {
 	Partition int32
 }
 
+// String returns TOPIC/PARTITION.
+func (s Source) String() string { return fmt.Sprintf("%s/%d", s.Topic, s.Partition) }
+
 // Event is what a task handles.
 type Event struct {
 	*eventsv1.Event

@@ -37,11 +37,10 @@ func reach[T any](ctx context.Context, p patience, server, address string, open 
 	waited := false
 	for {
 		opened, err := open(ctx)
-		away := errors.Is(err, kafka.ErrUnavailable) || errors.Is(err, hbase.ErrUnavailable)
 		switch {
 		case err == nil && waited:
 			p.log.Info("server answers", "server", server, "address", address, "waited", time.Since(began).Round(time.Millisecond))
-		case !away || ctx.Err() != nil:
+		case !isAway(err) || ctx.Err() != nil:
 		case time.Now().Add(waitPause).After(p.until):
 			err = fmt.Errorf("%s at %s: %w", server, address, err)
 		default:
@@ -60,6 +59,11 @@ func reach[T any](ctx context.Context, p patience, server, address string, open 
 		}
 		return opened, err
 	}
+}
+
+// isAway reports whether an error says that a server does not answer.
+func isAway(err error) bool {
+	return errors.Is(err, kafka.ErrUnavailable) || errors.Is(err, hbase.ErrUnavailable)
 }
 
 // sleep waits and reports whether the context goes on.

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/tegami-im/tegami/config"
-	"github.com/tegami-im/tegami/persistence/kafka"
 	"github.com/tegami-im/tegami/telemetry"
 	"github.com/tegami-im/tegami/worker"
 	"github.com/tegami-im/tegami/worker/analytics"
@@ -52,6 +51,8 @@ func (c *workerCommand) Run(ctx context.Context, std streams) (err error) {
 	select {
 	case err := <-served:
 		return err
+	case err := <-w.failed:
+		return err
 	case <-ctx.Done():
 		w.log.Info("stopping")
 		return nil
@@ -82,9 +83,11 @@ type workerProcess struct {
 	server   *http.Server
 	groups   []*worker.Group
 	audits   bool
-	// endAudit ends the auditor, which background waits for.
+	// endAudit ends the auditor, which background waits for. What keeps it from
+	// its work for good is in failed.
 	endAudit   context.CancelFunc
 	background sync.WaitGroup
+	failed     chan error
 	// open are to be closed when the groups are.
 	open []io.Closer
 }
@@ -96,7 +99,7 @@ type namedTask struct {
 }
 
 func startWorker(ctx context.Context, c *config.Config, log *slog.Logger) (_ *workerProcess, err error) {
-	w := &workerProcess{log: log, endAudit: func() {}}
+	w := &workerProcess{log: log, endAudit: func() {}, failed: make(chan error, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.close())
@@ -106,13 +109,27 @@ func startWorker(ctx context.Context, c *config.Config, log *slog.Logger) (_ *wo
 	if err != nil {
 		return nil, err
 	}
-	metrics := telemetry.NewWorker()
-	tasks, err := w.tasks(ctx, c, options, metrics)
+	tasks, err := hookTasks(c)
 	if err != nil {
 		return nil, err
 	}
-	if len(tasks) == 0 && c.Audit.Rate == 0 {
+	if len(tasks) == 0 && !c.Analytics.Enabled && c.Audit.Rate == 0 {
 		return nil, usagef("there is nothing to do: set webhook.urls, push.url, analytics.enabled or audit.rate")
+	}
+	wait := patience{until: time.Now().Add(c.Store.StartTimeout), log: log}
+	counts, err := reach(ctx, wait, "kafka", c.Kafka.Brokers, func(ctx context.Context) (*worker.Log, error) {
+		return worker.OpenLog(ctx, options, worker.ClientID+"-analytics-counts")
+	})
+	if err != nil {
+		return nil, err
+	}
+	w.open = append(w.open, counts)
+	metrics := telemetry.NewWorker()
+	if c.Analytics.Enabled {
+		if _, err := counts.Partitions(c.Analytics.Topic); err != nil {
+			return nil, fmt.Errorf("analytics: %w", err)
+		}
+		tasks = append(tasks, namedTask{"analytics", analytics.New(counts, c.Analytics.Topic, metrics.Analytics())})
 	}
 	if w.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", c.Worker.Listen); err != nil {
 		return nil, err
@@ -125,9 +142,7 @@ func startWorker(ctx context.Context, c *config.Config, log *slog.Logger) (_ *wo
 		w.groups = append(w.groups, group)
 	}
 	metrics.Watch(w.groups)
-	if err := w.audit(ctx, c, metrics); err != nil {
-		return nil, err
-	}
+	w.audit(ctx, c, metrics)
 	mux := http.NewServeMux()
 	for pattern, handler := range probes(metrics.Handler(), w.readiness) {
 		mux.Handle(pattern, handler)
@@ -136,21 +151,43 @@ func startWorker(ctx context.Context, c *config.Config, log *slog.Logger) (_ *wo
 	return w, nil
 }
 
-// audit begins to look at what is stored.
-func (w *workerProcess) audit(ctx context.Context, c *config.Config, metrics *telemetry.Worker) error {
+// auditPause is how long the audit waits for servers that stayed away, before it
+// waits for them again.
+const auditPause = 10 * time.Second
+
+// audit begins to look at what is stored, as soon as that can be reached: tasks
+// do not wait for HBase.
+func (w *workerProcess) audit(ctx context.Context, c *config.Config, metrics *telemetry.Worker) {
 	if c.Audit.Rate == 0 {
-		return nil
+		return
 	}
-	storage, err := openStorage(ctx, c, w.log, patience{until: time.Now().Add(c.Store.StartTimeout), log: w.log})
-	if err != nil {
-		return err
-	}
-	w.open = append(w.open, storage)
-	auditor := newAuditor(storage, c.Audit.Rate, metrics.Registry, w.log)
 	running, end := context.WithCancel(context.WithoutCancel(ctx)) // until the worker is closed
 	w.audits, w.endAudit = true, end
-	w.background.Go(func() { auditor.Run(running) })
-	return nil
+	w.background.Go(func() {
+		storage, err := w.openAudited(running, c)
+		if err != nil {
+			w.failed <- fmt.Errorf("audit: %w", err)
+			return
+		}
+		newAuditor(storage, c.Audit.Rate, metrics.Registry, w.log).Run(running)
+		if err := storage.Close(); err != nil {
+			w.log.Warn("the audit's connections did not close", "error", err)
+		}
+	})
+}
+
+// openAudited opens what is audited, however long its servers are away.
+func (w *workerProcess) openAudited(ctx context.Context, c *config.Config) (*storage, error) {
+	for {
+		storage, err := openStorage(ctx, c, w.log, patience{until: time.Now().Add(c.Store.StartTimeout), log: w.log})
+		if !isAway(err) {
+			return storage, err
+		}
+		w.log.Warn("the audit waits for a server", "error", err)
+		if !sleep(ctx, auditPause) {
+			return nil, err
+		}
+	}
 }
 
 // readiness answers whether every task is in its group.
@@ -164,8 +201,8 @@ func (w *workerProcess) readiness(response http.ResponseWriter, _ *http.Request)
 	_, _ = io.WriteString(response, "ready\n")
 }
 
-// tasks makes the tasks that are configured.
-func (w *workerProcess) tasks(ctx context.Context, c *config.Config, options kafka.Options, metrics *telemetry.Worker) ([]namedTask, error) {
+// hookTasks makes the tasks that post somewhere.
+func hookTasks(c *config.Config) ([]namedTask, error) {
 	var tasks []namedTask
 	targets, err := hookTargets(c.Webhook.URLs)
 	if err != nil {
@@ -192,14 +229,6 @@ func (w *workerProcess) tasks(ctx context.Context, c *config.Config, options kaf
 			return nil, usagef("push: %w", err)
 		}
 		tasks = append(tasks, namedTask{"push", push.New(client, c.Push.MaxAge)})
-	}
-	if c.Analytics.Enabled {
-		counts, err := worker.OpenLog(ctx, options, worker.ClientID+"-analytics-counts")
-		if err != nil {
-			return nil, err
-		}
-		w.open = append(w.open, counts)
-		tasks = append(tasks, namedTask{"analytics", analytics.New(counts, c.Analytics.Topic, metrics.Analytics())})
 	}
 	return tasks, nil
 }
