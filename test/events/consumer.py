@@ -1,6 +1,6 @@
 """Reads the topic of events to its end and prints what is in it, as JSON.
 
-    consumer.py --brokers 127.0.0.1:9092 --topic tegami.events.v1 --proto api/proto
+    consumer.py --brokers 127.0.0.1:9092 --topic tegami.events.v1 --partitions 12 --proto api/proto
 
 It knows nothing of Tegami but the published .proto: an independent witness.
 """
