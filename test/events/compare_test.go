@@ -26,12 +26,16 @@ type operation struct {
 
 type mailbox struct{ operations []operation }
 
-// published is what the topic holds.
+// published is what the topic holds, or what was posted to a webhook.
 type published struct {
 	total, again int
 	// once has the events of each user as a consumer sees them that ignores what
 	// is not above the highest that it has seen; all has every one.
 	once, all map[string][]*eventsv1.Event
+}
+
+func newPublished() *published {
+	return &published{once: map[string][]*eventsv1.Event{}, all: map[string][]*eventsv1.Event{}}
 }
 
 func position(e *eventsv1.Event) []int64 {
@@ -60,7 +64,7 @@ func readTopic(t *testing.T, servers *stack.Stack) *published {
 	ctx, cancel := context.WithTimeout(t.Context(), hangLimit)
 	defer cancel()
 	left := ends(ctx, t, client)
-	p := &published{once: map[string][]*eventsv1.Event{}, all: map[string][]*eventsv1.Event{}}
+	p := newPublished()
 	for len(left) > 0 {
 		fetched := client.PollFetches(ctx)
 		if err := fetched.Err(); err != nil {
@@ -149,9 +153,9 @@ func fromEvent(e *eventsv1.Event) (op operation, ok bool) {
 	}
 }
 
-// compare fails the test unless the events are those of the mailboxes, each at
+// compare fails the test unless the events from a place are those of the mailboxes, each at
 // least once, in order once what comes again is ignored, and no others.
-func compare(t *testing.T, p *published, mailboxes map[string]mailbox) {
+func compare(t *testing.T, from string, p *published, mailboxes map[string]mailbox) {
 	t.Helper()
 	for user, m := range mailboxes {
 		var once []operation
@@ -161,17 +165,17 @@ func compare(t *testing.T, p *published, mailboxes map[string]mailbox) {
 			}
 		}
 		if !slices.Equal(once, m.operations) {
-			t.Errorf("%s: %d events in order, of %d operations; the first that differs is %d", user, len(once), len(m.operations), differ(once, m.operations))
+			t.Errorf("%s, %s: %d events in order, of %d operations; the first that differs is %d", from, user, len(once), len(m.operations), differ(once, m.operations))
 		}
 		for _, e := range p.all[user] { // also what came again
 			if op, ok := fromEvent(e); ok && (op.revision > int64(len(m.operations)) || op != m.operations[op.revision-1]) {
-				t.Errorf("%s: an event of %+v, which does not exist", user, op)
+				t.Errorf("%s, %s: an event of %+v, which does not exist", from, user, op)
 			}
 		}
 	}
 	for user := range p.all {
 		if _, ok := mailboxes[user]; !ok {
-			t.Errorf("events of %s, who does not exist", user)
+			t.Errorf("%s: events of %s, who does not exist", from, user)
 		}
 	}
 }

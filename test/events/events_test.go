@@ -1,5 +1,6 @@
-// Package events reads the topic of events beside the mailboxes that they tell
-// of, while servers are killed, and compares the two.
+// Package events compares the events that are published, and those that workers
+// post to a webhook, with the mailboxes that they tell of, while servers and
+// workers are killed.
 package events
 
 import (
@@ -60,18 +61,23 @@ func applySchema(t testing.TB, binary, config string) {
 	}
 }
 
-// Through two kills of the server and one of Kafka, every operation of every
-// mailbox is published, nothing else is, and each user's in order. An
-// independent consumer counts the same.
+// Through two kills of the server, one of Kafka and one of a worker, every
+// operation of every mailbox is published and posted, nothing else is, and each
+// user's in order. An independent consumer counts the same.
 func TestEveryOperationIsPublished(t *testing.T) {
 	servers := stack.Start(t, stack.HBase, stack.Kafka)
-	binary, config := process.Build(t), configuration(servers)
+	receiver := newReceiver(t)
+	binary, config := process.Build(t), configuration(servers)+receiver.configuration()
 	applySchema(t, binary, config)
 	server := process.Start(t, process.Options{Binary: binary, Config: config})
+	startWorker := func() *process.Server {
+		return process.Start(t, process.Options{Binary: binary, Config: config, Command: "worker"})
+	}
+	workers := []*process.Server{startWorker(), startWorker()}
 	traffic := workload.New(t, server, workload.Options{Users: users, Devices: devices, Senders: 2, Seed: workload.Seed(t)})
 	traffic.StartReceiving()
 	traffic.StartSending()
-	await := func(what string) {
+	awaitTraffic := func(what string) {
 		t.Helper()
 		if from := traffic.Acked(); !traffic.AwaitAcked(from+between, hangLimit) {
 			t.Fatalf("%s: %d of %d acknowledged within %v", what, traffic.Acked()-from, between, hangLimit)
@@ -81,41 +87,65 @@ func TestEveryOperationIsPublished(t *testing.T) {
 		server.Kill()
 		server.Start()
 	}
+	replaceWorker := func() {
+		awaitPosts(t, workers[0])
+		workers[0].Kill()
+		workers[0] = startWorker()
+		awaitPosts(t, workers[0])
+	}
 	for _, fault := range []struct {
 		name string
 		make func()
 	}{
 		{"the server is killed", killServer},
 		{"Kafka is killed", func() { servers.Restart(t, stack.Kafka) }},
+		{"a worker is killed", replaceWorker},
 		{"the server is killed again", killServer},
 	} {
-		await("before: " + fault.name)
+		awaitTraffic("before: " + fault.name)
 		fault.make()
 		t.Logf("progress: %s, after %d were acknowledged", fault.name, traffic.Acked())
 	}
-	await("the rest")
+	awaitTraffic("the rest")
 	report := traffic.Judge(complaints...)
 	awaitPublished(t, server)
 
 	published := readTopic(t, servers)
 	mailboxes := readMailboxes(t, server)
 	awaitPublished(t, server) // reading signed further devices in
-	compare(t, published, mailboxes)
+	compare(t, "the topic", published, mailboxes)
 	t.Logf("progress: %d events of %d messages, %d of them published again", published.total, report.Acked, published.again)
 	if published.again == 0 {
 		t.Error("no event was published again, though the server was killed: the test shows too little")
 	}
 	independent(t, servers, mailboxes)
+
+	awaitPosted(t, servers)
+	for _, worker := range workers {
+		worker.Stop()
+	}
+	posted := receiver.posted // nobody posts any more
+	compare(t, "the webhook", posted, mailboxes)
+	t.Logf("progress: %d events posted, %d of them again", posted.total, posted.again)
+	if posted.again == 0 {
+		t.Error("no event was posted again, though a worker was killed: the test shows too little")
+	}
 }
 
 // awaitPublished waits until all that was answered is in the store, and so
 // published.
 func awaitPublished(t *testing.T, server *process.Server) {
 	t.Helper()
+	await(t, "all records are stored", func() bool { return server.Metric("tegami_records_unstored") == 0 })
+}
+
+// await waits for a condition, with a limit against hanging.
+func await(t *testing.T, what string, condition func() bool) {
+	t.Helper()
 	deadline := time.Now().Add(hangLimit)
-	for server.Metric("tegami_records_unstored") > 0 {
+	for !condition() {
 		if time.Now().After(deadline) {
-			t.Fatalf("records are not stored after %v", hangLimit)
+			t.Fatalf("waited %v in vain until %s", hangLimit, what)
 		}
 		<-time.After(50 * time.Millisecond)
 	}

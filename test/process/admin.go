@@ -26,6 +26,27 @@ func (s *Server) AdminClient() *Client {
 // Metric reads one value, without labels, from /metrics.
 func (s *Server) Metric(name string) float64 {
 	s.t.Helper()
+	values := s.metrics(name + " ")
+	if len(values) != 1 {
+		s.t.Fatalf("there are %d metrics %s, want 1", len(values), name)
+	}
+	return values[0]
+}
+
+// Sum adds up those values of /metrics whose name and labels begin with prefix:
+// 0 when there is none.
+func (s *Server) Sum(prefix string) float64 {
+	s.t.Helper()
+	sum := 0.0
+	for _, value := range s.metrics(prefix) {
+		sum += value
+	}
+	return sum
+}
+
+// metrics reads the values of those lines of /metrics that begin with prefix.
+func (s *Server) metrics(prefix string) []float64 {
+	s.t.Helper()
 	request, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, "http://"+s.Admin+"/metrics", http.NoBody)
 	if err != nil {
 		s.t.Fatal(err)
@@ -35,18 +56,23 @@ func (s *Server) Metric(name string) float64 {
 		s.t.Fatal(err)
 	}
 	defer response.Body.Close()
+	var values []float64
 	lines := bufio.NewScanner(response.Body)
 	for lines.Scan() {
-		if value, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
-			number, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-			if err != nil {
-				s.t.Fatal(err)
-			}
-			return number
+		line := lines.Text()
+		if !strings.HasPrefix(line, prefix) {
+			continue
 		}
+		value, err := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		values = append(values, value)
 	}
-	s.t.Fatalf("there is no metric %s: %v", name, lines.Err())
-	return 0
+	if err := lines.Err(); err != nil {
+		s.t.Fatal(err)
+	}
+	return values
 }
 
 // CreateUsers makes users that do not exist yet.

@@ -31,7 +31,8 @@ type Options struct {
 	Data string
 	// Config is the text of a YAML file.
 	Config string
-	// Command is what the binary runs as: serve when empty, talk or gateway.
+	// Command is what the binary runs as: serve when empty, talk, gateway or
+	// worker, which has no clients.
 	Command string
 	// Flags go behind the flags of the command that the harness sets itself.
 	Flags []string
@@ -106,7 +107,7 @@ func (s *Server) Launch() {
 	s.t.Helper()
 	arguments := append([]string{}, s.options.Wrapper...)
 	arguments = append(arguments, s.options.Binary, s.options.Command, "--data", s.options.Data,
-		"--listen", s.Address, "--admin", s.Admin, "--config", s.config)
+		"--listen", s.Address, "--admin", s.Admin, "--set", "worker.listen="+s.Admin, "--config", s.config)
 	arguments = append(arguments, s.options.Flags...)
 	// Not bound to the test's context: Kill in Cleanup ends it, and the log is
 	// read until then.

@@ -38,23 +38,19 @@ var secret = []byte("a secret of the tests")
 
 // system is a Kafka and what workers need.
 type system struct {
-	t              *testing.T
-	kafka          kafka.Options
-	binary, config string
-	receiver       *receiver
-	producer       sarama.SyncProducer
-	published      atomic.Int64
+	t      *testing.T
+	kafka  kafka.Options
+	binary string
+	// config is the configuration, and file has it.
+	config, file string
+	receiver     *receiver
+	producer     sarama.SyncProducer
+	published    atomic.Int64
 }
 
 func start(t *testing.T) *system {
 	t.Helper()
-	servers, err := stack.New(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	servers.Set("KAFKA_PROPERTIES", "group.min.session.timeout.ms=1000")
-	servers.StopAfter(t)
-	servers.Up(t, stack.Kafka)
+	servers := stack.Start(t, stack.Kafka)
 	s := &system{
 		t: t, binary: process.Build(t), receiver: newReceiver(t, 1),
 		kafka: kafka.Options{Brokers: []string{servers.Addr(stack.Kafka)}, AllowOneBroker: true},
@@ -184,15 +180,15 @@ func TestWorkersKilledAndRebalanced(t *testing.T) {
 		}
 	}()
 	s.taken(1000)
-	first.kill()
+	first.Kill()
 	s.taken(1000)
 	third, fourth := s.startWorker(), s.startWorker()
 	s.taken(1000)
 	await(t, "the new workers have partitions", func() bool {
-		return third.metric("tegami_task_events_total") > 0 && fourth.metric("tegami_task_events_total") > 0
+		return third.Sum("tegami_task_events_total") > 0 && fourth.Sum("tegami_task_events_total") > 0
 	})
-	third.kill()
-	second.stop()
+	third.Kill()
+	second.Stop()
 	s.taken(1000)
 	<-publishing
 	await(t, "every event is taken", func() bool {
@@ -202,15 +198,15 @@ func TestWorkersKilledAndRebalanced(t *testing.T) {
 	s.receiver.set(func() { s.receiver.trouble = 0 })
 	await(t, "every message is counted", func() bool { return s.counted() >= s.published.Load() })
 	await(t, "there is no lag", func() bool {
-		return fourth.metric("tegami_task_lag_records")+fourth.metric("tegami_task_lag_seconds")+fourth.metric("tegami_task_in_flight") == 0
+		return fourth.Sum("tegami_task_lag_records")+fourth.Sum("tegami_task_lag_seconds")+fourth.Sum("tegami_task_in_flight") == 0
 	})
 	if got, want := s.receiver.notifications(), users*rounds/absentEvery; got != want {
 		t.Errorf("%d messages were notified of, want %d", got, want)
 	}
-	if got := fourth.metric(`tegami_task_events_total{outcome="dead"`); got > 0 {
+	if got := fourth.Sum(`tegami_task_events_total{outcome="dead"`); got > 0 {
 		t.Errorf("%v events became dead letters", got)
 	}
-	fourth.stop()
+	fourth.Stop()
 	if got := s.counted(); got != s.published.Load() {
 		t.Errorf("%d messages were counted, want %d", got, s.published.Load())
 	}
@@ -222,7 +218,7 @@ func TestWorkersKilledAndRebalanced(t *testing.T) {
 	if _, now, _ := s.receiver.counts(); now != again {
 		t.Errorf("%d events came again after a stop in good order", now-again)
 	}
-	last.stop()
+	last.Stop()
 	t.Logf("%d events, 0 missing, 0 out of order, %d came again, %d requests refused", s.published.Load(), again, refused)
 }
 
@@ -236,7 +232,7 @@ func TestDeadLettersByCommand(t *testing.T) {
 	list := func(more ...string) []string {
 		return slices.Collect(strings.Lines(s.run(append([]string{"tasks", "list", "--output", "json"}, more...)...)))
 	}
-	await(t, "four are given up", func() bool { return w.metric("tegami_task_events_total") > 0 && len(list()) == 4 })
+	await(t, "four are given up", func() bool { return w.Sum("tegami_task_events_total") > 0 && len(list()) == 4 })
 	first := list("--limit", "1")
 	if len(first) != 1 {
 		t.Fatalf("a page of 1 is %q", first)
@@ -262,7 +258,7 @@ func TestDeadLettersByCommand(t *testing.T) {
 	if left := list(); len(left) > 0 {
 		t.Errorf("left are %q", left)
 	}
-	w.stop()
+	w.Stop()
 }
 
 func field(t *testing.T, line, name string) string {

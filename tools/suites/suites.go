@@ -134,7 +134,7 @@ var suites = []suite{
 		lane: processes, in: inTest, root: true, limit: 30 * time.Minute, run: withServers(blackBoxSuite("hybrid")),
 	},
 	{
-		name: "events", about: "the topic of events against the mailboxes, while servers are killed",
+		name: "events", about: "the topic of events and a webhook against the mailboxes, while servers and a worker are killed",
 		lane: processes, in: inTest, limit: 20 * time.Minute, run: withServers(blackBoxSuite("events")),
 	},
 	{
