@@ -208,8 +208,8 @@ func TestMailboxThatFailsBeforeItsRepairIsLeftAlone(t *testing.T) {
 			done := make(chan error, 1)
 			c.system.Root.Send(c.shards[bob], &shard.Repair{
 				Mailbox: "bob", Deadline: time.Now().Add(patience / 2),
-				Do: func(_ context.Context, through persistence.Position) error {
-					stored, err := store.Store.Load(context.Background(), bob, "bob", 1)
+				Do: func(ctx context.Context, through persistence.Position) error {
+					stored, err := store.Store.Load(ctx, bob, "bob", 1)
 					if err == nil && through.Less(stored.Position) {
 						t.Errorf("held at %v, and stored is %v", through, stored.Position)
 					}
