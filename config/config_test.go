@@ -217,6 +217,8 @@ func TestValidate(t *testing.T) {
 		{"a slow drain", map[string]string{"worker.drain_timeout": "10s"}, "worker.drain_timeout: must be less than worker.session_timeout"},
 		{"worker exposed", map[string]string{"worker.listen": ":7411"}, "worker.listen: :7411 is reachable from other machines without TLS: set worker.allow_plaintext: true if the network is private"},
 		{"hooks without secrets", map[string]string{"webhook.urls": "https://example.org", "push.url": "https://example.org"}, "webhook.secret_file: must name a file: requests are signed\npush.secret_file: must name a file: requests are signed"},
+		{"no topics", map[string]string{"store.kind": "hybrid", "events.topic": "a b"}, "events.topic: \"a b\" is no name of a topic: 1 to 249 letters, digits, dots, underscores and hyphens, the first no dot or hyphen"},
+		{"one topic for two", map[string]string{"store.kind": "hybrid", "analytics.topic": "tegami.tasks.dead"}, "analytics.topic: \"tegami.tasks.dead\" is a topic of worker.tasks"},
 		{"a hook slower than an attempt", map[string]string{"webhook.urls": "https://example.org", "webhook.secret_file": "s", "webhook.timeout": "11s"}, "webhook.timeout: must be 10ms to worker.timeout"},
 		{"poll timeout", map[string]string{"limits.poll_timeout": "121s"}, "limits.poll_timeout: must be 1s to 2m"},
 	} {

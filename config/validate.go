@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -64,7 +65,8 @@ func (c *Config) problems() []problem {
 		c.Kafka.check(&v)
 		c.HBase.check(&v)
 		c.Redis.check(&v)
-		c.Events.check(&v, c.Kafka.Topic)
+		c.Events.check(&v)
+		c.checkTopics(&v)
 	}
 	return v.problems
 }
@@ -94,7 +96,6 @@ func (c *Cluster) check(v *validation) {
 
 func (k *Kafka) check(v *validation) {
 	v.check(k.Brokers != "", "kafka.brokers", "must name a broker")
-	v.check(k.Topic != "", "kafka.topic", "must name a topic")
 	within(v, "kafka.replicas", k.Replicas, 1, 32)
 	v.within("kafka.timeout", k.Timeout, 10*time.Millisecond, time.Minute, "10ms to 1m")
 	v.check(k.Keep >= 0, "kafka.keep", "must not be negative")
@@ -123,9 +124,7 @@ func (r *Redis) check(v *validation) {
 	within(v, "redis.connections", r.Connections, 1, 1024)
 }
 
-func (e *Events) check(v *validation, journal string) {
-	v.check(e.Topic != "", "events.topic", "must name a topic")
-	v.check(e.Topic != journal && e.Topic != journal+".generations", "events.topic", "must not be one of the journal's")
+func (e *Events) check(v *validation) {
 	within(v, "events.partitions", e.Partitions, 1, 4096)
 	v.within("events.retention", e.Retention, time.Minute, 87_600*time.Hour, "1m to 87600h")
 }
@@ -133,7 +132,6 @@ func (e *Events) check(v *validation, journal string) {
 func (w *Worker) check(v *validation) {
 	v.listener("worker.listen", w.Listen)
 	v.exposed("worker", w.Listen, w.AllowPlaintext, "set worker.allow_plaintext: true if the network is private")
-	v.check(w.Tasks != "", "worker.tasks", "must name topics")
 	v.check(w.Group != "", "worker.group", "must name groups")
 	within(v, "worker.in_flight", w.InFlight, 1, 10_000)
 	within(v, "worker.window", w.Window, 1, most)
@@ -146,6 +144,32 @@ func (w *Worker) check(v *validation) {
 	v.check(w.DrainTimeout >= 0 && w.DrainTimeout < w.SessionTimeout, "worker.drain_timeout", "must be less than worker.session_timeout")
 }
 
+// checkTopics checks that the names of topics are such, and differ: who wrote to
+// another's topic would harm what is in it.
+func (c *Config) checkTopics(v *validation) {
+	taken := map[string]string{}
+	for _, topic := range []struct{ key, name string }{
+		{"kafka.topic", c.Kafka.Topic},
+		{"kafka.topic", c.Kafka.Topic + ".generations"},
+		{"events.topic", c.Events.Topic},
+		{"worker.tasks", c.Worker.Tasks + ".retry"},
+		{"worker.tasks", c.Worker.Tasks + ".dead"},
+		{"analytics.topic", c.Analytics.Topic},
+	} {
+		other, used := taken[topic.name]
+		switch {
+		case !topicName.MatchString(topic.name):
+			v.check(false, topic.key, fmt.Sprintf("%q is no name of a topic: 1 to 249 letters, digits, dots, underscores and hyphens, the first no dot or hyphen", topic.name))
+		case used:
+			v.check(false, topic.key, fmt.Sprintf("%q is a topic of %s", topic.name, other))
+		}
+		taken[topic.name] = topic.key
+	}
+}
+
+// topicName is what Kafka takes, but for names that begin with a dot or hyphen.
+var topicName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,248}$`)
+
 // checkTasks checks the sections of those tasks that are to run.
 func (c *Config) checkTasks(v *validation) {
 	if c.Webhook.URLs != "" {
@@ -157,7 +181,6 @@ func (c *Config) checkTasks(v *validation) {
 		v.check(c.Push.MaxAge >= time.Second, "push.max_age", "must be at least 1s")
 		v.within("push.timeout", c.Push.Timeout, 10*time.Millisecond, c.Worker.Timeout, "10ms to worker.timeout")
 	}
-	v.check(!c.Analytics.Enabled || c.Analytics.Topic != "", "analytics.topic", "must name a topic")
 }
 
 // most is above every sensible rate or number.
