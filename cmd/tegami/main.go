@@ -150,6 +150,9 @@ func exitCode(err error) int {
 		return codeSignedOut
 	default:
 	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return codeUnreachable
+	}
 	if errors.Is(err, client.ErrNoSession) {
 		return codeSignedOut
 	}

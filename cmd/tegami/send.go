@@ -1,8 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"os"
@@ -39,9 +43,13 @@ func (c *sendCommand) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
+	c.ID = cmp.Or(c.ID, rand.Text())
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	sent, err := c.send(ctx, std, signedIn)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("no answer within %v: the message may have been sent; with --id %s it is sent once, however often: %w", c.Timeout, c.ID, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -55,10 +63,6 @@ func (c *sendCommand) Run(ctx context.Context, std streams) error {
 }
 
 func (c *sendCommand) send(ctx context.Context, std streams, from *client.Client) (client.Sent, error) {
-	var options []client.SendOption
-	if c.ID != "" {
-		options = append(options, client.WithID(c.ID))
-	}
 	switch {
 	case c.File != "":
 		if len(c.Text) > 0 {
@@ -68,15 +72,15 @@ func (c *sendCommand) send(ctx context.Context, std streams, from *client.Client
 		if err != nil {
 			return client.Sent{}, err
 		}
-		return from.SendContent(ctx, c.To, c.mimeType(), data, options...)
+		return from.SendContent(ctx, c.To, c.mimeType(), data, client.WithID(c.ID))
 	case len(c.Text) > 0:
-		return from.Send(ctx, c.To, strings.Join(c.Text, " "), options...)
+		return from.Send(ctx, c.To, strings.Join(c.Text, " "), client.WithID(c.ID))
 	default:
 		text, err := io.ReadAll(io.LimitReader(std.in, 1<<20))
 		if err != nil {
 			return client.Sent{}, err
 		}
-		return from.Send(ctx, c.To, strings.TrimSuffix(string(text), "\n"), options...)
+		return from.Send(ctx, c.To, strings.TrimSuffix(string(text), "\n"), client.WithID(c.ID))
 	}
 }
 
