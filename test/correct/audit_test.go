@@ -53,7 +53,8 @@ func audited(t *testing.T, tl tool) int {
 	return a.count("findings")
 }
 
-// count returns a counter of the audit.
+// count returns a counter of the audit: 0 before it has begun, which it does when
+// it has reached the stores.
 func (a *audit) count(name string) int {
 	a.t.Helper()
 	request, err := http.NewRequestWithContext(a.t.Context(), http.MethodGet, "http://"+a.admin+"/metrics", http.NoBody)
@@ -71,7 +72,7 @@ func (a *audit) count(name string) int {
 	}
 	value := regexp.MustCompile(`(?m)^tegami_audit_` + name + `_total (\S+)$`).FindSubmatch(page)
 	if value == nil {
-		a.t.Fatalf("there is no count of %s", name)
+		return 0
 	}
 	count, err := strconv.ParseFloat(string(value[1]), 64)
 	if err != nil {
