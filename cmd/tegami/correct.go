@@ -292,6 +292,9 @@ func (p *correctPrinter) report(r *correction.Report) error {
 	if left > 0 {
 		return errWrong
 	}
+	if r.CacheAway != "" {
+		return correctError{fmt.Errorf("the cache was not compared to the end: %s", r.CacheAway)}
+	}
 	return nil
 }
 
@@ -300,11 +303,10 @@ func (p *correctPrinter) text(r *correction.Report) {
 	if r.Unfilled > 0 {
 		p.std.printf("The cache has nothing of %d shards; it is filled as they are used.\n", r.Unfilled)
 	}
-	if r.CacheAway != "" {
-		p.std.printf("The cache was not compared to the end: %s.\n", r.CacheAway)
-	}
 	if len(r.Found) == 0 {
-		p.std.printf("Nothing is wrong.\n")
+		if r.CacheAway == "" {
+			p.std.printf("Nothing is wrong.\n")
+		}
 		return
 	}
 	table := tabwriter.NewWriter(p.std.out, 0, 0, 2, ' ', 0)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"syscall"
 )
 
@@ -44,6 +45,18 @@ func public(ip netip.Addr) bool {
 		}
 	}
 	return true
+}
+
+// checkPublic refuses a URL whose host is a private address as it stands.
+func checkPublic(text string) error {
+	u, err := url.Parse(text)
+	if err != nil {
+		return err
+	}
+	if address, err := netip.ParseAddr(u.Hostname()); err == nil && !public(address) {
+		return fmt.Errorf("%w: %v", errPrivate, address)
+	}
+	return nil
 }
 
 // refusePrivate is a net.Dialer.Control. It sees the address that is connected

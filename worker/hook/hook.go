@@ -48,7 +48,8 @@ type Options struct {
 	Timeout time.Duration
 	// AllowPrivate lets the URL lead to addresses that are not public: those of
 	// this machine, of private networks and the like. Without it they are refused
-	// when the connection is made, whatever the name was looked up as before.
+	// when the connection is made, whatever the name was looked up as before; New
+	// refuses those that the URL has as they are.
 	AllowPrivate bool
 	// Connections to the receiver at a time. Default 64.
 	Connections int
@@ -82,6 +83,9 @@ func New(options Options) (*Client, error) {
 	}
 	dialer := &net.Dialer{}
 	if !options.AllowPrivate {
+		if err := checkPublic(options.URL); err != nil {
+			return nil, err
+		}
 		dialer.Control = refusePrivate
 	}
 	transport := &http.Transport{

@@ -178,7 +178,12 @@ func TestPrivateAddressesAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, host := range []string{"127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "127.1", "10.0.0.1", "169.254.169.254"} {
+	for _, host := range []string{"127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "10.0.0.1", "169.254.169.254"} {
+		if _, err := New(Options{URL: "http://" + host + ":" + port, Secrets: [][]byte{secret}}); !errors.Is(err, errPrivate) {
+			t.Errorf("%s: %v", host, err)
+		}
+	}
+	for _, host := range []string{"localhost", "127.1"} { // what a name leads to is known when it is looked up
 		c := client(t, Options{URL: "http://" + host + ":" + port, Timeout: time.Second})
 		err := c.Post(t.Context(), "id", []byte("{}"))
 		if permanent, _ := worker.Judge(err); err == nil || host != "127.1" && (!permanent || !errors.Is(err, errPrivate)) {
