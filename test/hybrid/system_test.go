@@ -37,7 +37,7 @@ type system struct {
 // configuration is small, so that what is written and loaded is much for it.
 const configuration = `
 data: {shards: 32}
-store: {kind: hybrid, unstored_records: 1024}
+store: {kind: hybrid, unstored_records: 2048}
 kafka: {brokers: %q, topic: fault, allow_one_broker: true, keep: 0s, truncate: 1s}
 hbase: {zookeeper: %q, prefix: fault_, regions: 2}
 redis: {addresses: %q, prefix: fault, rows: 200}
