@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"runtime/debug"
+	"sync"
 
 	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
@@ -48,18 +49,26 @@ func (s *State) Apply(in Input) Outcome {
 	}
 	now := s.logTime(in.Time)
 	s.dedup.expire(windowStart(now))
-	d := s.decide(in, now)
-	return s.commit(&d)
+	d := decisions.Get().(*decision)
+	*d = s.undecided(in, now)
+	s.decide(d, in, now)
+	out := s.commit(d)
+	*d = decision{} // it leads to what is the mailbox's
+	decisions.Put(d)
+	return out
 }
+
+// decisions are kept for the next record: what decides a record is called
+// through its kind, so that each would be an allocation.
+var decisions = sync.Pool{New: func() any { return new(decision) }}
 
 // decide decides a record at the mailbox's log time now. What panics is
 // refused.
-func (s *State) decide(in Input, now int64) (d decision) {
-	d = s.undecided(in, now)
+func (s *State) decide(d *decision, in Input, now int64) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			remembered := d.remembered
-			d = s.undecided(in, now)
+			*d = s.undecided(in, now)
 			if s.skipsPanics() {
 				return
 			}
@@ -67,23 +76,23 @@ func (s *State) decide(in Input, now int64) (d decision) {
 			d.fail(fmt.Sprintf("%v\n%s", cause, debug.Stack()))
 		}
 	}()
-	if key, isCommand := commandKey(in.Record); isCommand {
+	k := kindOf(in.Record)
+	if key, isCommand := k.commandKey(in.Record); isCommand {
 		if stale(in.Record, now) {
 			d.answer.Reason = refusal.Stale
-			return d
+			return
 		}
 		if answer, known := s.answered(in, key, now); known && !dedupOff {
 			d.answer = answer
-			return d
+			return
 		}
 		d.remembered = true
 	}
 	if panicOn != nil {
 		panicOn(in.Record)
 	}
-	d.run(s.sources)
+	d.run(k, s.sources)
 	d.encode()
-	return d
 }
 
 func (s *State) undecided(in Input, now int64) decision {
@@ -93,35 +102,25 @@ func (s *State) undecided(in Input, now int64) decision {
 }
 
 // run does what the record asks for.
-func (d *decision) run(sources map[string]persistence.Position) {
+func (d *decision) run(k *kind, sources map[string]persistence.Position) {
 	r := d.in.Record
-	if d.account == nil {
-		if _, creates := r.GetKind().(*record.Record_CreateAccount); !creates {
-			d.refuse(reasonWithoutAccount(r))
-			return
-		}
+	if d.account == nil && !k.creates {
+		d.refuse(k.withoutAccount)
+		return
 	}
-	if malformed(r) {
+	if k.isMalformed(r) {
 		d.fail(fmt.Sprintf("malformed record: %T", r.GetKind()))
 		return
 	}
 	d.answer.Time = d.time
-	switch kind := r.GetKind().(type) {
-	case *record.Record_Send:
-		d.send(kind.Send)
-	case *record.Record_SentCopy:
-		d.sentCopy(kind.SentCopy, sources[kind.SentCopy.Source])
-	case *record.Record_CreateAccount:
-		d.createAccount(kind.CreateAccount)
-	case *record.Record_SignIn:
-		d.signIn(kind.SignIn)
-	case *record.Record_Refresh:
-		d.refresh(kind.Refresh)
-	case *record.Record_SignOut:
-		d.signOut(kind.SignOut)
-	case *record.Record_Trim:
-		d.trim(kind.Trim)
+	if k.source != nil {
+		d.taken = k.source(r)
+		if !sources[d.taken.Mailbox].Less(d.taken.Position) {
+			d.taken = persistence.Source{} // taken before
+			return
+		}
 	}
+	k.decide(d, r)
 }
 
 // refuse makes the record come to nothing but the refusal.
@@ -132,6 +131,7 @@ func (d *decision) refuse(reason refusal.Reason) {
 // fail refuses the record for a mistake that is the server's own.
 func (d *decision) fail(fault string) {
 	d.refuse(refusal.Internal)
+	d.taken = persistence.Source{}
 	d.fault = fault
 }
 
@@ -207,7 +207,7 @@ func (s *State) answered(in Input, key dedupKey, now int64) (Answer, bool) {
 // to an earlier command with its key, or its own. A younger entry, which the
 // key got when the first had expired, says nothing about the record.
 func (s *State) recall(in Input) Answer {
-	key, isCommand := commandKey(in.Record)
+	key, isCommand := kindOf(in.Record).commandKey(in.Record)
 	if !isCommand {
 		return Answer{}
 	}
@@ -228,10 +228,10 @@ func (s *State) answerOf(entry packed, r *record.Record) Answer {
 		return Answer{Reason: refusal.DifferentBody}
 	}
 	answer := Answer{Reason: entry.reason(), Time: entry.time(), Revision: entry.revision()}
-	if device, about := sessionDevice(r); !about {
+	if session := kindOf(r).session; session == nil {
 		answer.MessageID = entry.messageID()
 	} else if answer.Reason == refusal.None {
-		answer.Session = talk.Session{User: s.user, Device: device, Epoch: epochOf(entry.messageID())}
+		answer.Session = talk.Session{User: s.user, Device: session(r), Epoch: epochOf(entry.messageID())}
 	}
 	return answer
 }

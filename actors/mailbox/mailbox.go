@@ -211,7 +211,7 @@ func (s *State) Epoch(device string) (uint64, bool) {
 // and from which log time on, in milliseconds since 1970. logTime is the
 // record's.
 func (s *State) LookUp(r *record.Record, logTime int64) (notBefore int64, needed bool) {
-	key, isCommand := commandKey(r)
+	key, isCommand := kindOf(r).commandKey(r)
 	now := s.logTime(logTime)
 	notBefore = windowStart(now)
 	if !isCommand || s.dedup.completeFrom <= notBefore || stale(r, now) {

@@ -1,0 +1,84 @@
+package mailbox
+
+import (
+	"github.com/tegami-im/tegami/actors/record"
+	"github.com/tegami-im/tegami/actors/refusal"
+	"github.com/tegami-im/tegami/persistence"
+)
+
+// kind is what Apply knows of one kind of record. There is one for each, in the
+// file that also decides it.
+type kind struct {
+	// command: whoever made the record gets an answer, which is remembered, so
+	// that it must have a dedup key.
+	command bool
+	// source, of a follow-up, returns where it comes from: it is taken once from
+	// each position, and nobody gets an answer.
+	source func(*record.Record) persistence.Source
+	// session, of a command that is answered with a session, returns the device
+	// that it is about.
+	session func(*record.Record) (device string)
+	// malformed reports whether the record's own fields cannot be decided.
+	malformed func(*record.Record) bool
+	// creates: it is decided in a mailbox without an account, too. Any other is
+	// refused there, for the reason withoutAccount: None when nobody waits for an
+	// answer.
+	creates        bool
+	withoutAccount refusal.Reason
+	// decide makes the decision.
+	decide func(*decision, *record.Record)
+}
+
+// unknownKind is that of records which no owner appends for a mailbox.
+var unknownKind = kind{
+	command:        true,
+	withoutAccount: refusal.UnknownRecipient,
+	malformed:      func(*record.Record) bool { return true },
+}
+
+// kindOf returns the kind of a record. A new kind is entered here.
+func kindOf(r *record.Record) *kind {
+	switch r.GetKind().(type) {
+	case *record.Record_Send:
+		return &sendKind
+	case *record.Record_SentCopy:
+		return &sentCopyKind
+	case *record.Record_CreateAccount:
+		return &createAccountKind
+	case *record.Record_SignIn:
+		return &signInKind
+	case *record.Record_Refresh:
+		return &refreshKind
+	case *record.Record_SignOut:
+		return &signOutKind
+	case *record.Record_Trim:
+		return &trimKind
+	default:
+		return &unknownKind
+	}
+}
+
+// isMalformed reports whether a record is none that this version of Apply can
+// decide. Whoever appends checks what clients send, so that such a record is a
+// mistake of the server's.
+func (k *kind) isMalformed(r *record.Record) bool {
+	if k.command {
+		if _, isCommand := k.commandKey(r); !isCommand {
+			return true
+		}
+	}
+	if k.source != nil && k.source(r).Mailbox == "" {
+		return true
+	}
+	return k.malformed(r)
+}
+
+// commandKey returns the key under which the answer to a record is
+// remembered, and whether it is: follow-ups have their source position
+// instead.
+func (k *kind) commandKey(r *record.Record) (key dedupKey, isCommand bool) {
+	if k.source != nil || len(r.GetDedupKey()) != len(key) || len(r.GetBodyHash()) != persistence.BodyHashSize {
+		return key, false
+	}
+	return dedupKey(r.DedupKey), true
+}
