@@ -194,6 +194,17 @@ type Row struct {
 	Data []byte
 }
 
+// Part is a piece of a mailbox's state that lies beside it in a row of its own,
+// so that a record which changes one contact of thousands writes that one.
+type Part struct {
+	// Key tells it from the other parts of the mailbox, in at most 128 bytes.
+	Key string
+	// Position is that of the record that changed it last. It is not loaded.
+	Position Position
+	// Data is empty when the part was removed.
+	Data []byte
+}
+
 // MailboxWrite carries what records of one mailbox changed, up to Position.
 type MailboxWrite struct {
 	Mailbox  string
@@ -203,13 +214,16 @@ type MailboxWrite struct {
 	// First is the oldest revision that is kept: rows below it are removed. 0
 	// and 1 remove none.
 	First int64
-	// Rows, Dedup and Sources are those added or changed since the write
+	// Rows, Dedup, Sources and Parts are those added or changed since the write
 	// before. Some may be older than what is stored, where another owner of the
-	// mailbox wrote in between: rows and entries are the same then, and sources
-	// only move forward.
+	// mailbox wrote in between: rows and entries are the same then, sources only
+	// move forward, and a part that is not above the stored position changes
+	// nothing, since the stored parts are those of that position. Of two parts
+	// with one key the later in the list is the newer.
 	Rows    []Row
 	Dedup   []DedupEntry
 	Sources []Source
+	Parts   []Part
 }
 
 // Batch is one write to a shard's part of a store.
@@ -260,12 +274,14 @@ func (m Marks) Ahead(of Bounds) bool {
 	return !m.Newest().Less(Position{Generation: of.Generation, Offset: of.Next})
 }
 
-// Mailbox is a mailbox as loaded: state, sources and dedup entries of one
-// moment.
+// Mailbox is a mailbox as loaded: state, parts, sources and dedup entries of
+// one moment.
 type Mailbox struct {
 	Position Position
 	State    []byte
-	Sources  []Source
+	// Parts are those that were not removed, in any order.
+	Parts   []Part
+	Sources []Source
 	// Dedup holds the entries of the 24 to 48 hours before the newest, in any
 	// order, none above Position. It is empty and DedupComplete is false when there are
 	// more than were asked for: look-ups then go to Store.Dedup.

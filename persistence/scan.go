@@ -12,6 +12,8 @@ type ItemKind uint8
 const (
 	// ItemState is the mailbox's state, with its position and first revision.
 	ItemState ItemKind = iota
+	// ItemPart is a part of the state that was not removed.
+	ItemPart
 	// ItemSource is the position taken from one source.
 	ItemSource
 	// ItemDedup is a dedup entry.
@@ -32,6 +34,7 @@ type Item struct {
 	// store itself keeps: 0 when it never let go of any.
 	State  []byte
 	First  int64
+	Part   Part
 	Source Source
 	Dedup  DedupEntry
 	// Row is an operation, or a place: that has data only where the store keeps
@@ -78,9 +81,11 @@ type Repair struct {
 	// Remove are rows that go, Places those that go from their conversations.
 	Remove []int64
 	Places []Row
-	// Dedup and Sources are put; sources only move forward.
+	// Dedup, Sources and Parts are put; sources only move forward, and a part
+	// without data goes. The positions of parts say nothing here.
 	Dedup   []DedupEntry
 	Sources []Source
+	Parts   []Part
 }
 
 // Repairer is a Store that can be mended.

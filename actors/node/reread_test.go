@@ -260,6 +260,7 @@ type kept struct {
 	Rows     []persistence.Row
 	Dedup    []persistence.DedupEntry
 	Sources  map[string]persistence.Position
+	Parts    map[string]string
 }
 
 // decided applies a shard's journal from its start, in the simplest way, and
@@ -309,6 +310,15 @@ func decided(t *testing.T, journal persistence.Journal, id uint32) (map[string]k
 				}
 				m.Sources[source.Mailbox] = source.Position
 			}
+			m.Parts = maps.Clone(m.Parts)
+			for _, part := range write.Parts {
+				if m.Parts == nil {
+					m.Parts = map[string]string{}
+				}
+				if m.Parts[part.Key] = string(part.Data); len(part.Data) == 0 {
+					delete(m.Parts, part.Key)
+				}
+			}
 			mailboxes[name] = m
 		}
 	}
@@ -327,6 +337,12 @@ func loadKept(t *testing.T, store persistence.Store, id uint32, name string) kep
 			k.Sources = map[string]persistence.Position{}
 		}
 		k.Sources[source.Mailbox] = source.Position
+	}
+	for _, part := range m.Parts {
+		if k.Parts == nil {
+			k.Parts = map[string]string{}
+		}
+		k.Parts[part.Key] = string(part.Data)
 	}
 	if k.Rows, err = store.Operations(t.Context(), id, name, 0, persistence.MaxRevision, 1<<20, 1<<30); err != nil {
 		t.Fatal(err)

@@ -288,6 +288,9 @@ func step(writes []persistence.MailboxWrite) int {
 		for i := range writes[n].Rows {
 			bytes += len(writes[n].Rows[i].Data)
 		}
+		for i := range writes[n].Parts {
+			bytes += len(writes[n].Parts[i].Data)
+		}
 		if (records > cacheRecords || bytes > cacheBytes) && n > 0 {
 			return n
 		}

@@ -28,20 +28,22 @@ func (p *pending) put(next persistence.MailboxWrite) {
 	for i := range next.Rows {
 		bytes += len(next.Rows[i].Data)
 	}
-	p.bytes += bytes
 	waiting, ok := p.mailboxes[next.Mailbox]
 	if !ok {
+		for i := range next.Parts {
+			bytes += len(next.Parts[i].Data)
+		}
+		p.bytes += bytes
 		if p.mailboxes == nil {
 			p.mailboxes = make(map[string]*folded)
 		}
 		// Both lanes are handed the same slices: neither may append in place.
 		next.Rows, next.Dedup = slices.Clip(next.Rows), slices.Clip(next.Dedup)
-		next.Sources = slices.Clone(next.Sources)
+		next.Sources, next.Parts = slices.Clone(next.Sources), slices.Clone(next.Parts)
 		p.mailboxes[next.Mailbox] = &folded{MailboxWrite: next, records: 1, bytes: bytes}
 		return
 	}
-	p.bytes -= len(waiting.State)
-	waiting.bytes += bytes - len(waiting.State)
+	bytes -= len(waiting.State)
 	waiting.records++
 	waiting.Position = next.Position
 	waiting.State = next.State
@@ -51,6 +53,13 @@ func (p *pending) put(next persistence.MailboxWrite) {
 	for _, source := range next.Sources {
 		waiting.Sources = putSource(waiting.Sources, source)
 	}
+	for _, part := range next.Parts {
+		var more int
+		waiting.Parts, more = putPart(waiting.Parts, part)
+		bytes += more
+	}
+	waiting.bytes += bytes
+	p.bytes += bytes
 }
 
 func putSource(sources []persistence.Source, source persistence.Source) []persistence.Source {
@@ -61,6 +70,18 @@ func putSource(sources []persistence.Source, source persistence.Source) []persis
 		}
 	}
 	return append(sources, source)
+}
+
+// putPart returns the parts with one changed, and how many bytes more they are.
+func putPart(parts []persistence.Part, part persistence.Part) ([]persistence.Part, int) {
+	for i := range parts {
+		if parts[i].Key == part.Key {
+			more := len(part.Data) - len(parts[i].Data)
+			parts[i] = part
+			return parts, more
+		}
+	}
+	return append(parts, part), len(part.Data)
 }
 
 // take returns what waits, in any order, how much that is, and the highest

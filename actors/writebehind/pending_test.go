@@ -28,3 +28,24 @@ func TestPendingDropsWhatLiesBelow(t *testing.T) {
 		t.Errorf("%+v waits in %v, up to %v, though all was dropped", taken, writes, highest)
 	}
 }
+
+// What waits is counted by what would be written: of a part, what it was last.
+func TestPendingCountsParts(t *testing.T) {
+	var p pending
+	for offset, data := range []string{"first", "another", "", "x"} {
+		at := persistence.Position{Generation: 1, Offset: int64(offset)}
+		p.put(persistence.MailboxWrite{
+			Mailbox: "alice", Position: at, State: []byte("state"),
+			Parts: []persistence.Part{{Key: "changed", Position: at, Data: []byte(data)}, {Key: data, Position: at, Data: []byte("other")}},
+		})
+		if want := len("state") + len(data) + (offset+1)*len("other"); p.bytes != want || p.mailboxes["alice"].bytes != want {
+			t.Errorf("after %d writes %d bytes wait, of Alice %d; want %d", offset+1, p.bytes, p.mailboxes["alice"].bytes, want)
+		}
+	}
+	if parts := p.mailboxes["alice"].Parts; len(parts) != 5 || string(parts[0].Data) != "x" || parts[0].Position.Offset != 3 {
+		t.Errorf("parts %v wait", parts)
+	}
+	if p.drop(persistence.Position{Generation: 1, Offset: 3}); p.bytes != 0 {
+		t.Errorf("%d bytes wait, though all was dropped", p.bytes)
+	}
+}

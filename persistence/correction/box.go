@@ -54,7 +54,7 @@ type box struct {
 	damaged  bool // there is a state, and it does not decode
 	sources  map[uint64]persistence.Position
 	answers  []answered
-	loaded   *persistence.Mailbox // without state bytes: sources and dedup entries; filled where a cached copy is to be compared
+	loaded   *persistence.Mailbox // filled where a cached copy is to be compared
 	cached   *cachedCopy
 
 	stored   bool // there is anything
@@ -105,6 +105,8 @@ func (b *box) take(ctx context.Context, item *persistence.Item) error {
 	switch item.Kind {
 	case persistence.ItemState:
 		return b.takeState(ctx, item)
+	case persistence.ItemPart:
+		b.takePart(item)
 	case persistence.ItemSource:
 		if item.Err != nil {
 			b.found(DamagedState, 0, 1, "source %s: %v", item.Source.Mailbox, item.Err)
@@ -153,6 +155,16 @@ func (b *box) takeState(ctx context.Context, item *persistence.Item) (err error)
 		b.loaded = &persistence.Mailbox{Position: item.Position, State: slices.Clone(item.State)}
 	}
 	return nil
+}
+
+func (b *box) takePart(item *persistence.Item) {
+	if item.Err != nil {
+		b.found(DamagedState, 0, 1, "part %q: %v", item.Part.Key, item.Err)
+		return
+	}
+	if b.cached != nil {
+		b.loaded.Parts = append(b.loaded.Parts, persistence.Part{Key: item.Part.Key, Data: slices.Clone(item.Part.Data)})
+	}
 }
 
 func (b *box) takeDedup(item *persistence.Item) {

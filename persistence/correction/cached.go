@@ -75,6 +75,8 @@ func (b *box) compareCached() {
 	case held.Position != stored.Position:
 	case !sameState(held.State, stored.State):
 		b.found(CacheState, 0, 1, "another state at the same position")
+	case !sameParts(held.Parts, stored.Parts):
+		b.found(CacheState, 0, 1, "other parts of the state at the same position")
 	case !sameSources(held.Sources, stored.Sources):
 		b.found(CacheState, 0, 1, "other sources at the same position")
 	case !b.sameDedup(held.Dedup, stored.Dedup):
@@ -88,6 +90,19 @@ func sameState(a, b []byte) bool {
 	}
 	x, y := new(record.State), new(record.State)
 	return proto.Unmarshal(a, x) == nil && proto.Unmarshal(b, y) == nil && proto.Equal(x, y)
+}
+
+func sameParts(a, b []persistence.Part) bool {
+	known := make(map[string][]byte, len(a))
+	for i := range a {
+		known[a[i].Key] = a[i].Data
+	}
+	for i := range b {
+		if data, ok := known[b[i].Key]; !ok || !bytes.Equal(data, b[i].Data) {
+			return false
+		}
+	}
+	return len(a) == len(b)
 }
 
 func sameSources(a, b []persistence.Source) bool {

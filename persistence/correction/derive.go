@@ -66,6 +66,7 @@ type derived struct {
 	rows     map[int64]persistence.Row // those wanted, and those above the stored head
 	dedup    []persistence.DedupEntry
 	sources  []persistence.Source
+	parts    []persistence.Part
 }
 
 // derive applies records again: to the stored state those above it, or, where
@@ -119,6 +120,9 @@ func (d *derived) take(out mailbox.Outcome, wanted map[int64]bool, head int64) {
 		}
 	}
 	d.dedup = append(d.dedup, out.Write.Dedup...)
+	for _, part := range out.Write.Parts {
+		d.parts = append(slices.DeleteFunc(d.parts, func(p persistence.Part) bool { return p.Key == part.Key }), part)
+	}
 	for _, source := range out.Write.Sources {
 		i := slices.IndexFunc(d.sources, func(s persistence.Source) bool { return s.Mailbox == source.Mailbox })
 		if i < 0 {

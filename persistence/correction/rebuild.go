@@ -163,7 +163,8 @@ func (f *filler) derive(ctx context.Context, name string, end persistence.Positi
 		f.filled.Passed++
 		return nil
 	}
-	loaded := &persistence.Mailbox{Position: d.position, State: d.state, Sources: d.sources, Dedup: d.dedup, DedupComplete: true}
+	present := slices.DeleteFunc(d.parts, func(part persistence.Part) bool { return len(part.Data) == 0 })
+	loaded := &persistence.Mailbox{Position: d.position, State: d.state, Sources: d.sources, Parts: present, Dedup: d.dedup, DedupComplete: true}
 	rows := make([]persistence.Row, 0, len(d.rows))
 	for _, revision := range slices.Sorted(maps.Keys(d.rows)) {
 		rows = append(rows, d.rows[revision])

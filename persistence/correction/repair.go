@@ -96,7 +96,7 @@ func (m *mender) mend(ctx context.Context) (changed bool, err error) {
 			return false, err
 		}
 	}
-	changed = m.repair.State != nil || len(m.repair.Rows)+len(m.repair.Remove)+len(m.repair.Places)+len(m.repair.Dedup)+len(m.repair.Sources) > 0
+	changed = m.repair.State != nil || len(m.repair.Rows)+len(m.repair.Remove)+len(m.repair.Places)+len(m.repair.Dedup)+len(m.repair.Sources)+len(m.repair.Parts) > 0
 	if changed {
 		if err := m.Store.Repair(ctx, m.shard, m.repair); err != nil {
 			return false, err
@@ -132,7 +132,7 @@ func (m *mender) revisions(kinds ...Kind) map[int64]bool {
 }
 
 // mendState puts a state where none is, or a wrong one.
-func (m *mender) mendState(context.Context) error {
+func (m *mender) mendState(ctx context.Context) error {
 	if !m.has(MissingState, DamagedState, StateBehind) && !m.headTooHigh() {
 		return nil
 	}
@@ -141,10 +141,16 @@ func (m *mender) mendState(context.Context) error {
 		m.repair.State, m.repair.Position, m.repair.First = m.derived.state, m.derived.position, m.derived.first
 		m.repair.Dedup = append(m.repair.Dedup, m.derived.dedup...)
 		m.repair.Sources = append(m.repair.Sources, m.derived.sources...)
+		m.repair.Parts = m.derived.parts
+		if m.derived.whole {
+			return m.removeOtherParts(ctx)
+		}
 	case m.copied != nil && !m.copied.Position.Less(m.newestRecord()) && !m.copied.Position.Less(m.position):
 		m.repair.State, m.repair.Position = m.copied.State, m.copied.Position
 		m.repair.Dedup = append(m.repair.Dedup, m.copied.Dedup...)
 		m.repair.Sources = append(m.repair.Sources, m.copied.Sources...)
+		m.repair.Parts = m.copied.Parts
+		return m.removeOtherParts(ctx)
 	case m.state != nil && m.above > 0:
 		m.raiseHead()
 	case m.headTooHigh():
@@ -154,6 +160,21 @@ func (m *mender) mendState(context.Context) error {
 		}
 	}
 	return nil
+}
+
+// removeOtherParts removes the parts of a state that is replaced whole, but for
+// those that replace them.
+func (m *mender) removeOtherParts(ctx context.Context) error {
+	stays := make(map[string]bool, len(m.repair.Parts))
+	for i := range m.repair.Parts {
+		stays[m.repair.Parts[i].Key] = true
+	}
+	return m.Store.ScanMailbox(ctx, m.shard, m.name, func(item *persistence.Item) error {
+		if item.Kind == persistence.ItemPart && !stays[item.Part.Key] {
+			m.repair.Parts = append(m.repair.Parts, persistence.Part{Key: item.Part.Key})
+		}
+		return nil
+	})
 }
 
 // headTooHigh reports whether rows are missing up to the head: they, or the state,

@@ -17,6 +17,7 @@ import (
 //	store    m shard                          → checkpoint, highest
 //	         s shard mailbox                  → position, first, day, state
 //	         f shard mailbox source           → position
+//	         p shard mailbox part             → data
 //	         d shard day mailbox key          → dedup entry
 //	         o shard mailbox revision         → peer, operation
 //	         c shard mailbox peer revision    →
@@ -29,6 +30,7 @@ const (
 	rowMeta         = 'm'
 	rowState        = 's'
 	rowSource       = 'f'
+	rowPart         = 'p'
 	rowDedup        = 'd'
 	rowOperation    = 'o'
 	rowConversation = 'c'
@@ -106,6 +108,10 @@ func decodeStateRow(value []byte) (stateRow, error) {
 
 func sourcePrefix(shard uint32, mailbox string) []byte {
 	return appendName(rowPrefix(rowSource, shard), mailbox)
+}
+
+func partPrefix(shard uint32, mailbox string) []byte {
+	return appendName(rowPrefix(rowPart, shard), mailbox)
 }
 
 func dedupDay(shard uint32, day int64) []byte {

@@ -57,7 +57,7 @@ func (s *Store) scanNames(ctx context.Context, shard uint32, lower, upper []byte
 	if err != nil {
 		return s.db.readError(err)
 	}
-	prefixes := [][]byte{rowPrefix(rowState, shard), rowPrefix(rowSource, shard)}
+	prefixes := [][]byte{rowPrefix(rowState, shard), rowPrefix(rowPart, shard), rowPrefix(rowSource, shard)}
 	for _, day := range days {
 		prefixes = append(prefixes, dedupDay(shard, day))
 	}
@@ -187,6 +187,11 @@ func decodeItem(item *persistence.Item, kind byte, key, value []byte) {
 		item.Kind = persistence.ItemState
 		row, err := decodeStateRow(value)
 		item.Position, item.State, item.First, item.Err = row.position, row.state, row.first, err
+	case rowPart:
+		item.Kind = persistence.ItemPart
+		name := decoder{rest: key}
+		item.Part = persistence.Part{Key: string(name.name()), Data: value}
+		item.Err = name.err
 	case rowSource:
 		item.Kind = persistence.ItemSource
 		name, position := decoder{rest: key}, decoder{rest: value}
@@ -256,6 +261,7 @@ func (w *batchWriter) addRepair(r *persistence.Repair) error {
 		entry := &r.Dedup[i]
 		w.set(append(dedupPrefix(w.shard, dayOf(entry.Time), r.Mailbox), entry.Key[:]...), encodeDedup(entry))
 	}
+	w.putParts(r.Mailbox, r.Parts)
 	for _, source := range r.Sources {
 		w.set(appendName(sourcePrefix(w.shard, r.Mailbox), source.Mailbox), appendPosition(nil, source.Position))
 	}

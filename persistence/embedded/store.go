@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -259,8 +260,28 @@ func (w *batchWriter) addMailbox(m *persistence.MailboxWrite) error {
 			return err
 		}
 	}
+	w.putParts(m.Mailbox, partsAbove(stored.position, m.Parts))
 	w.set(key, row.encode())
 	return nil
+}
+
+// partsAbove returns the parts that changed above a position, that of the stored
+// state.
+func partsAbove(position persistence.Position, parts []persistence.Part) []persistence.Part {
+	return slices.DeleteFunc(slices.Clone(parts), func(part persistence.Part) bool { return !position.Less(part.Position) })
+}
+
+// putParts puts parts, and removes those without data.
+func (w *batchWriter) putParts(mailbox string, parts []persistence.Part) {
+	prefix := partPrefix(w.shard, mailbox)
+	for i := range parts {
+		key := appendName(slices.Clip(prefix), parts[i].Key)
+		if len(parts[i].Data) > 0 {
+			w.set(key, parts[i].Data)
+		} else {
+			_ = w.batch.Delete(key, nil) // fails for indexed batches only
+		}
+	}
 }
 
 // addSource moves the position of a source forward.

@@ -54,6 +54,15 @@ func load(iter *pebble.Iterator, shard uint32, mailbox string, maxDedup int) (*p
 	if err != nil {
 		return nil, err
 	}
+	parts := partPrefix(shard, mailbox)
+	err = scan(iter, parts, func(key, value []byte) (more bool, err error) {
+		name := decoder{rest: key[len(parts):]}
+		m.Parts = append(m.Parts, persistence.Part{Key: string(name.name()), Data: bytes.Clone(value)})
+		return true, name.err
+	})
+	if err != nil {
+		return nil, err
+	}
 	for day := max(1, row.day-1); day <= row.day && m.DedupComplete; day++ {
 		err := scan(iter, dedupPrefix(shard, day, mailbox), func(key, value []byte) (more bool, err error) {
 			entry, err := decodeDedup(key, value)

@@ -17,7 +17,7 @@ import (
 //
 //	mailboxes      shard 0                            c checkpoint, h highest; C and H: as of the last sync
 //	               shard 1                            the barrier that Sync puts
-//	               shard 2 mailbox 0                  p position, s state, f first, r removed, h hour, @source position
+//	               shard 2 mailbox 0                  p position, s state, f first, r removed, h hour, @source position, =part data
 //	               shard 2 mailbox 1 ^hour            key → dedup entry
 //	               0xffff schema                      version, shards
 //	operations     shard 1                            barrier
@@ -52,6 +52,7 @@ const (
 	cellRemoved  = "r" // rows below it are removed from the tables; likewise
 	cellHour     = "h" // dedup hours below it are removed; likewise
 	cellSource   = "@" // followed by the source's name
+	cellPart     = "=" // followed by the part's key; empty when it was removed
 )
 
 // errRow is what is wrong with a row that was not written by this package.

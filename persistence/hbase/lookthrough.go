@@ -137,7 +137,8 @@ func (m *merge) mailbox(ctx context.Context, encoded []byte) error {
 
 // state visits the cells of a mailbox's state.
 func (m *merge) state(row []hrpc.CellV2) error {
-	state, sources := m.item, []persistence.Item(nil)
+	state := m.item
+	var parts, sources []persistence.Item
 	state.Kind = persistence.ItemState
 	hasPosition, hasState := false, false
 	for _, c := range row {
@@ -150,6 +151,12 @@ func (m *merge) state(row []hrpc.CellV2) error {
 			hasState, state.State = true, c.Value()
 		case qualifier == cellFirst:
 			state.First, err = decodeNumber(c.Value())
+		case strings.HasPrefix(qualifier, cellPart):
+			if len(c.Value()) > 0 {
+				part := persistence.Item{Kind: persistence.ItemPart, Mailbox: state.Mailbox}
+				part.Part = persistence.Part{Key: qualifier[len(cellPart):], Data: c.Value()}
+				parts = append(parts, part)
+			}
 		case strings.HasPrefix(qualifier, cellSource):
 			source := persistence.Item{Kind: persistence.ItemSource, Mailbox: state.Mailbox}
 			source.Source.Mailbox = qualifier[len(cellSource):]
@@ -167,9 +174,11 @@ func (m *merge) state(row []hrpc.CellV2) error {
 			return err
 		}
 	}
-	for i := range sources {
-		if err := m.visit(&sources[i]); err != nil {
-			return err
+	for _, items := range [][]persistence.Item{parts, sources} {
+		for i := range items {
+			if err := m.visit(&items[i]); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

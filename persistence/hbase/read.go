@@ -13,7 +13,7 @@ import (
 	"github.com/tegami-im/tegami/persistence"
 )
 
-// Load implements persistence.Store. State and sources are one row, read in
+// Load implements persistence.Store. State, parts and sources are one row, read in
 // one step. Dedup entries are in place before the state that knows of them, and
 // are read after it: none is missing, and those above it are cut.
 func (s *Store) Load(ctx context.Context, shard uint32, mailbox string, maxDedup int) (*persistence.Mailbox, error) {
@@ -52,6 +52,8 @@ func (s *Store) load(ctx context.Context, shard uint32, mailbox string, maxDedup
 			source := persistence.Source{Mailbox: qualifier[len(cellSource):]}
 			source.Position, err = decodePosition(c.Value)
 			m.Sources = append(m.Sources, source)
+		case strings.HasPrefix(qualifier, cellPart) && len(c.Value) > 0:
+			m.Parts = append(m.Parts, persistence.Part{Key: qualifier[len(cellPart):], Data: bytes.Clone(c.Value)})
 		}
 		if err != nil {
 			return nil, err

@@ -81,6 +81,9 @@ func (s *Store) repairState(ctx context.Context, shard uint32, r *persistence.Re
 			cells = append(cells, cell{cellFirst, uint64(r.First), encodeNumber(r.First)})
 		}
 	}
+	for i := range r.Parts {
+		cells = append(cells, cell{cellPart + r.Parts[i].Key, version, bytes.Clone(r.Parts[i].Data)})
+	}
 	for _, source := range r.Sources {
 		// Above what may have been removed; the next position is no lower.
 		version := min(sourceVersion(source.Position)+1, maxVersion)

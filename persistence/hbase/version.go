@@ -29,7 +29,7 @@ func versionOf(p persistence.Position) (uint64, error) {
 	return uint64(p.Generation)<<offsetBits | uint64(p.Offset), nil
 }
 
-// sourceVersion returns the version of a source's cell. Positions out of range
+// sourceVersion returns the version of a source's or a part's cell. Positions out of range
 // share the highest version: among them the last put wins. No journal makes
 // such, because a store refuses its states.
 func sourceVersion(p persistence.Position) uint64 {

@@ -327,7 +327,7 @@ func (w *batchWrite) putStates(ctx context.Context) error {
 	s := w.store
 	err := s.hbase.mutate(ctx, len(w.parts), func(ctx context.Context, i int) (*mutation, error) {
 		p := &w.parts[i]
-		cells := make([]cell, 0, 4+len(p.Sources))
+		cells := make([]cell, 0, 4+len(p.Sources)+len(p.Parts))
 		cells = append(cells,
 			cell{cellPosition, stateVersion(p.version), encodePosition(p.Position)},
 			cell{cellState, stateVersion(p.version), bytes.Clone(p.State)})
@@ -339,6 +339,10 @@ func (w *batchWrite) putStates(ctx context.Context) error {
 		}
 		for _, source := range p.Sources {
 			cells = append(cells, cell{cellSource + source.Mailbox, sourceVersion(source.Position), encodePosition(source.Position)})
+		}
+		for k := range p.Parts {
+			part := &p.Parts[k]
+			cells = append(cells, cell{cellPart + part.Key, sourceVersion(part.Position), bytes.Clone(part.Data)})
 		}
 		return newPut(ctx, s.tables.mailboxes, stateRow(w.shard, p.Mailbox), s.options.Durability, cells...)
 	})

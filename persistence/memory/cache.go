@@ -177,9 +177,9 @@ func (c *Cache) Fill(ctx context.Context, shard uint32, from persistence.CacheMa
 	case f.mailbox(name).copy != nil:
 		return nil
 	}
-	filled := &mailbox{sources: map[string]persistence.Position{}}
+	filled := newMailbox()
 	if m != nil {
-		write := persistence.MailboxWrite{Position: m.Position, State: m.State, Dedup: m.Dedup, Sources: m.Sources}
+		write := persistence.MailboxWrite{Position: m.Position, State: m.State, Dedup: m.Dedup, Sources: m.Sources, Parts: m.Parts}
 		filled.set(cloneBatch(persistence.Batch{Mailboxes: []persistence.MailboxWrite{write}}).Mailboxes[0])
 	}
 	f.mailbox(name).copy = filled

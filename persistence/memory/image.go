@@ -26,6 +26,7 @@ type mailbox struct {
 	rows     []persistence.Row // by revision
 	dedup    []persistence.DedupEntry
 	sources  map[string]persistence.Position
+	parts    map[string][]byte
 }
 
 func (im image) shard(shard uint32) *shardImage {
@@ -56,11 +57,15 @@ func (im image) apply(shard uint32, batch persistence.Batch) {
 	for _, write := range batch.Mailboxes {
 		m := s.mailboxes[write.Mailbox]
 		if m == nil {
-			m = &mailbox{sources: map[string]persistence.Position{}}
+			m = newMailbox()
 			s.mailboxes[write.Mailbox] = m
 		}
 		m.apply(write)
 	}
+}
+
+func newMailbox() *mailbox {
+	return &mailbox{sources: map[string]persistence.Position{}, parts: map[string][]byte{}}
 }
 
 // clone shares byte slices.
@@ -69,6 +74,7 @@ func (m *mailbox) clone() *mailbox {
 	c.rows = slices.Clone(m.rows)
 	c.dedup = slices.Clone(m.dedup)
 	c.sources = maps.Clone(m.sources)
+	c.parts = maps.Clone(m.parts)
 	return &c
 }
 
@@ -83,10 +89,13 @@ func (m *mailbox) apply(write persistence.MailboxWrite) {
 	if !m.position.Less(write.Position) {
 		return
 	}
+	write.Parts = slices.DeleteFunc(slices.Clone(write.Parts), func(part persistence.Part) bool {
+		return !m.position.Less(part.Position)
+	})
 	m.set(write)
 }
 
-// set takes a write whatever its position.
+// set takes a write whatever its position and that of its parts.
 func (m *mailbox) set(write persistence.MailboxWrite) {
 	m.position = write.Position
 	m.state = write.State
@@ -108,6 +117,13 @@ func (m *mailbox) set(write persistence.MailboxWrite) {
 	for _, source := range write.Sources {
 		m.sources[source.Mailbox] = later(m.sources[source.Mailbox], source.Position)
 	}
+	for _, part := range write.Parts {
+		if len(part.Data) > 0 {
+			m.parts[part.Key] = part.Data
+		} else {
+			delete(m.parts, part.Key)
+		}
+	}
 }
 
 // search returns the index of the first row at or above a revision.
@@ -126,6 +142,9 @@ func (m *mailbox) load(maxDedup int) *persistence.Mailbox {
 	}
 	for name, position := range m.sources {
 		loaded.Sources = append(loaded.Sources, persistence.Source{Mailbox: name, Position: position})
+	}
+	for key, data := range m.parts {
+		loaded.Parts = append(loaded.Parts, persistence.Part{Key: key, Data: bytes.Clone(data)})
 	}
 	var newest int64
 	for _, entry := range m.dedup {
@@ -183,6 +202,10 @@ func cloneBatch(batch persistence.Batch) persistence.Batch {
 		write.State = bytes.Clone(write.State)
 		write.Dedup = slices.Clone(write.Dedup)
 		write.Sources = slices.Clone(write.Sources)
+		write.Parts = slices.Clone(write.Parts)
+		for j := range write.Parts {
+			write.Parts[j].Data = bytes.Clone(write.Parts[j].Data)
+		}
 		write.Rows = slices.Clone(write.Rows)
 		for j := range write.Rows {
 			write.Rows[j].Data = bytes.Clone(write.Rows[j].Data)

@@ -49,6 +49,11 @@ func (m *mailbox) items(name string) []persistence.Item {
 	items := []persistence.Item{{
 		Kind: persistence.ItemState, Mailbox: name, Position: m.position, State: bytes.Clone(m.state), First: m.first,
 	}}
+	for _, key := range slices.Sorted(maps.Keys(m.parts)) {
+		items = append(items, persistence.Item{
+			Kind: persistence.ItemPart, Mailbox: name, Part: persistence.Part{Key: key, Data: bytes.Clone(m.parts[key])},
+		})
+	}
 	for _, source := range slices.Sorted(maps.Keys(m.sources)) {
 		items = append(items, persistence.Item{
 			Kind: persistence.ItemSource, Mailbox: name,
@@ -87,11 +92,11 @@ func (s *Store) Repair(ctx context.Context, shard uint32, repair persistence.Rep
 func (im image) repair(shard uint32, r *persistence.Repair) {
 	m := im.shard(shard).mailboxes[r.Mailbox]
 	if m == nil {
-		m = &mailbox{sources: map[string]persistence.Position{}}
+		m = newMailbox()
 		im.shard(shard).mailboxes[r.Mailbox] = m
 	}
 	m.rows = slices.DeleteFunc(m.rows, func(row persistence.Row) bool { return slices.Contains(r.Remove, row.Revision) })
-	write := persistence.MailboxWrite{Position: m.position, State: m.state, Rows: r.Rows, Dedup: r.Dedup, Sources: r.Sources}
+	write := persistence.MailboxWrite{Position: m.position, State: m.state, Rows: r.Rows, Dedup: r.Dedup, Sources: r.Sources, Parts: r.Parts}
 	if r.State != nil {
 		write.Position, write.State, write.First = r.Position, r.State, r.First
 	}

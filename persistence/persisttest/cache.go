@@ -36,6 +36,7 @@ func Cache(t *testing.T, open func(t *testing.T) *CacheInstance) {
 		{"of a mailbox without a copy only the rows are kept", cacheRowsOnly},
 		{"a state only moves forward", cacheForwardOnly},
 		{"sources keep their newest position", cacheSources},
+		{"parts are of the state's position", cacheParts},
 		{"a batch may be written again", cacheAgain},
 		{"a mailbox is in a batch once", cacheBatchOnce},
 		{"a load holds all dedup entries or nothing", cacheDedupComplete},

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/tegami-im/tegami/persistence"
 )
 
@@ -18,6 +20,7 @@ func full() *persistence.Mailbox {
 			{Mailbox: "bob", Position: at(5)},
 			{Mailbox: "carol", Position: persistence.Position{Generation: math.MaxUint32, Offset: math.MaxInt64}},
 		},
+		Parts:         []persistence.Part{loaded("contact", "carol"), loaded("settings", "\x00\xff")},
 		DedupComplete: true,
 	}
 	for i := range 300 {
@@ -145,6 +148,24 @@ func cacheSources(t *testing.T, c *CacheInstance) {
 	want := stored(3, "s")
 	want.Sources = []persistence.Source{{Mailbox: "b", Position: at(1<<53 + 1)}, {Mailbox: "c", Position: at(2)}, {Mailbox: "d", Position: persistence.Position{Generation: 2}}}
 	wantCopy(t, c, 0, "a", want)
+}
+
+func cacheParts(t *testing.T, c *CacheInstance) {
+	mark := begin(t, c, 0, at(1))
+	m := stored(0, "")
+	m.Parts = []persistence.Part{loaded("b", "filled"), loaded("z", "filled")}
+	fill(t, c, mark, "a", m)
+	for i, step := range partSteps() {
+		mark = put(t, c, mark, step.offset, persistence.MailboxWrite{Mailbox: "a", Position: at(step.offset), State: []byte{byte(i)}, Parts: step.written})
+		want := step.want
+		want = append(want, loaded("z", "filled"))
+		got, err := c.Load(testContext(t), 0, "a", 0, at(0))
+		check(t, err)
+		sortMailbox(got)
+		if diff := cmp.Diff(want, got.Parts); diff != "" {
+			t.Fatalf("parts after write %d (-want +got):\n%s", i, diff)
+		}
+	}
 }
 
 func cacheAgain(t *testing.T, c *CacheInstance) {

@@ -117,6 +117,41 @@ func drawSources(t *rapid.T) (sources []persistence.Source) {
 	return sources
 }
 
+// drawParts draws parts that changed at or below a position.
+func (r *cacheRun) drawParts(t *rapid.T, position persistence.Position) (parts []persistence.Part) {
+	for range rapid.IntRange(0, 3).Draw(t, "parts") {
+		r.serial++
+		part := persistence.Part{Key: rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "part"), Position: drawPosition(t, "part's position")}
+		if position.Less(part.Position) {
+			part.Position = position
+		}
+		if rapid.IntRange(0, 3).Draw(t, "removed") > 0 {
+			part.Data = fmt.Append(nil, r.serial)
+		}
+		parts = append(parts, part)
+	}
+	return parts
+}
+
+// storedParts returns parts as a store has them.
+func storedParts(parts []persistence.Part) (stored []persistence.Part) {
+	for _, part := range parts {
+		stored = putPart(stored, part)
+	}
+	return stored
+}
+
+func putPart(parts []persistence.Part, part persistence.Part) []persistence.Part {
+	parts = slices.DeleteFunc(slices.Clone(parts), func(p persistence.Part) bool { return p.Key == part.Key })
+	if part.Position = (persistence.Position{}); len(part.Data) > 0 {
+		return append(parts, part)
+	}
+	if len(parts) == 0 {
+		return nil // as it is loaded
+	}
+	return parts
+}
+
 func (r *cacheRun) begin(t *rapid.T) {
 	shard, watermark := drawShard(t), drawPosition(t, "watermark")
 	if r.shards[shard].mark.Fill != "" && rapid.IntRange(0, 5).Draw(t, "another") > 0 {
@@ -172,6 +207,7 @@ func (r *cacheRun) drawWrite(t *rapid.T, shard uint32, mailbox string) persisten
 		First:   rapid.SampledFrom([]int64{0, 0, 0, 0, 1, 5, 9}).Draw(t, "first"),
 		Dedup:   r.drawDedup(t, position),
 		Sources: drawSources(t),
+		Parts:   r.drawParts(t, position),
 	}
 	if held := r.shards[shard].copyOf(mailbox); held != nil && len(held.Dedup) > 0 && rapid.Bool().Draw(t, "known entry") {
 		// As an owner that another has overtaken joins them.
@@ -193,7 +229,7 @@ func (r *cacheRun) fill(t *rapid.T) {
 		r.serial++
 		position := drawPosition(t, "position")
 		m = &persistence.Mailbox{
-			Position: position, State: fmt.Append(nil, r.serial), Sources: drawSources(t),
+			Position: position, State: fmt.Append(nil, r.serial), Sources: drawSources(t), Parts: storedParts(r.drawParts(t, position)),
 			Dedup: r.drawDedup(t, position), DedupComplete: rapid.IntRange(0, 4).Draw(t, "incomplete") > 0,
 		}
 	}
@@ -225,9 +261,14 @@ func (h history) copyOf(mailbox string) *persistence.Mailbox {
 			held = &persistence.Mailbox{DedupComplete: true}
 			if e.m != nil {
 				*held = *e.m
-				held.Dedup, held.Sources = slices.Clone(e.m.Dedup), slices.Clone(e.m.Sources)
+				held.Dedup, held.Sources, held.Parts = slices.Clone(e.m.Dedup), slices.Clone(e.m.Sources), slices.Clone(e.m.Parts)
 			}
 		case !e.fill && held != nil && held.Position.Less(e.write.Position):
+			for _, part := range e.write.Parts {
+				if held.Position.Less(part.Position) {
+					held.Parts = putPart(held.Parts, part)
+				}
+			}
 			held.Position, held.State = e.write.Position, e.write.State
 			for _, entry := range e.write.Dedup {
 				if !slices.Contains(held.Dedup, entry) {

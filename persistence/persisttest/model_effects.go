@@ -152,6 +152,7 @@ func fold(write *persistence.MailboxWrite, next persistence.MailboxWrite) {
 	write.Rows = append(write.Rows, next.Rows...)
 	write.Dedup = append(write.Dedup, next.Dedup...)
 	write.Sources = append(write.Sources, next.Sources...)
+	write.Parts = append(write.Parts, next.Parts...)
 }
 
 // addLate breaks the rules that rows and dedup entries are stored with their

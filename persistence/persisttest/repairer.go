@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -36,6 +37,7 @@ func Repairer(t *testing.T, open func(t *testing.T) (persistence.Repairer, uint3
 type lying struct {
 	Position persistence.Position
 	State    string
+	Parts    []persistence.Part
 	Sources  []persistence.Source
 	Dedup    int
 	Rows     []persistence.Row
@@ -49,6 +51,9 @@ func (l *lying) take(item *persistence.Item) error {
 	switch item.Kind {
 	case persistence.ItemState:
 		l.Position, l.State = item.Position, string(item.State)
+	case persistence.ItemPart:
+		item.Part.Data = slices.Clone(item.Part.Data)
+		l.Parts = append(l.Parts, item.Part)
 	case persistence.ItemSource:
 		l.Sources = append(l.Sources, item.Source)
 	case persistence.ItemDedup:
@@ -130,6 +135,7 @@ func scanVisitsAll(t *testing.T, s persistence.Repairer, shard uint32) {
 			Mailbox: name, Position: at(int64(i + 1)), State: []byte("state of " + name), Rows: rows(1, n, "peer"),
 			Dedup:   []persistence.DedupEntry{dedup(1, someDay, 1), dedup(2, someDay+day, 1)},
 			Sources: []persistence.Source{{Mailbox: "x", Position: at(7)}, {Mailbox: "y", Position: at(8)}},
+			Parts:   []persistence.Part{part("a"+name, int64(i+1), "of "+name), part("b", int64(i+1), ""), part("c", int64(i+1), "\x00")},
 		})
 	}
 	seen, all := lyingIn(t, s, shard, "")
@@ -143,10 +149,12 @@ func scanVisitsAll(t *testing.T, s persistence.Repairer, shard uint32) {
 		}
 		want := &lying{
 			Position: at(int64(i + 1)), State: "state of " + name, Dedup: 2,
+			Parts:   []persistence.Part{loaded("a"+name, "of "+name), loaded("c", "\x00")},
 			Sources: []persistence.Source{{Mailbox: "x", Position: at(7)}, {Mailbox: "y", Position: at(8)}},
 			Rows:    rows(1, n, "peer"), Places: withoutData(rows(1, n, "peer")),
 		}
 		for _, got := range []*lying{all[name], lyingOf(t, s, shard, name)} {
+			slices.SortFunc(got.Parts, func(a, b persistence.Part) int { return strings.Compare(a.Key, b.Key) })
 			slices.SortFunc(got.Places, func(a, b persistence.Row) int { return int(a.Revision - b.Revision) })
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Fatalf("%q: %s", name, diff)
@@ -194,18 +202,20 @@ func repairChanges(t *testing.T, s persistence.Repairer, shard uint32) {
 	const user = "bob"
 	writeShard(t, s, shard, 5, persistence.MailboxWrite{
 		Mailbox: user, Position: at(5), State: []byte("s"), Rows: rows(1, 5, "peer"), Dedup: []persistence.DedupEntry{dedup(1, someDay, 1)},
+		Parts: []persistence.Part{part("a", 4, "a"), part("b", 5, "b"), part("c", 5, "c")},
 	})
 	another := row(4, "other")
 	err := s.Repair(t.Context(), shard, persistence.Repair{
 		Mailbox: user, Through: at(5), State: []byte("older"), Position: at(3),
 		Remove: []int64{2}, Places: []persistence.Row{row(2, "peer"), row(4, "peer")}, Rows: []persistence.Row{another},
 		Dedup: []persistence.DedupEntry{dedup(2, someDay, 1)}, Sources: []persistence.Source{{Mailbox: "x", Position: at(7)}},
+		Parts: []persistence.Part{loaded("b", "older"), loaded("c", ""), loaded("d", "new")},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := &lying{
-		Position: at(3), State: "older", Dedup: 2, Sources: []persistence.Source{{Mailbox: "x", Position: at(7)}},
+		Position: at(3), State: "older", Dedup: 2, Parts: []persistence.Part{loaded("a", "a"), loaded("b", "older"), loaded("d", "new")}, Sources: []persistence.Source{{Mailbox: "x", Position: at(7)}},
 		Rows: []persistence.Row{row(1, "peer"), row(3, "peer"), another, row(5, "peer")},
 	}
 	want.Places = withoutData(want.Rows)
@@ -214,22 +224,28 @@ func repairChanges(t *testing.T, s persistence.Repairer, shard uint32) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if loaded, err := s.Load(t.Context(), shard, user, 100); err != nil || string(loaded.State) != "older" || len(loaded.Sources) != 1 {
+	if loaded, err := s.Load(t.Context(), shard, user, 100); err != nil || string(loaded.State) != "older" || len(loaded.Sources) != 1 || len(loaded.Parts) != 3 {
 		t.Errorf("loaded %+v, %v", loaded, err)
 	}
 }
 
 func repairGivesWay(t *testing.T, s persistence.Repairer, shard uint32) {
 	const user = "bob"
-	writeShard(t, s, shard, 5, persistence.MailboxWrite{Mailbox: user, Position: at(5), State: []byte("s"), Rows: rows(1, 5, "peer")})
+	writeShard(t, s, shard, 5, persistence.MailboxWrite{
+		Mailbox: user, Position: at(5), State: []byte("s"), Rows: rows(1, 5, "peer"), Parts: []persistence.Part{part("a", 5, "five"), part("b", 5, "five")},
+	})
 	err := s.Repair(t.Context(), shard, persistence.Repair{
 		Mailbox: user, Through: at(5), State: []byte("mended"), Position: at(5), Remove: []int64{6}, Places: []persistence.Row{row(6, "peer")},
+		Parts: []persistence.Part{loaded("a", "mended"), loaded("b", "")},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeShard(t, s, shard, 6, persistence.MailboxWrite{Mailbox: user, Position: at(6), State: []byte("next"), Rows: rows(6, 6, "peer")})
+	writeShard(t, s, shard, 6, persistence.MailboxWrite{Mailbox: user, Position: at(6), State: []byte("next"), Rows: rows(6, 6, "peer"), Parts: []persistence.Part{part("a", 6, ""), part("b", 6, "six")}})
 	got := lyingOf(t, s, shard, user)
+	if diff := cmp.Diff([]persistence.Part{loaded("b", "six")}, got.Parts); diff != "" {
+		t.Error(diff)
+	}
 	if got.State != "next" || got.Position != at(6) || len(got.Rows) != 6 || len(got.Places) != 6 {
 		t.Errorf("%+v", got)
 	}

@@ -27,6 +27,7 @@ func Store(t *testing.T, open func(t *testing.T) *StoreInstance) {
 		{"a batch may be written again", storeIdempotent},
 		{"a mailbox is in a batch once", storeBatchOnce},
 		{"sources keep their newest position", storeSources},
+		{"parts are of the state's position", storeParts},
 		{"operations come in order, by page", storeOperations},
 		{"rows below First are gone and stay so", storeFirst},
 		{"a conversation comes newest first, by page", storeConversation},
@@ -96,6 +97,7 @@ func mustLoad(t *testing.T, s persistence.Store, shard uint32, mailbox string) *
 
 func sortMailbox(m *persistence.Mailbox) {
 	slices.SortFunc(m.Sources, func(a, b persistence.Source) int { return strings.Compare(a.Mailbox, b.Mailbox) })
+	slices.SortFunc(m.Parts, func(a, b persistence.Part) int { return strings.Compare(a.Key, b.Key) })
 	slices.SortFunc(m.Dedup, func(a, b persistence.DedupEntry) int {
 		return strings.Compare(string(a.Key[:]), string(b.Key[:]))
 	})
@@ -141,9 +143,13 @@ func storeLoads(t *testing.T, s *StoreInstance) {
 		Rows:     rows(1, 3, "bob"),
 		Dedup:    []persistence.DedupEntry{dedup(1, someDay, 7), dedup(2, someDay+5, 8)},
 		Sources:  []persistence.Source{{Mailbox: "bob", Position: at(5)}, {Mailbox: "carol", Position: persistence.Position{Generation: math.MaxUint32, Offset: math.MaxInt64}}},
+		Parts:    []persistence.Part{part("contact", 5, "carol"), part("settings", 6, "\x00\xff")},
 	}
 	write(t, s, 2, m)
-	want := &persistence.Mailbox{Position: m.Position, State: m.State, Dedup: m.Dedup, DedupComplete: true, Sources: m.Sources}
+	want := &persistence.Mailbox{
+		Position: m.Position, State: m.State, Dedup: m.Dedup, DedupComplete: true, Sources: m.Sources,
+		Parts: []persistence.Part{loaded("contact", "carol"), loaded("settings", "\x00\xff")},
+	}
 	if diff := cmp.Diff(want, mustLoad(t, s, 2, "alice")); diff != "" {
 		t.Fatalf("loaded mailbox (-want +got):\n%s", diff)
 	}
@@ -155,11 +161,19 @@ func storeLoads(t *testing.T, s *StoreInstance) {
 }
 
 func storeCopies(t *testing.T, s *StoreInstance) {
-	state, data := []byte("state"), []byte("data")
-	write(t, s, 0, persistence.MailboxWrite{Mailbox: "a", Position: at(1), State: state, Rows: []persistence.Row{{Revision: 1, Data: data}}})
+	state, data, content := []byte("state"), []byte("data"), []byte("part")
+	write(t, s, 0, persistence.MailboxWrite{
+		Mailbox: "a", Position: at(1), State: state, Rows: []persistence.Row{{Revision: 1, Data: data}},
+		Parts: []persistence.Part{{Key: "p", Position: at(1), Data: content}},
+	})
 	copy(state, "XXXXX")
 	copy(data, "XXXX")
+	copy(content, "XXXX")
 	copy(mustLoad(t, s, 0, "a").State, "YYYYY")
+	copy(mustLoad(t, s, 0, "a").Parts[0].Data, "YYYY")
+	if got := mustLoad(t, s, 0, "a").Parts[0].Data; string(got) != "part" {
+		t.Fatalf("part is %q", got)
+	}
 	wantState(t, s, 0, "a", at(1), "state")
 	wantRows(t, s, 0, "a", []persistence.Row{{Revision: 1, Data: []byte("data")}})
 }
@@ -172,11 +186,12 @@ func storeForwardOnly(t *testing.T, s *StoreInstance) {
 			Mailbox: "a", Position: older, State: []byte("other"), Rows: rows(1, 2, "c"),
 			Sources: []persistence.Source{{Mailbox: "c", Position: at(1)}},
 			Dedup:   []persistence.DedupEntry{dedup(1, someDay, 1)},
+			Parts:   []persistence.Part{{Key: "p", Position: older, Data: []byte("other")}},
 		})
 	}
 	wantState(t, s, 0, "a", at(10), "ten")
 	wantRows(t, s, 0, "a", rows(3, 5, "b"))
-	if m := mustLoad(t, s, 0, "a"); len(m.Sources)+len(m.Dedup) != 0 {
+	if m := mustLoad(t, s, 0, "a"); len(m.Sources)+len(m.Dedup)+len(m.Parts) != 0 {
 		t.Fatalf("an older write left %+v", m)
 	}
 	next := persistence.Position{Generation: 2, Offset: 4} // a generation comes before any offset
@@ -225,6 +240,50 @@ func storeSources(t *testing.T, s *StoreInstance) {
 	want := []persistence.Source{{Mailbox: "b", Position: at(9)}, {Mailbox: "c", Position: at(2)}, {Mailbox: "d", Position: at(4)}}
 	if diff := cmp.Diff(want, mustLoad(t, s, 0, "a").Sources); diff != "" {
 		t.Fatalf("sources (-want +got):\n%s", diff)
+	}
+}
+
+func part(key string, offset int64, data string) persistence.Part {
+	return persistence.Part{Key: key, Position: at(offset), Data: []byte(data)}
+}
+
+// loaded is a part as it comes back.
+func loaded(key, data string) persistence.Part {
+	return persistence.Part{Key: key, Data: []byte(data)}
+}
+
+// partSteps are writes to a mailbox's parts, with what is loaded after each.
+// Where the position of a part lies at or below that of the state before, the
+// writer was overtaken by another owner, and lost its mailbox in between.
+func partSteps() []struct {
+	offset        int64
+	written, want []persistence.Part
+} {
+	return []struct {
+		offset        int64
+		written, want []persistence.Part
+	}{
+		{1, []persistence.Part{part("a", 1, "a1"), part("b", 1, "b1")}, []persistence.Part{loaded("a", "a1"), loaded("b", "b1")}},
+		{2, nil, []persistence.Part{loaded("a", "a1"), loaded("b", "b1")}},
+		{5, []persistence.Part{part("a", 4, "a4"), part("c", 5, "c5")}, []persistence.Part{loaded("a", "a4"), loaded("b", "b1"), loaded("c", "c5")}},
+		{7, []persistence.Part{part("b", 6, ""), part("d", 7, "")}, []persistence.Part{loaded("a", "a4"), loaded("c", "c5")}},
+		{8, []persistence.Part{part("a", 3, "a3"), part("b", 5, "b5"), part("c", 8, "c8")}, []persistence.Part{loaded("a", "a4"), loaded("c", "c8")}},
+		{8, []persistence.Part{part("a", 8, "other")}, []persistence.Part{loaded("a", "a4"), loaded("c", "c8")}},
+		{10, []persistence.Part{part("b", 9, "b9"), part("c", 9, "c9"), part("c", 10, "")}, []persistence.Part{loaded("a", "a4"), loaded("b", "b9")}},
+		{12, []persistence.Part{part("c", 11, ""), part("c", 12, "c12")}, []persistence.Part{loaded("a", "a4"), loaded("b", "b9"), loaded("c", "c12")}},
+	}
+}
+
+func storeParts(t *testing.T, s *StoreInstance) {
+	write(t, s, 0, persistence.MailboxWrite{Mailbox: "other", Position: at(1), Parts: []persistence.Part{part("a", 1, "other")}})
+	for i, step := range partSteps() {
+		write(t, s, 0, persistence.MailboxWrite{Mailbox: "alice", Position: at(step.offset), State: []byte{byte(i)}, Parts: step.written})
+		if diff := cmp.Diff(step.want, mustLoad(t, s, 0, "alice").Parts); diff != "" {
+			t.Fatalf("parts after write %d (-want +got):\n%s", i, diff)
+		}
+	}
+	if diff := cmp.Diff([]persistence.Part{loaded("a", "other")}, mustLoad(t, s, 0, "other").Parts); diff != "" {
+		t.Fatalf("parts of the other mailbox (-want +got):\n%s", diff)
 	}
 }
 
@@ -342,6 +401,7 @@ func storeOddNames(t *testing.T, s *StoreInstance) {
 			Mailbox: mailbox, Position: at(int64(i)), State: []byte(mailbox), Rows: want[mailbox],
 			Dedup:   []persistence.DedupEntry{dedup(i, someDay, 0)},
 			Sources: []persistence.Source{{Mailbox: mailbox, Position: at(int64(i))}},
+			Parts:   []persistence.Part{{Key: "p" + mailbox, Position: at(int64(i)), Data: []byte("part of " + mailbox)}},
 		})
 	}
 	for i, mailbox := range oddNames {
@@ -353,6 +413,9 @@ func storeOddNames(t *testing.T, s *StoreInstance) {
 		}
 		if diff := cmp.Diff([]persistence.Source{{Mailbox: mailbox, Position: at(int64(i))}}, loaded.Sources); diff != "" {
 			t.Errorf("mailbox %q has the sources (-want +got):\n%s", mailbox, diff)
+		}
+		if diff := cmp.Diff([]persistence.Part{{Key: "p" + mailbox, Data: []byte("part of " + mailbox)}}, loaded.Parts); diff != "" {
+			t.Errorf("mailbox %q has the parts (-want +got):\n%s", mailbox, diff)
 		}
 		for k, peer := range oddNames {
 			if got := conversation(t, s, 1, mailbox, peer); !slices.Equal(got, []int64{int64(k + 1)}) {

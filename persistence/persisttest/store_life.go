@@ -193,6 +193,7 @@ func storeAtomic(t *testing.T, s *StoreInstance) {
 					Mailbox: "a", Position: at(offset), State: fmt.Append(nil, offset),
 					Rows:    rows(max(1, offset-owner), offset+1, "b"),
 					Sources: []persistence.Source{{Mailbox: "b", Position: at(offset)}},
+					Parts:   []persistence.Part{part("p", offset, fmt.Sprint(offset))},
 				}
 				if err := s.Write(ctx, 0, persistence.Batch{Highest: m.Position, Mailboxes: []persistence.MailboxWrite{m}}); err != nil {
 					t.Error(err)
@@ -217,8 +218,9 @@ func storeAtomic(t *testing.T, s *StoreInstance) {
 					t.Errorf("the state went back from %v to %v", last, m.Position)
 				default:
 					last = m.Position
-					if string(m.State) != fmt.Sprint(m.Position.Offset) || len(m.Sources) != 1 || m.Sources[0].Position != m.Position {
-						t.Errorf("at %v lies state %q with sources %v", m.Position, m.State, m.Sources)
+					if string(m.State) != fmt.Sprint(m.Position.Offset) || len(m.Sources) != 1 || m.Sources[0].Position != m.Position ||
+						len(m.Parts) != 1 || string(m.Parts[0].Data) != string(m.State) {
+						t.Errorf("at %v lies state %q with sources %v and parts %v", m.Position, m.State, m.Sources, m.Parts)
 					}
 					rows, err := s.Operations(ctx, 0, "a", 0, m.Position.Offset+1, 1000, 1<<20)
 					if err != nil || int64(len(rows)) != m.Position.Offset+1 {

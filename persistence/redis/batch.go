@@ -76,6 +76,12 @@ func (r *request) addCopy(m *persistence.MailboxWrite) {
 	sources := newestSources(m.Sources)
 	r.add(strconv.Itoa(len(sources)))
 	r.addSources(sources)
+	r.add(strconv.Itoa(len(m.Parts)))
+	for i := range m.Parts {
+		part := &m.Parts[i]
+		r.add(partField+part.Key, positionString(part.Position))
+		r.addBytes(part.Data)
+	}
 }
 
 func (r *request) addSources(sources []persistence.Source) {
@@ -163,6 +169,10 @@ func (c *Cache) fillRequest(shard uint32, from persistence.CacheMark, mailbox st
 	r.add(positionField, positionString(m.Position), stateField)
 	r.addBytes(m.State)
 	r.addSources(newestSources(m.Sources))
+	for i := range m.Parts {
+		r.add(partField + m.Parts[i].Key)
+		r.addBytes(m.Parts[i].Data)
+	}
 	return r
 }
 

@@ -102,6 +102,7 @@ func TestBatchIsBounded(t *testing.T) {
 		m.Sources = append(m.Sources, persistence.Source{Mailbox: fmt.Sprint(i), Position: at(int64(i))})
 		m.Dedup = append(m.Dedup, entry(i, 3))
 		m.Rows = append(m.Rows, persistence.Row{Revision: int64(i + 1)})
+		m.Parts = append(m.Parts, persistence.Part{Key: fmt.Sprint(i), Position: at(3), Data: []byte("part")})
 	}
 	generous := open(t, redis.Options{MaxDedup: 100_000, MaxRows: 100_000}, startServer(t))
 	mark = begin(t, generous, "a")
@@ -110,11 +111,11 @@ func TestBatchIsBounded(t *testing.T) {
 	check(t, err)
 	loaded, err := generous.Load(testContext(t), 0, "large", 100_000, at(3))
 	check(t, err)
-	if len(loaded.Sources) != 20_000 || len(loaded.Dedup) != 20_000 {
-		t.Fatalf("loaded %d sources, %d dedup entries", len(loaded.Sources), len(loaded.Dedup))
+	if len(loaded.Sources) != 20_000 || len(loaded.Dedup) != 20_000 || len(loaded.Parts) != 20_000 {
+		t.Fatalf("loaded %d sources, %d dedup entries, %d parts", len(loaded.Sources), len(loaded.Dedup), len(loaded.Parts))
 	}
 	check(t, generous.Fill(testContext(t), 0, mark, "filled", loaded))
-	if loaded, err = generous.Load(testContext(t), 0, "filled", 100_000, at(3)); err != nil || len(loaded.Sources) != 20_000 {
+	if loaded, err = generous.Load(testContext(t), 0, "filled", 100_000, at(3)); err != nil || len(loaded.Sources) != 20_000 || len(loaded.Parts) != 20_000 {
 		t.Fatalf("a large mailbox that was handed over: %v", err)
 	}
 }

@@ -12,12 +12,13 @@ import (
 )
 
 // Fields of a copy's hash. Those of sources are sourceField and the source's
-// name; n and d, the lengths of the dedup stream in blocks and in entries, are
+// name, those of parts partField and the part's key; n and d, the lengths of the dedup stream in blocks and in entries, are
 // the scripts' own.
 const (
 	positionField = "p"
 	stateField    = "s"
 	sourceField   = "o"
+	partField     = "k"
 )
 
 const (
@@ -159,6 +160,8 @@ func parseCopy(fields, blocks []string) (*persistence.Mailbox, error) {
 			source := persistence.Source{Mailbox: field[1:]}
 			source.Position, err = parsePosition(value)
 			m.Sources = append(m.Sources, source)
+		case field != "" && field[:1] == partField:
+			m.Parts = append(m.Parts, persistence.Part{Key: field[1:], Data: []byte(value)})
 		}
 		if err != nil {
 			return nil, err

@@ -92,7 +92,8 @@ end
 -- write_copy takes: position, state; the time below which dedup entries go and
 -- that of the newest one; the number of dedup entries; if there are any, the
 -- id for them; then position and content of each, in order; the number of
--- sources; then field and position of each.
+-- sources; then field and position of each; the number of parts; then field,
+-- position and content, empty when it was removed, of each.
 local function write_copy(copy, dedup)
 	local position, state, cutoff, time, n = take(), take(), take(), take(), tonumber(take())
 	local id = n > 0 and take()
@@ -101,6 +102,9 @@ local function write_copy(copy, dedup)
 	local m = tonumber(take())
 	local sources = argument
 	argument = argument + 2 * m
+	local k = tonumber(take())
+	local parts = argument
+	argument = argument + 3 * k
 
 	local held = redis.call('HMGET', copy, 'p', 'n', 'd')
 	if not held[1] then
@@ -153,6 +157,16 @@ local function write_copy(copy, dedup)
 		end
 	end
 	redis.call('HSET', copy, unpack(fields))
+	for i = 1, k do
+		local field, changed, content = ARGV[parts + 3 * i - 2], ARGV[parts + 3 * i - 1], ARGV[parts + 3 * i]
+		if changed > held[1] then
+			if content == '' then
+				redis.call('HDEL', copy, field)
+			else
+				redis.call('HSET', copy, field, content)
+			end
+		end
+	end
 	redis.call('PEXPIRE', copy, expiry)
 end
 

@@ -64,7 +64,7 @@ func (w *writer) frame(kind isFrame_Kind) error {
 // close writes the trailer. The file is not synced.
 func (w *writer) close() error {
 	t := w.total
-	trailer := &Trailer{Mailboxes: t.Mailboxes, Rows: t.Rows, Dedup: t.Dedup, Sources: t.Sources, Sha256: w.sum.Sum(nil)}
+	trailer := &Trailer{Mailboxes: t.Mailboxes, Rows: t.Rows, Dedup: t.Dedup, Sources: t.Sources, StateParts: t.StateParts, Sha256: w.sum.Sum(nil)}
 	if err := w.frame(&Frame_Trailer{trailer}); err != nil {
 		return err
 	}

@@ -104,7 +104,7 @@ func verify(file io.Reader, target *Target) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.total = Counts{trailer.GetMailboxes(), trailer.GetRows(), trailer.GetDedup(), trailer.GetSources()}
+	p.total = Counts{trailer.GetMailboxes(), trailer.GetRows(), trailer.GetDedup(), trailer.GetSources(), trailer.GetStateParts()}
 	if p.total != counted {
 		return nil, fmt.Errorf("%w: it has %+v, and says %+v", ErrFile, counted, p.total)
 	}
@@ -344,6 +344,10 @@ func (in *incoming) add(p *Part) error {
 		in.write.Sources = append(in.write.Sources, persistence.Source{Mailbox: source.GetMailbox(), Position: source.GetPosition().position()})
 		in.bytes += len(source.GetMailbox()) + 16
 	}
+	for _, part := range p.GetStateParts() {
+		in.write.Parts = append(in.write.Parts, persistence.Part{Key: part.GetKey(), Position: in.write.Position, Data: part.GetData()})
+		in.bytes += len(part.GetKey()) + len(part.GetData())
+	}
 	for _, dedup := range p.GetDedup() {
 		entry, err := dedup.entry()
 		if err != nil {
@@ -457,7 +461,7 @@ func (im *importer) write(j *job) error {
 	batch := persistence.Batch{}
 	var written Counts
 	for _, in := range j.mailboxes {
-		written = Counts{written.Mailboxes + in.counts.Mailboxes, written.Rows + in.counts.Rows, written.Dedup + in.counts.Dedup, written.Sources + in.counts.Sources}
+		written = written.plus(in.counts)
 		if in.present {
 			continue
 		}
@@ -471,7 +475,7 @@ func (im *importer) write(j *job) error {
 	}
 	im.mu.Lock()
 	defer im.mu.Unlock()
-	im.done = Counts{im.done.Mailboxes + written.Mailboxes, im.done.Rows + written.Rows, im.done.Dedup + written.Dedup, im.done.Sources + written.Sources}
+	im.done = im.done.plus(written)
 	if im.progress != nil {
 		im.progress(im.done)
 	}

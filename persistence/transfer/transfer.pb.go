@@ -505,6 +505,7 @@ type Part struct {
 	Sources       []*TakenSource         `protobuf:"bytes,1,rep,name=sources,proto3" json:"sources,omitempty"`
 	Dedup         []*Dedup               `protobuf:"bytes,2,rep,name=dedup,proto3" json:"dedup,omitempty"`
 	Rows          []*Row                 `protobuf:"bytes,3,rep,name=rows,proto3" json:"rows,omitempty"`
+	StateParts    []*StatePart           `protobuf:"bytes,4,rep,name=state_parts,json=stateParts,proto3" json:"state_parts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -560,6 +561,67 @@ func (x *Part) GetRows() []*Row {
 	return nil
 }
 
+func (x *Part) GetStateParts() []*StatePart {
+	if x != nil {
+		return x.StateParts
+	}
+	return nil
+}
+
+// StatePart is a piece of the mailbox's state that the store keeps beside it.
+// It is as old as the state.
+type StatePart struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StatePart) Reset() {
+	*x = StatePart{}
+	mi := &file_transfer_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StatePart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StatePart) ProtoMessage() {}
+
+func (x *StatePart) ProtoReflect() protoreflect.Message {
+	mi := &file_transfer_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StatePart.ProtoReflect.Descriptor instead.
+func (*StatePart) Descriptor() ([]byte, []int) {
+	return file_transfer_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *StatePart) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *StatePart) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 type TakenSource struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Mailbox       string                 `protobuf:"bytes,1,opt,name=mailbox,proto3" json:"mailbox,omitempty"`
@@ -570,7 +632,7 @@ type TakenSource struct {
 
 func (x *TakenSource) Reset() {
 	*x = TakenSource{}
-	mi := &file_transfer_proto_msgTypes[7]
+	mi := &file_transfer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -582,7 +644,7 @@ func (x *TakenSource) String() string {
 func (*TakenSource) ProtoMessage() {}
 
 func (x *TakenSource) ProtoReflect() protoreflect.Message {
-	mi := &file_transfer_proto_msgTypes[7]
+	mi := &file_transfer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -595,7 +657,7 @@ func (x *TakenSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakenSource.ProtoReflect.Descriptor instead.
 func (*TakenSource) Descriptor() ([]byte, []int) {
-	return file_transfer_proto_rawDescGZIP(), []int{7}
+	return file_transfer_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *TakenSource) GetMailbox() string {
@@ -627,7 +689,7 @@ type Dedup struct {
 
 func (x *Dedup) Reset() {
 	*x = Dedup{}
-	mi := &file_transfer_proto_msgTypes[8]
+	mi := &file_transfer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -639,7 +701,7 @@ func (x *Dedup) String() string {
 func (*Dedup) ProtoMessage() {}
 
 func (x *Dedup) ProtoReflect() protoreflect.Message {
-	mi := &file_transfer_proto_msgTypes[8]
+	mi := &file_transfer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -652,7 +714,7 @@ func (x *Dedup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dedup.ProtoReflect.Descriptor instead.
 func (*Dedup) Descriptor() ([]byte, []int) {
-	return file_transfer_proto_rawDescGZIP(), []int{8}
+	return file_transfer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Dedup) GetKey() []byte {
@@ -715,7 +777,7 @@ type Row struct {
 
 func (x *Row) Reset() {
 	*x = Row{}
-	mi := &file_transfer_proto_msgTypes[9]
+	mi := &file_transfer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -727,7 +789,7 @@ func (x *Row) String() string {
 func (*Row) ProtoMessage() {}
 
 func (x *Row) ProtoReflect() protoreflect.Message {
-	mi := &file_transfer_proto_msgTypes[9]
+	mi := &file_transfer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -740,7 +802,7 @@ func (x *Row) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Row.ProtoReflect.Descriptor instead.
 func (*Row) Descriptor() ([]byte, []int) {
-	return file_transfer_proto_rawDescGZIP(), []int{9}
+	return file_transfer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Row) GetRevision() int64 {
@@ -773,13 +835,14 @@ type Trailer struct {
 	Sources   int64                  `protobuf:"varint,4,opt,name=sources,proto3" json:"sources,omitempty"`
 	// SHA-256 of all that lies before the trailer's length.
 	Sha256        []byte `protobuf:"bytes,5,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	StateParts    int64  `protobuf:"varint,6,opt,name=state_parts,json=stateParts,proto3" json:"state_parts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Trailer) Reset() {
 	*x = Trailer{}
-	mi := &file_transfer_proto_msgTypes[10]
+	mi := &file_transfer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -791,7 +854,7 @@ func (x *Trailer) String() string {
 func (*Trailer) ProtoMessage() {}
 
 func (x *Trailer) ProtoReflect() protoreflect.Message {
-	mi := &file_transfer_proto_msgTypes[10]
+	mi := &file_transfer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -804,7 +867,7 @@ func (x *Trailer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trailer.ProtoReflect.Descriptor instead.
 func (*Trailer) Descriptor() ([]byte, []int) {
-	return file_transfer_proto_rawDescGZIP(), []int{10}
+	return file_transfer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Trailer) GetMailboxes() int64 {
@@ -840,6 +903,13 @@ func (x *Trailer) GetSha256() []byte {
 		return x.Sha256
 	}
 	return nil
+}
+
+func (x *Trailer) GetStateParts() int64 {
+	if x != nil {
+		return x.StateParts
+	}
+	return 0
 }
 
 var File_transfer_proto protoreflect.FileDescriptor
@@ -881,11 +951,16 @@ const file_transfer_proto_rawDesc = "" +
 	"\bposition\x18\x02 \x01(\v2\x1c.tegami.transfer.v1.PositionR\bposition\x12\x14\n" +
 	"\x05state\x18\x03 \x01(\fR\x05state\x12\x14\n" +
 	"\x05first\x18\x04 \x01(\x03R\x05first\x12\x10\n" +
-	"\x03key\x18\x05 \x01(\fR\x03key\"\x9f\x01\n" +
+	"\x03key\x18\x05 \x01(\fR\x03key\"\xdf\x01\n" +
 	"\x04Part\x129\n" +
 	"\asources\x18\x01 \x03(\v2\x1f.tegami.transfer.v1.TakenSourceR\asources\x12/\n" +
 	"\x05dedup\x18\x02 \x03(\v2\x19.tegami.transfer.v1.DedupR\x05dedup\x12+\n" +
-	"\x04rows\x18\x03 \x03(\v2\x17.tegami.transfer.v1.RowR\x04rows\"a\n" +
+	"\x04rows\x18\x03 \x03(\v2\x17.tegami.transfer.v1.RowR\x04rows\x12>\n" +
+	"\vstate_parts\x18\x04 \x03(\v2\x1d.tegami.transfer.v1.StatePartR\n" +
+	"stateParts\"1\n" +
+	"\tStatePart\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"a\n" +
 	"\vTakenSource\x12\x18\n" +
 	"\amailbox\x18\x01 \x01(\tR\amailbox\x128\n" +
 	"\bposition\x18\x02 \x01(\v2\x1c.tegami.transfer.v1.PositionR\bposition\"\xd7\x01\n" +
@@ -901,13 +976,15 @@ const file_transfer_proto_rawDesc = "" +
 	"\x03Row\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12\x12\n" +
 	"\x04peer\x18\x02 \x01(\tR\x04peer\x12\x12\n" +
-	"\x04data\x18\x03 \x01(\fR\x04data\"\x83\x01\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\"\xa4\x01\n" +
 	"\aTrailer\x12\x1c\n" +
 	"\tmailboxes\x18\x01 \x01(\x03R\tmailboxes\x12\x12\n" +
 	"\x04rows\x18\x02 \x01(\x03R\x04rows\x12\x14\n" +
 	"\x05dedup\x18\x03 \x01(\x03R\x05dedup\x12\x18\n" +
 	"\asources\x18\x04 \x01(\x03R\asources\x12\x16\n" +
-	"\x06sha256\x18\x05 \x01(\fR\x06sha256B2Z0github.com/tegami-im/tegami/persistence/transferb\x06proto3"
+	"\x06sha256\x18\x05 \x01(\fR\x06sha256\x12\x1f\n" +
+	"\vstate_parts\x18\x06 \x01(\x03R\n" +
+	"statePartsB2Z0github.com/tegami-im/tegami/persistence/transferb\x06proto3"
 
 var (
 	file_transfer_proto_rawDescOnce sync.Once
@@ -921,7 +998,7 @@ func file_transfer_proto_rawDescGZIP() []byte {
 	return file_transfer_proto_rawDescData
 }
 
-var file_transfer_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_transfer_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_transfer_proto_goTypes = []any{
 	(*Frame)(nil),       // 0: tegami.transfer.v1.Frame
 	(*Header)(nil),      // 1: tegami.transfer.v1.Header
@@ -930,10 +1007,11 @@ var file_transfer_proto_goTypes = []any{
 	(*Shard)(nil),       // 4: tegami.transfer.v1.Shard
 	(*Mailbox)(nil),     // 5: tegami.transfer.v1.Mailbox
 	(*Part)(nil),        // 6: tegami.transfer.v1.Part
-	(*TakenSource)(nil), // 7: tegami.transfer.v1.TakenSource
-	(*Dedup)(nil),       // 8: tegami.transfer.v1.Dedup
-	(*Row)(nil),         // 9: tegami.transfer.v1.Row
-	(*Trailer)(nil),     // 10: tegami.transfer.v1.Trailer
+	(*StatePart)(nil),   // 7: tegami.transfer.v1.StatePart
+	(*TakenSource)(nil), // 8: tegami.transfer.v1.TakenSource
+	(*Dedup)(nil),       // 9: tegami.transfer.v1.Dedup
+	(*Row)(nil),         // 10: tegami.transfer.v1.Row
+	(*Trailer)(nil),     // 11: tegami.transfer.v1.Trailer
 }
 var file_transfer_proto_depIdxs = []int32{
 	1,  // 0: tegami.transfer.v1.Frame.header:type_name -> tegami.transfer.v1.Header
@@ -941,20 +1019,21 @@ var file_transfer_proto_depIdxs = []int32{
 	4,  // 2: tegami.transfer.v1.Frame.shard:type_name -> tegami.transfer.v1.Shard
 	5,  // 3: tegami.transfer.v1.Frame.mailbox:type_name -> tegami.transfer.v1.Mailbox
 	6,  // 4: tegami.transfer.v1.Frame.part:type_name -> tegami.transfer.v1.Part
-	10, // 5: tegami.transfer.v1.Frame.trailer:type_name -> tegami.transfer.v1.Trailer
+	11, // 5: tegami.transfer.v1.Frame.trailer:type_name -> tegami.transfer.v1.Trailer
 	3,  // 6: tegami.transfer.v1.Shard.checkpoint:type_name -> tegami.transfer.v1.Position
 	3,  // 7: tegami.transfer.v1.Shard.highest:type_name -> tegami.transfer.v1.Position
 	3,  // 8: tegami.transfer.v1.Mailbox.position:type_name -> tegami.transfer.v1.Position
-	7,  // 9: tegami.transfer.v1.Part.sources:type_name -> tegami.transfer.v1.TakenSource
-	8,  // 10: tegami.transfer.v1.Part.dedup:type_name -> tegami.transfer.v1.Dedup
-	9,  // 11: tegami.transfer.v1.Part.rows:type_name -> tegami.transfer.v1.Row
-	3,  // 12: tegami.transfer.v1.TakenSource.position:type_name -> tegami.transfer.v1.Position
-	3,  // 13: tegami.transfer.v1.Dedup.position:type_name -> tegami.transfer.v1.Position
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	8,  // 9: tegami.transfer.v1.Part.sources:type_name -> tegami.transfer.v1.TakenSource
+	9,  // 10: tegami.transfer.v1.Part.dedup:type_name -> tegami.transfer.v1.Dedup
+	10, // 11: tegami.transfer.v1.Part.rows:type_name -> tegami.transfer.v1.Row
+	7,  // 12: tegami.transfer.v1.Part.state_parts:type_name -> tegami.transfer.v1.StatePart
+	3,  // 13: tegami.transfer.v1.TakenSource.position:type_name -> tegami.transfer.v1.Position
+	3,  // 14: tegami.transfer.v1.Dedup.position:type_name -> tegami.transfer.v1.Position
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_transfer_proto_init() }
@@ -976,7 +1055,7 @@ func file_transfer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_transfer_proto_rawDesc), len(file_transfer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
