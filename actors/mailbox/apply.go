@@ -24,7 +24,7 @@ type decision struct {
 	remembered bool
 	operation  *record.Operation
 	row        persistence.Row // of the operation
-	followUp   *FollowUp
+	followUps  []FollowUp
 	ended      []talk.Session
 	// taken is the source position of the follow-up, unless its mailbox is
 	// empty.
@@ -140,11 +140,11 @@ func (d *decision) fail(fault string) {
 func (s *State) commit(d *decision) Outcome {
 	s.position = d.in.Position
 	out := Outcome{
-		Answer:   d.answer,
-		FollowUp: d.followUp,
-		Ended:    d.ended,
-		Write:    persistence.MailboxWrite{Mailbox: s.user, Position: s.position},
-		Fault:    d.fault,
+		Answer:    d.answer,
+		FollowUps: d.followUps,
+		Ended:     d.ended,
+		Write:     persistence.MailboxWrite{Mailbox: s.user, Position: s.position},
+		Fault:     d.fault,
 	}
 	if d.account == nil {
 		return out

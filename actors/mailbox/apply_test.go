@@ -27,13 +27,13 @@ func TestSendIsReceivedAndItsSenderLearnsOfIt(t *testing.T) {
 		Revision: 1, Time: start, Kind: &record.Operation_ReceiveMessage{ReceiveMessage: message},
 	}
 	diff(t, out.Operations, []*record.Operation{operation})
-	diff(t, out.FollowUp, &FollowUp{Mailbox: "alice", Record: &record.Record{
+	diff(t, out.FollowUps, []FollowUp{{Mailbox: "alice", Record: &record.Record{
 		Id: followUpID("bob", at(2)), Mailbox: "alice",
 		Kind: &record.Record_SentCopy{SentCopy: &record.SentCopy{
 			Source: "bob", SourceGeneration: 1, SourceOffset: 2,
 			MessageId: message.MessageId, ClientMessageId: "m1", FromDevice: "phone", SealedBody: []byte("sss"), MessageTime: start,
 		}},
-	}})
+	}}})
 	diff(t, out.Answer, Answer{
 		MessageID: [16]byte(message.MessageId), Time: start, Revision: 1,
 	})
@@ -54,8 +54,8 @@ func TestSendIsReceivedAndItsSenderLearnsOfIt(t *testing.T) {
 func TestSendToOneselfIsOneOperation(t *testing.T) {
 	b := newAccount(t)
 	out := b.accept(send("bob", "note", 3))
-	if out.FollowUp != nil {
-		t.Errorf("follow-up to %s", out.FollowUp.Mailbox)
+	if len(out.FollowUps) != 0 {
+		t.Errorf("follow-ups %v", out.FollowUps)
 	}
 	if op := out.Operations[0]; len(out.Operations) != 1 || op.GetReceiveMessage() == nil || op.OriginDevice != "phone" {
 		t.Errorf("operations %v", out.Operations)
@@ -183,7 +183,7 @@ func TestCopyOfACommandGetsTheFirstAnswer(t *testing.T) {
 			if c.want != refusal.DifferentBody {
 				diff(t, out.Answer, first.Answer)
 			}
-			if len(out.Operations) != 0 || out.FollowUp != nil || len(out.Ended) != 0 || len(out.Write.Rows) != 0 || b.Head() != head {
+			if len(out.Operations) != 0 || len(out.FollowUps) != 0 || len(out.Ended) != 0 || len(out.Write.Rows) != 0 || b.Head() != head {
 				t.Errorf("the copy did something: %+v", out)
 			}
 			if out.Write.State == nil {
@@ -374,7 +374,7 @@ func TestMalformedRecords(t *testing.T) {
 			if (len(out.Write.Dedup) == 1) != c.remembered {
 				t.Errorf("entries %v", out.Write.Dedup)
 			}
-			if len(out.Operations) != 0 || out.FollowUp != nil || out.Write.State == nil || b.Position() != at(2) {
+			if len(out.Operations) != 0 || len(out.FollowUps) != 0 || out.Write.State == nil || b.Position() != at(2) {
 				t.Errorf("outcome %+v", out)
 			}
 			diff(t, b.encode(), (&State{core: before, accountPart: encodeAccountPart(&before)}).encode())

@@ -53,7 +53,7 @@ func FuzzApply(f *testing.F) {
 		if b.First() < first || b.First() > b.Head()+1 || b.State.time < logTime || b.Position() != in.Position {
 			t.Fatalf("state %+v", b.core)
 		}
-		if out.Answer.Reason != refusal.None && (len(out.Operations) > 0 || out.FollowUp != nil) {
+		if out.Answer.Reason != refusal.None && (len(out.Operations) > 0 || len(out.FollowUps) != 0) {
 			t.Fatalf("refused: %v, with effects", out.Answer.Reason)
 		}
 		if (out.Answer.Reason == refusal.Internal) != (out.Fault != "") && len(out.Write.Dedup) == 1 {

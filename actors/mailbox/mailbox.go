@@ -11,9 +11,9 @@
 //     store, and if so, look it up. No other record may be applied between
 //     LookUp and Apply: it could push the very entry out of memory.
 //  2. Apply it.
-//  3. Hand Outcome.Write to the write-behind, and append Outcome.FollowUp to
-//     the journal of its mailbox. The store must not hold the write before
-//     the follow-up is durable.
+//  3. Hand Outcome.Write to the write-behind, and append Outcome.FollowUps to
+//     the journals of their mailboxes. The store must not hold the write before
+//     all of them are durable.
 //  4. Answer, once the record is durable and the follow-ups up to it are, from
 //     Outcome.Answer.
 //
@@ -114,8 +114,8 @@ type Outcome struct {
 	// Operations are new in the mailbox, bodies sealed. They are shared and
 	// never changed.
 	Operations []*record.Operation
-	// FollowUp is to be appended for another mailbox; nil for none.
-	FollowUp *FollowUp
+	// FollowUps are to be appended for other mailboxes, at most one for each.
+	FollowUps []FollowUp
 	// Ended are the sessions that are no longer valid.
 	Ended []talk.Session
 	// Write is what the store is to learn. Without a State there is nothing to

@@ -41,10 +41,10 @@ type delivery struct {
 
 // copyOfSend is the follow-up of a Send, in one piece likewise.
 type copyOfSend struct {
-	followUp FollowUp
-	record   record.Record
-	kind     record.Record_SentCopy
-	sentCopy record.SentCopy
+	followUps [1]FollowUp
+	record    record.Record
+	kind      record.Record_SentCopy
+	sentCopy  record.SentCopy
 }
 
 // send takes a message in and lets the sender's own devices know by a
@@ -79,8 +79,8 @@ func (d *decision) send(c *record.Send) {
 	f.record.Id = followUpID(d.user, d.in.Position)
 	f.record.Mailbox = c.From
 	f.record.Kind = &f.kind
-	f.followUp = FollowUp{Mailbox: c.From, Record: &f.record}
-	d.followUp = &f.followUp
+	f.followUps[0] = FollowUp{Mailbox: c.From, Record: &f.record}
+	d.followUps = f.followUps[:]
 }
 
 // sentCopy keeps what the user sent to the mailbox that the copy comes from,

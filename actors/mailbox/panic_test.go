@@ -30,7 +30,7 @@ func TestPanicIsARefusal(t *testing.T) {
 	if out.Answer.Reason != refusal.Internal || !strings.Contains(out.Fault, "index out of range") || !strings.Contains(out.Fault, "panic_test.go") {
 		t.Fatalf("outcome %+v", out)
 	}
-	if len(out.Operations) != 0 || out.FollowUp != nil || len(out.Write.Rows) != 0 || len(out.Write.Dedup) != 1 {
+	if len(out.Operations) != 0 || len(out.FollowUps) != 0 || len(out.Write.Rows) != 0 || len(out.Write.Dedup) != 1 {
 		t.Errorf("outcome %+v", out)
 	}
 	if !bytes.Equal(b.encode(), before) || b.Position() != at(3) || !bytes.Equal(out.Write.State, before) {

@@ -194,7 +194,7 @@ func (s *script) apply(in Input) string {
 		words = append(words, fmt.Sprintf("%d: %s %s, %s to %s: %s%s", op.Revision, kind, strings.TrimSpace(string(m.MessageId)), m.From, m.To, m.SealedBody,
 			optional(", caused by ", op.OriginDevice)))
 	}
-	if f := out.FollowUp; f != nil {
+	for _, f := range out.FollowUps {
 		c := f.Record.GetSentCopy()
 		words = append(words, fmt.Sprintf("follow-up for %s: sent copy of %s@%d: %s", f.Mailbox, c.Source, c.SourceOffset, c.SealedBody))
 	}

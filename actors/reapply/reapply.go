@@ -29,7 +29,7 @@ type Applied struct {
 	Position persistence.Position
 	Record   *record.Record
 	// Outcome is that of a record which the store does not have yet, and
-	// Skipped for one that it has. Its FollowUp was sent when the record was
+	// Skipped for one that it has. Its FollowUps were sent when the record was
 	// first applied. It is the zero value for a record of the shard itself.
 	Outcome mailbox.Outcome
 }

@@ -43,6 +43,10 @@ type Record struct {
 	// Keyed hash of what was asked, 6 bytes: the same dedup_key with another
 	// body_hash is refused.
 	BodyHash []byte `protobuf:"bytes,5,opt,name=body_hash,json=bodyHash,proto3" json:"body_hash,omitempty"`
+	// In follow-ups other than a SentCopy, which has fields of its own for it:
+	// where it comes from. The target ignores what is not above the last position
+	// that it took from this source.
+	Source *Source `protobuf:"bytes,6,opt,name=source,proto3" json:"source,omitempty"`
 	// Types that are valid to be assigned to Kind:
 	//
 	//	*Record_Send
@@ -119,6 +123,13 @@ func (x *Record) GetDedupKey() []byte {
 func (x *Record) GetBodyHash() []byte {
 	if x != nil {
 		return x.BodyHash
+	}
+	return nil
+}
+
+func (x *Record) GetSource() *Source {
+	if x != nil {
+		return x.Source
 	}
 	return nil
 }
@@ -254,6 +265,67 @@ func (*Record_Version) isRecord_Kind() {}
 
 func (*Record_Trim) isRecord_Kind() {}
 
+// Source is the record of another mailbox that a follow-up follows from.
+type Source struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Mailbox       string                 `protobuf:"bytes,1,opt,name=mailbox,proto3" json:"mailbox,omitempty"`
+	Generation    uint32                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	Offset        int64                  `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Source) Reset() {
+	*x = Source{}
+	mi := &file_record_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Source) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Source) ProtoMessage() {}
+
+func (x *Source) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Source.ProtoReflect.Descriptor instead.
+func (*Source) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Source) GetMailbox() string {
+	if x != nil {
+		return x.Mailbox
+	}
+	return ""
+}
+
+func (x *Source) GetGeneration() uint32 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *Source) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
 // Send delivers a message to the mailbox.
 type Send struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -275,7 +347,7 @@ type Send struct {
 
 func (x *Send) Reset() {
 	*x = Send{}
-	mi := &file_record_proto_msgTypes[1]
+	mi := &file_record_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -287,7 +359,7 @@ func (x *Send) String() string {
 func (*Send) ProtoMessage() {}
 
 func (x *Send) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[1]
+	mi := &file_record_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -300,7 +372,7 @@ func (x *Send) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Send.ProtoReflect.Descriptor instead.
 func (*Send) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{1}
+	return file_record_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Send) GetMessageId() []byte {
@@ -366,7 +438,7 @@ type SentCopy struct {
 
 func (x *SentCopy) Reset() {
 	*x = SentCopy{}
-	mi := &file_record_proto_msgTypes[2]
+	mi := &file_record_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -378,7 +450,7 @@ func (x *SentCopy) String() string {
 func (*SentCopy) ProtoMessage() {}
 
 func (x *SentCopy) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[2]
+	mi := &file_record_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -391,7 +463,7 @@ func (x *SentCopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SentCopy.ProtoReflect.Descriptor instead.
 func (*SentCopy) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{2}
+	return file_record_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SentCopy) GetSource() string {
@@ -462,7 +534,7 @@ type CreateAccount struct {
 
 func (x *CreateAccount) Reset() {
 	*x = CreateAccount{}
-	mi := &file_record_proto_msgTypes[3]
+	mi := &file_record_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -474,7 +546,7 @@ func (x *CreateAccount) String() string {
 func (*CreateAccount) ProtoMessage() {}
 
 func (x *CreateAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[3]
+	mi := &file_record_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -487,7 +559,7 @@ func (x *CreateAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateAccount.ProtoReflect.Descriptor instead.
 func (*CreateAccount) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{3}
+	return file_record_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CreateAccount) GetDisplayName() string {
@@ -516,7 +588,7 @@ type SignIn struct {
 
 func (x *SignIn) Reset() {
 	*x = SignIn{}
-	mi := &file_record_proto_msgTypes[4]
+	mi := &file_record_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -528,7 +600,7 @@ func (x *SignIn) String() string {
 func (*SignIn) ProtoMessage() {}
 
 func (x *SignIn) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[4]
+	mi := &file_record_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -541,7 +613,7 @@ func (x *SignIn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignIn.ProtoReflect.Descriptor instead.
 func (*SignIn) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{4}
+	return file_record_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SignIn) GetDeviceId() string {
@@ -571,7 +643,7 @@ type Refresh struct {
 
 func (x *Refresh) Reset() {
 	*x = Refresh{}
-	mi := &file_record_proto_msgTypes[5]
+	mi := &file_record_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -583,7 +655,7 @@ func (x *Refresh) String() string {
 func (*Refresh) ProtoMessage() {}
 
 func (x *Refresh) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[5]
+	mi := &file_record_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -596,7 +668,7 @@ func (x *Refresh) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refresh.ProtoReflect.Descriptor instead.
 func (*Refresh) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{5}
+	return file_record_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Refresh) GetDeviceId() string {
@@ -639,7 +711,7 @@ type SignOut struct {
 
 func (x *SignOut) Reset() {
 	*x = SignOut{}
-	mi := &file_record_proto_msgTypes[6]
+	mi := &file_record_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -651,7 +723,7 @@ func (x *SignOut) String() string {
 func (*SignOut) ProtoMessage() {}
 
 func (x *SignOut) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[6]
+	mi := &file_record_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -664,7 +736,7 @@ func (x *SignOut) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignOut.ProtoReflect.Descriptor instead.
 func (*SignOut) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{6}
+	return file_record_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SignOut) GetDeviceId() string {
@@ -691,7 +763,7 @@ type Version struct {
 
 func (x *Version) Reset() {
 	*x = Version{}
-	mi := &file_record_proto_msgTypes[7]
+	mi := &file_record_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -703,7 +775,7 @@ func (x *Version) String() string {
 func (*Version) ProtoMessage() {}
 
 func (x *Version) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[7]
+	mi := &file_record_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -716,7 +788,7 @@ func (x *Version) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Version.ProtoReflect.Descriptor instead.
 func (*Version) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{7}
+	return file_record_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Version) GetApplyVersion() uint32 {
@@ -737,7 +809,7 @@ type Trim struct {
 
 func (x *Trim) Reset() {
 	*x = Trim{}
-	mi := &file_record_proto_msgTypes[8]
+	mi := &file_record_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -749,7 +821,7 @@ func (x *Trim) String() string {
 func (*Trim) ProtoMessage() {}
 
 func (x *Trim) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[8]
+	mi := &file_record_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -762,7 +834,7 @@ func (x *Trim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trim.ProtoReflect.Descriptor instead.
 func (*Trim) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{8}
+	return file_record_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Trim) GetFirstRevision() int64 {
@@ -791,7 +863,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_record_proto_msgTypes[9]
+	mi := &file_record_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -803,7 +875,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[9]
+	mi := &file_record_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -816,7 +888,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{9}
+	return file_record_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Operation) GetRevision() int64 {
@@ -897,7 +969,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_record_proto_msgTypes[10]
+	mi := &file_record_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -909,7 +981,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[10]
+	mi := &file_record_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -922,7 +994,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{10}
+	return file_record_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Message) GetMessageId() []byte {
@@ -990,7 +1062,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_record_proto_msgTypes[11]
+	mi := &file_record_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1002,7 +1074,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[11]
+	mi := &file_record_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1015,7 +1087,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{11}
+	return file_record_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *State) GetApplyVersion() uint32 {
@@ -1078,7 +1150,7 @@ type Account struct {
 
 func (x *Account) Reset() {
 	*x = Account{}
-	mi := &file_record_proto_msgTypes[12]
+	mi := &file_record_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +1162,7 @@ func (x *Account) String() string {
 func (*Account) ProtoMessage() {}
 
 func (x *Account) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[12]
+	mi := &file_record_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1103,7 +1175,7 @@ func (x *Account) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Account.ProtoReflect.Descriptor instead.
 func (*Account) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{12}
+	return file_record_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Account) GetDisplayName() string {
@@ -1142,7 +1214,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_record_proto_msgTypes[13]
+	mi := &file_record_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1154,7 +1226,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[13]
+	mi := &file_record_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1167,7 +1239,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{13}
+	return file_record_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Device) GetDeviceId() string {
@@ -1216,13 +1288,14 @@ var File_record_proto protoreflect.FileDescriptor
 
 const file_record_proto_rawDesc = "" +
 	"\n" +
-	"\frecord.proto\x12\x10tegami.record.v1\"\xcd\x04\n" +
+	"\frecord.proto\x12\x10tegami.record.v1\"\xff\x04\n" +
 	"\x06Record\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x18\n" +
 	"\amailbox\x18\x02 \x01(\tR\amailbox\x12\x1b\n" +
 	"\tmint_time\x18\x03 \x01(\x03R\bmintTime\x12\x1b\n" +
 	"\tdedup_key\x18\x04 \x01(\fR\bdedupKey\x12\x1b\n" +
-	"\tbody_hash\x18\x05 \x01(\fR\bbodyHash\x12,\n" +
+	"\tbody_hash\x18\x05 \x01(\fR\bbodyHash\x120\n" +
+	"\x06source\x18\x06 \x01(\v2\x18.tegami.record.v1.SourceR\x06source\x12,\n" +
 	"\x04send\x18\n" +
 	" \x01(\v2\x16.tegami.record.v1.SendH\x00R\x04send\x129\n" +
 	"\tsent_copy\x18\v \x01(\v2\x1a.tegami.record.v1.SentCopyH\x00R\bsentCopy\x12H\n" +
@@ -1232,7 +1305,13 @@ const file_record_proto_rawDesc = "" +
 	"\bsign_out\x18\x0f \x01(\v2\x19.tegami.record.v1.SignOutH\x00R\asignOut\x125\n" +
 	"\aversion\x18\x10 \x01(\v2\x19.tegami.record.v1.VersionH\x00R\aversion\x12,\n" +
 	"\x04trim\x18\x11 \x01(\v2\x16.tegami.record.v1.TrimH\x00R\x04trimB\x06\n" +
-	"\x04kind\"\xc8\x01\n" +
+	"\x04kind\"Z\n" +
+	"\x06Source\x12\x18\n" +
+	"\amailbox\x18\x01 \x01(\tR\amailbox\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\rR\n" +
+	"generation\x12\x16\n" +
+	"\x06offset\x18\x03 \x01(\x03R\x06offset\"\xc8\x01\n" +
 	"\x04Send\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\fR\tmessageId\x12\x12\n" +
@@ -1325,41 +1404,43 @@ func file_record_proto_rawDescGZIP() []byte {
 	return file_record_proto_rawDescData
 }
 
-var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_record_proto_goTypes = []any{
 	(*Record)(nil),        // 0: tegami.record.v1.Record
-	(*Send)(nil),          // 1: tegami.record.v1.Send
-	(*SentCopy)(nil),      // 2: tegami.record.v1.SentCopy
-	(*CreateAccount)(nil), // 3: tegami.record.v1.CreateAccount
-	(*SignIn)(nil),        // 4: tegami.record.v1.SignIn
-	(*Refresh)(nil),       // 5: tegami.record.v1.Refresh
-	(*SignOut)(nil),       // 6: tegami.record.v1.SignOut
-	(*Version)(nil),       // 7: tegami.record.v1.Version
-	(*Trim)(nil),          // 8: tegami.record.v1.Trim
-	(*Operation)(nil),     // 9: tegami.record.v1.Operation
-	(*Message)(nil),       // 10: tegami.record.v1.Message
-	(*State)(nil),         // 11: tegami.record.v1.State
-	(*Account)(nil),       // 12: tegami.record.v1.Account
-	(*Device)(nil),        // 13: tegami.record.v1.Device
+	(*Source)(nil),        // 1: tegami.record.v1.Source
+	(*Send)(nil),          // 2: tegami.record.v1.Send
+	(*SentCopy)(nil),      // 3: tegami.record.v1.SentCopy
+	(*CreateAccount)(nil), // 4: tegami.record.v1.CreateAccount
+	(*SignIn)(nil),        // 5: tegami.record.v1.SignIn
+	(*Refresh)(nil),       // 6: tegami.record.v1.Refresh
+	(*SignOut)(nil),       // 7: tegami.record.v1.SignOut
+	(*Version)(nil),       // 8: tegami.record.v1.Version
+	(*Trim)(nil),          // 9: tegami.record.v1.Trim
+	(*Operation)(nil),     // 10: tegami.record.v1.Operation
+	(*Message)(nil),       // 11: tegami.record.v1.Message
+	(*State)(nil),         // 12: tegami.record.v1.State
+	(*Account)(nil),       // 13: tegami.record.v1.Account
+	(*Device)(nil),        // 14: tegami.record.v1.Device
 }
 var file_record_proto_depIdxs = []int32{
-	1,  // 0: tegami.record.v1.Record.send:type_name -> tegami.record.v1.Send
-	2,  // 1: tegami.record.v1.Record.sent_copy:type_name -> tegami.record.v1.SentCopy
-	3,  // 2: tegami.record.v1.Record.create_account:type_name -> tegami.record.v1.CreateAccount
-	4,  // 3: tegami.record.v1.Record.sign_in:type_name -> tegami.record.v1.SignIn
-	5,  // 4: tegami.record.v1.Record.refresh:type_name -> tegami.record.v1.Refresh
-	6,  // 5: tegami.record.v1.Record.sign_out:type_name -> tegami.record.v1.SignOut
-	7,  // 6: tegami.record.v1.Record.version:type_name -> tegami.record.v1.Version
-	8,  // 7: tegami.record.v1.Record.trim:type_name -> tegami.record.v1.Trim
-	10, // 8: tegami.record.v1.Operation.receive_message:type_name -> tegami.record.v1.Message
-	10, // 9: tegami.record.v1.Operation.send_message:type_name -> tegami.record.v1.Message
-	12, // 10: tegami.record.v1.State.account:type_name -> tegami.record.v1.Account
-	13, // 11: tegami.record.v1.State.devices:type_name -> tegami.record.v1.Device
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	1,  // 0: tegami.record.v1.Record.source:type_name -> tegami.record.v1.Source
+	2,  // 1: tegami.record.v1.Record.send:type_name -> tegami.record.v1.Send
+	3,  // 2: tegami.record.v1.Record.sent_copy:type_name -> tegami.record.v1.SentCopy
+	4,  // 3: tegami.record.v1.Record.create_account:type_name -> tegami.record.v1.CreateAccount
+	5,  // 4: tegami.record.v1.Record.sign_in:type_name -> tegami.record.v1.SignIn
+	6,  // 5: tegami.record.v1.Record.refresh:type_name -> tegami.record.v1.Refresh
+	7,  // 6: tegami.record.v1.Record.sign_out:type_name -> tegami.record.v1.SignOut
+	8,  // 7: tegami.record.v1.Record.version:type_name -> tegami.record.v1.Version
+	9,  // 8: tegami.record.v1.Record.trim:type_name -> tegami.record.v1.Trim
+	11, // 9: tegami.record.v1.Operation.receive_message:type_name -> tegami.record.v1.Message
+	11, // 10: tegami.record.v1.Operation.send_message:type_name -> tegami.record.v1.Message
+	13, // 11: tegami.record.v1.State.account:type_name -> tegami.record.v1.Account
+	14, // 12: tegami.record.v1.State.devices:type_name -> tegami.record.v1.Device
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_record_proto_init() }
@@ -1377,7 +1458,7 @@ func file_record_proto_init() {
 		(*Record_Version)(nil),
 		(*Record_Trim)(nil),
 	}
-	file_record_proto_msgTypes[9].OneofWrappers = []any{
+	file_record_proto_msgTypes[10].OneofWrappers = []any{
 		(*Operation_ReceiveMessage)(nil),
 		(*Operation_SendMessage)(nil),
 	}
@@ -1387,7 +1468,7 @@ func file_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_record_proto_rawDesc), len(file_record_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

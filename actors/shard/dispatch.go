@@ -69,23 +69,21 @@ func (s *shardActor) applied(ctx actor.Context, m *applied) {
 	if u.command != nil {
 		s.stage(u.command, Applied)
 	}
-	if f := m.outcome.FollowUp; f != nil {
+	u.following = len(m.outcome.FollowUps)
+	u.followed = u.following == 0 || countUnconfirmedFollowUps
+	if !u.followed && u.answer.MessageID != [16]byte{} {
 		u.messageID = u.answer.MessageID
 		s.copies[u.messageID] = u
-		s.follow(ctx, u, f)
-		if countUnconfirmedFollowUps {
-			u.followed = true
-			delete(s.copies, u.messageID)
-		}
-	} else {
-		u.followed = true
+	}
+	for i := range m.outcome.FollowUps {
+		s.follow(ctx, u, &m.outcome.FollowUps[i])
 	}
 	s.answer(u)
 	s.release(ctx, u.entry)
 }
 
-// answer answers whoever waits for a record, once its follow-up is durable. A
-// duplicate's answer waits for the follow-up of the first.
+// answer answers whoever waits for a record, once its follow-ups are durable. A
+// duplicate of a message waits for those of the first.
 func (s *shardActor) answer(u *unstoredRecord) {
 	if !u.followed {
 		return
@@ -112,8 +110,11 @@ func (s *shardActor) reply(c *Command, a mailbox.Answer, e *entry) {
 	c.answer(a)
 }
 
-// followed marks a record's follow-up as durable.
+// followed counts one of a record's follow-ups as durable.
 func (s *shardActor) followed(ctx actor.Context, u *unstoredRecord) {
+	if u.following--; u.following > 0 {
+		return
+	}
 	u.followed = true
 	delete(s.copies, u.messageID)
 	s.answer(u)
@@ -121,7 +122,7 @@ func (s *shardActor) followed(ctx actor.Context, u *unstoredRecord) {
 }
 
 // release hands the writes of a mailbox to the write-behind actor, in order:
-// each when it is applied and its follow-up durable.
+// each when it is applied and its follow-ups durable.
 func (s *shardActor) release(ctx actor.Context, e *entry) {
 	defer s.through(ctx)
 	defer s.dropParked(ctx, e)

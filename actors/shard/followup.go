@@ -31,7 +31,7 @@ const (
 	followUpTimeout = time.Second
 )
 
-// follow queues the follow-up of a record.
+// follow queues a follow-up of a record.
 func (s *shardActor) follow(ctx actor.Context, u *unstoredRecord, f *mailbox.FollowUp) {
 	target := s.ShardOf(f.Mailbox)
 	box := s.outboxes[target]

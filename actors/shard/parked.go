@@ -114,7 +114,7 @@ func (s *shardActor) dropRecord(u *unstoredRecord) {
 }
 
 // tellDropped tells the write-behind actor what to read again: nothing from the
-// first parked record on, which may not be applied, nor its follow-up be
+// first parked record on, which may not be applied, nor its follow-ups be
 // durable.
 func (s *shardActor) tellDropped(ctx actor.Context) {
 	s.limit = s.floor(s.dropped)

@@ -19,7 +19,8 @@ type unstoredRecord struct {
 	retries []retry
 
 	applied   bool // by the mailbox
-	followed  bool // its follow-up is durable, or it has none
+	following int  // of its follow-ups, those that are not durable yet
+	followed  bool // all of them are durable, or it has none
 	changes   bool // it has a write
 	released  bool // handed to the write-behind actor
 	stored    bool

@@ -152,8 +152,8 @@ func (w *world) do(r *record.Record) {
 	if out.Fault != "" {
 		w.t.Fatal(out.Fault)
 	}
-	if out.FollowUp != nil {
-		w.do(out.FollowUp.Record)
+	for _, f := range out.FollowUps {
+		w.do(f.Record)
 	}
 	batch := persistence.Batch{Highest: landed.First, Checkpoint: landed.First}
 	if out.Write.State != nil {

@@ -67,11 +67,11 @@ func (o *owner) transmit(s *ownedShard, target uint32, batch []outgoing, sequenc
 // confirmed counts follow-ups as durable.
 func (o *owner) confirmed(s *ownedShard, batch []outgoing) {
 	for _, out := range batch {
-		out.from.followed = true
+		delete(out.from.following, out.record)
 	}
 	for i := range s.outboxes {
 		box := &s.outboxes[i]
-		box.queue = slices.DeleteFunc(slices.Clone(box.queue), func(out outgoing) bool { return out.from.followed })
+		box.queue = slices.DeleteFunc(slices.Clone(box.queue), func(out outgoing) bool { return !out.from.following[out.record] })
 	}
 	o.answerAll(s)
 	o.advance(s)
@@ -128,7 +128,7 @@ func (o *owner) choose(s *ownedShard, through int64) *writing {
 			if a.user != user || a.stored {
 				continue
 			}
-			if !a.followed && o.keeps(FollowUpsBeforeState) || a.position.Offset >= through || o.chance(100) {
+			if !a.followed() && o.keeps(FollowUpsBeforeState) || a.position.Offset >= through || o.chance(100) {
 				break
 			}
 			fold(&folded, a.outcome.Write)

@@ -46,10 +46,13 @@ type applied struct {
 	position persistence.Position
 	user     string
 	outcome  mailbox.Outcome
-	followed bool // its follow-up is durable, or it has none
-	stored   bool
-	call     *call
+	// following are its follow-ups that are not durable yet.
+	following map[*record.Record]bool
+	stored    bool
+	call      *call
 }
+
+func (a *applied) followed() bool { return len(a.following) == 0 }
 
 // open forgets everything and starts from the store's checkpoint.
 func (o *owner) open() {
@@ -118,13 +121,17 @@ func (o *owner) apply(shard uint32) {
 		return
 	}
 	m.last = entry.Position
-	a := &applied{position: entry.Position, user: r.Mailbox, outcome: o.applyTo(m.state, entry, r), call: s.calls[string(r.Id)]}
+	a := &applied{
+		position: entry.Position, user: r.Mailbox, outcome: o.applyTo(m.state, entry, r), call: s.calls[string(r.Id)],
+		following: map[*record.Record]bool{},
+	}
 	delete(s.calls, string(r.Id))
 	s.unstored = append(s.unstored, a)
 	a.stored = a.outcome.Write.State == nil
-	a.followed = a.outcome.FollowUp == nil
-	if f := a.outcome.FollowUp; f != nil {
-		s.outboxes[modelShardOf(f.Mailbox)].queue = append(s.outboxes[modelShardOf(f.Mailbox)].queue, outgoing{a, f.Record})
+	for _, f := range a.outcome.FollowUps {
+		a.following[f.Record] = true
+		box := &s.outboxes[modelShardOf(f.Mailbox)]
+		box.queue = append(box.queue, outgoing{a, f.Record})
 	}
 	for _, op := range a.outcome.Operations {
 		o.show(r.Mailbox, op)
@@ -232,7 +239,7 @@ func (o *owner) answerAll(s *ownedShard) {
 			continue
 		}
 		waits := slices.ContainsFunc(s.unstored[:i+1], func(first *applied) bool {
-			return !first.followed && first.outcome.Answer.MessageID == a.outcome.Answer.MessageID
+			return !first.followed() && first.outcome.Answer.MessageID == a.outcome.Answer.MessageID
 		})
 		if waits && o.keeps(AnswerAfterCopy) {
 			continue
