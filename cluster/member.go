@@ -100,6 +100,22 @@ func NewSnapshot(revision uint64, members []Member) (Snapshot, error) {
 	return s, nil
 }
 
+// Apply returns the newest version of apply that all members know which own
+// shards or hold clients: what those of a newer version make, the others could
+// not apply or show. It is at least 1.
+func (s Snapshot) Apply() uint32 {
+	var all []uint32
+	for _, m := range s.Members {
+		if m.Role != RoleWorker {
+			all = append(all, m.Apply)
+		}
+	}
+	if len(all) == 0 {
+		return 1
+	}
+	return max(slices.Min(all), 1)
+}
+
 // Member returns the member with an id.
 func (s Snapshot) Member(id string) (Member, bool) {
 	i, found := slices.BinarySearchFunc(s.Members, id, func(m Member, id string) int { return cmp.Compare(m.ID, id) })

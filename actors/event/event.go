@@ -42,7 +42,13 @@ func Of(a Applied) []*eventsv1.Event {
 		return e
 	}
 	for _, operation := range a.Outcome.Operations {
-		describe(add(operation.GetOriginDevice()), operation, a.Absent)
+		switch operation.GetKind().(type) {
+		case *record.Operation_ReceiveMessage:
+			received(add(operation.GetOriginDevice()), operation, a.Absent)
+		case *record.Operation_SendMessage:
+			sent(add(operation.GetOriginDevice()), operation)
+		default: // no event tells of it
+		}
 	}
 	// Sessions end by a sign-in, which is its device's doing, and by records
 	// that do not tell whose doing they are.
@@ -73,19 +79,19 @@ func decided(outcome *mailbox.Outcome) bool {
 	return outcome.Answer.Reason == refusal.None && len(outcome.Write.Dedup) > 0
 }
 
-// describe says what an operation is.
-func describe(e *eventsv1.Event, operation *record.Operation, absent []string) {
-	if m := operation.GetReceiveMessage(); m != nil {
-		e.Kind = &eventsv1.Event_MessageReceived{MessageReceived: &eventsv1.MessageReceived{
-			MessageId:       messageID(m),
-			From:            m.GetFrom(),
-			ClientMessageId: m.GetClientMessageId(),
-			Revision:        operation.GetRevision(),
-			BodyBytes:       int64(len(m.GetSealedBody())),
-			AbsentDevices:   absent,
-		}}
-		return
-	}
+func received(e *eventsv1.Event, operation *record.Operation, absent []string) {
+	m := operation.GetReceiveMessage()
+	e.Kind = &eventsv1.Event_MessageReceived{MessageReceived: &eventsv1.MessageReceived{
+		MessageId:       messageID(m),
+		From:            m.GetFrom(),
+		ClientMessageId: m.GetClientMessageId(),
+		Revision:        operation.GetRevision(),
+		BodyBytes:       int64(len(m.GetSealedBody())),
+		AbsentDevices:   absent,
+	}}
+}
+
+func sent(e *eventsv1.Event, operation *record.Operation) {
 	m := operation.GetSendMessage()
 	e.Kind = &eventsv1.Event_MessageSent{MessageSent: &eventsv1.MessageSent{
 		MessageId:       messageID(m),

@@ -121,6 +121,10 @@ func TestEventsOfRecords(t *testing.T) {
 		{"a device that is not there", signOut("1", "tablet"), nil, ""},
 		{"a device signs in", signIn("3", "phone"), nil, "15.0 started phone#3 by phone"},
 		{"and is signed out", signOut("2", "phone"), nil, "16.0 ended phone#3"},
+		{"a contact", command("block", &record.Record{Kind: &record.Record_EditContact{EditContact: &record.EditContact{
+			UserId: "mallory", Device: "phone", Change: &record.EditContact_Blocked{Blocked: true},
+		}}}), nil, ""},
+		{"a message of who is blocked", send("mallory", "m"), []string{"tablet"}, ""},
 		{"operations are let go", command("trim", &record.Record{Kind: &record.Record_Trim{Trim: &record.Trim{FirstRevision: 2}}}), nil, ""},
 	} {
 		if got := step(s, int64(i+1), test.record, test.absent...); got != test.want {

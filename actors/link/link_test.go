@@ -121,9 +121,13 @@ type answer struct {
 	refused *refusal.Refusal
 }
 
+func someRecord() *record.Record {
+	return &record.Record{Id: []byte{1}, Mailbox: "bob", Kind: &record.Record_SignOut{SignOut: &record.SignOut{}}}
+}
+
 func command(answers chan answer) *shard.Command {
 	return &shard.Command{
-		Record:   &record.Record{Id: []byte{1}, Mailbox: "bob"},
+		Record:   someRecord(),
 		Deadline: time.Now().Add(10 * time.Second),
 		Answer:   func(a mailbox.Answer, refused *refusal.Refusal) { answers <- answer{a, refused} },
 	}
@@ -170,7 +174,7 @@ func TestWhatIsAskedArrivesAndIsAnswered(t *testing.T) {
 
 		appended := make(chan struct{})
 		gateway.ask(owner, &shard.FollowUps{
-			Source: "shard-1", Sequence: 4, Records: []*record.Record{{Mailbox: "bob"}, {Mailbox: "bob"}},
+			Source: "shard-1", Sequence: 4, Records: []*record.Record{someRecord(), someRecord()},
 			Appended: func() { close(appended) }, Lost: func() { t.Error("the follow-ups were lost") },
 		})
 		batch := asked[*shard.FollowUps](owner)
@@ -344,13 +348,18 @@ func TestMalformedMessagesDoNoHarm(t *testing.T) {
 	pair(t, func(t *testing.T, network *linktest.Network, gateway, owner *side) {
 		stranger := network.Node("stranger")
 		defer stranger.Close()
+		tooNew := someRecord()
+		tooNew.ApplyVersion = mailbox.ApplyVersion + 1
 		kinds := []*wire.Message{
 			{},
 			{Kind: &wire.Message_Command{}},
 			{Kind: &wire.Message_Command{Command: &wire.Command{Record: &record.Record{}}}},
+			{Kind: &wire.Message_Command{Command: &wire.Command{Record: &record.Record{Mailbox: "bob"}}}},
+			{Kind: &wire.Message_Command{Command: &wire.Command{Record: tooNew}}},
 			{Kind: &wire.Message_CommandAnswer{CommandAnswer: &wire.CommandAnswer{Id: 1, MessageId: []byte{1}}}},
 			{Kind: &wire.Message_FollowUps{FollowUps: &wire.FollowUps{}}},
 			{Kind: &wire.Message_FollowUps{FollowUps: &wire.FollowUps{Shard: 77, Records: []*record.Record{{}, {Mailbox: "a"}}}}},
+			{Kind: &wire.Message_FollowUps{FollowUps: &wire.FollowUps{Shard: cluster.ShardOf("bob", shards), Records: []*record.Record{tooNew}}}},
 			{Kind: &wire.Message_FollowUpsAppended{}},
 			{Kind: &wire.Message_Fetch{Fetch: &wire.Fetch{Session: &wire.Session{User: "bob"}, After: -1}}},
 			{Kind: &wire.Message_Fetched{Fetched: &wire.Fetched{}}},

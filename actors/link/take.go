@@ -3,11 +3,13 @@ package link
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/tegami-im/tegami/actors/mailbox"
+	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/shard"
 	"github.com/tegami-im/tegami/actors/talk"
@@ -106,7 +108,7 @@ func (p *peer) takeCommand(ctx actor.Context, m *wire.Command) {
 		reply(&wire.Message{Kind: &wire.Message_CommandAnswer{CommandAnswer: wire.NewCommandAnswer(id, a, refused)}})
 	}
 	owner := p.owner(m.GetRecord().GetMailbox())
-	if owner == nil {
+	if owner == nil || mailbox.Known(m.GetRecord()) != nil {
 		answer(mailbox.Answer{}, away())
 		return
 	}
@@ -121,7 +123,7 @@ func (p *peer) takeCommand(ctx actor.Context, m *wire.Command) {
 
 func (p *peer) takeFollowUps(ctx actor.Context, m *wire.FollowUps) {
 	to, ok := p.targetOf(m.GetRecords())
-	if !ok || to != m.GetShard() {
+	if !ok || to != m.GetShard() || slices.ContainsFunc(m.GetRecords(), func(r *record.Record) bool { return mailbox.Known(r) != nil }) {
 		return
 	}
 	owner := p.Local(to)
@@ -154,7 +156,7 @@ func (p *peer) takeFetch(ctx actor.Context, m *wire.Fetch) {
 
 func (p *peer) takeInspect(ctx actor.Context, m *wire.Inspect) {
 	reply := p.reply(ctx)
-	inspect := &shard.Inspect{Mailbox: m.GetMailbox(), Answer: func(v talk.View, refused *refusal.Refusal) {
+	inspect := &shard.Inspect{Mailbox: m.GetMailbox(), Look: m.GetLook().Value(), Answer: func(v talk.View, refused *refusal.Refusal) {
 		reply(&wire.Message{Kind: &wire.Message_Inspected{Inspected: wire.NewInspected(m.GetId(), v, refused)}})
 	}}
 	if owner := p.owner(m.GetMailbox()); owner != nil {

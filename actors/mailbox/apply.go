@@ -18,6 +18,9 @@ type decision struct {
 	core // as it will be
 	user string
 	in   Input
+	// parts are the state's: read here, and changed by what is in changes.
+	parts   *parts
+	changes []change
 
 	answer Answer
 	// remembered: the answer is kept under the record's dedup key.
@@ -96,8 +99,9 @@ func (s *State) decide(d *decision, in Input, now int64) {
 }
 
 func (s *State) undecided(in Input, now int64) decision {
-	d := decision{core: s.core, user: s.user, in: in, accountPart: s.accountPart}
+	d := decision{core: s.core, user: s.user, in: in, parts: &s.parts, accountPart: s.accountPart}
 	d.time = now
+	d.version = max(d.version, in.Record.GetApplyVersion())
 	return d
 }
 
@@ -123,7 +127,8 @@ func (d *decision) run(k *kind, sources map[string]persistence.Position) {
 	k.decide(d, r)
 }
 
-// refuse makes the record come to nothing but the refusal.
+// refuse makes the record come to nothing but the refusal, when nothing else
+// was decided yet.
 func (d *decision) refuse(reason refusal.Reason) {
 	d.answer = Answer{Reason: reason, Time: d.time}
 }
@@ -132,7 +137,35 @@ func (d *decision) refuse(reason refusal.Reason) {
 func (d *decision) fail(fault string) {
 	d.refuse(refusal.Internal)
 	d.taken = persistence.Source{}
+	d.changes, d.followUps = nil, nil
 	d.fault = fault
+}
+
+// operate makes an operation the mailbox's next, or fails.
+func (d *decision) operate(operation *record.Operation) bool {
+	if d.head == maxRevision {
+		d.fail("the mailbox is out of revisions")
+		return false
+	}
+	d.head++
+	d.answer.Revision = d.head
+	d.row = persistence.Row{Revision: d.head}
+	d.operation = operation
+	operation.Revision, operation.Time = d.head, d.time
+	return true
+}
+
+// follow has a record appended for another mailbox, which the caller leaves
+// without an id, mailbox and source, unless the decision has failed.
+func (d *decision) follow(mailbox string, r *record.Record) {
+	if d.fault != "" {
+		return
+	}
+	r.Id = followUpID(d.user+"\x00"+mailbox, d.in.Position)
+	r.Mailbox = mailbox
+	r.Source = &record.Source{Mailbox: d.user, Generation: d.in.Position.Generation, Offset: d.in.Position.Offset}
+	r.ApplyVersion = d.version
+	d.followUps = append(d.followUps, FollowUp{Mailbox: mailbox, Record: r})
 }
 
 // commit makes the state what was decided. A mailbox without an account is
@@ -170,6 +203,7 @@ func (s *State) commit(d *decision) Outcome {
 	if d.trimmed {
 		out.Write.First = s.first
 	}
+	out.Write.Parts = s.setParts(d.changes)
 	return out
 }
 

@@ -29,16 +29,24 @@ func Decode(user string, loaded *persistence.Mailbox) (*State, error) {
 	s := New(user)
 	s.position = loaded.Position
 	s.core = core{
+		version:   stored.ApplyVersion,
 		time:      stored.Time,
 		head:      stored.Head,
 		first:     stored.First,
 		account:   stored.Account,
 		devices:   stored.Devices,
 		nextEpoch: stored.NextEpoch,
+
+		contactsSince: stored.ContactsSince,
 	}
 	s.accountPart = encodeAccountPart(&s.core)
 	if err := s.remember(loaded); err != nil {
 		return nil, fmt.Errorf("decode mailbox state: %w", err)
+	}
+	for _, part := range loaded.Parts {
+		if err := s.parts.load(part); err != nil {
+			return nil, fmt.Errorf("decode mailbox state: %w", err)
+		}
 	}
 	if len(loaded.Sources) > 0 {
 		s.sources = make(map[string]persistence.Position, len(loaded.Sources))
@@ -60,6 +68,9 @@ func check(stored *record.State) error {
 		return fmt.Errorf("head %d", stored.Head)
 	case stored.First < 1 || stored.First > stored.Head+1:
 		return fmt.Errorf("first revision %d with head %d", stored.First, stored.Head)
+	}
+	if since := stored.ContactsSince; since < 0 || since > stored.Head {
+		return fmt.Errorf("contacts since %d with head %d", since, stored.Head)
 	}
 	seen := make(map[string]bool, len(stored.Devices))
 	var epoch uint64
@@ -119,7 +130,7 @@ const maxCountersSize = 4 * (1 + 7) // tag, and a varint of 48 bits
 // change counters only, so that the rest is encoded once and copied.
 func (s *State) encode() []byte {
 	b := make([]byte, 0, maxCountersSize+len(s.accountPart))
-	b = appendVarint(b, fieldApplyVersion, ApplyVersion)
+	b = appendVarint(b, fieldApplyVersion, int64(s.version))
 	b = appendVarint(b, fieldTime, s.time)
 	b = appendVarint(b, fieldHead, s.head)
 	b = appendVarint(b, fieldFirst, s.first)
@@ -136,6 +147,7 @@ func (d *decision) encode() {
 	if d.operation != nil {
 		d.row.Data = encode(d.operation)
 	}
+	d.encodeParts()
 	if d.accountChanged {
 		d.accountPart = encodeAccountPart(&d.core)
 	}
@@ -145,7 +157,7 @@ func (d *decision) encode() {
 // alone. Encoded messages may be joined: the whole state is the counters, then
 // these.
 func encodeAccountPart(c *core) []byte {
-	return encode(&record.State{Account: c.account, Devices: c.devices, NextEpoch: c.nextEpoch})
+	return encode(&record.State{Account: c.account, Devices: c.devices, NextEpoch: c.nextEpoch, ContactsSince: c.contactsSince})
 }
 
 func encode(m proto.Message) []byte {

@@ -22,7 +22,7 @@ func TestStateIsStoredAsItsMessage(t *testing.T) {
 		t.Fatal(err)
 	}
 	diff(t, &got, &record.State{
-		ApplyVersion: ApplyVersion,
+		ApplyVersion: 1,
 		Time:         start,
 		Head:         2,
 		First:        2,
@@ -62,7 +62,7 @@ func TestDecodeRefusesWhatCannotBe(t *testing.T) {
 		breaks func(*record.State)
 	}{
 		{"version 0", func(s *record.State) { s.ApplyVersion = 0 }},
-		{"version 2: this one goes up to 1", func(s *record.State) { s.ApplyVersion = 2 }},
+		{"version 3: this one goes up to 2", func(s *record.State) { s.ApplyVersion = 3 }},
 		{"no account", func(s *record.State) { s.Account = nil }},
 		{"time -1", func(s *record.State) { s.Time = -1 }},
 		{"time", func(s *record.State) { s.Time = 1 << 48 }},

@@ -43,6 +43,17 @@ func (h history) load(t testing.TB, user string, maxDedup int) *State {
 			sources[source.Mailbox] = source.Position
 		}
 	}
+	parts := map[string][]byte{}
+	for _, w := range h {
+		for _, part := range w.Parts {
+			if parts[part.Key] = part.Data; len(part.Data) == 0 {
+				delete(parts, part.Key)
+			}
+		}
+	}
+	for key, data := range parts {
+		loaded.Parts = append(loaded.Parts, persistence.Part{Key: key, Data: data})
+	}
 	if len(loaded.Dedup) > maxDedup {
 		loaded.Dedup, loaded.DedupComplete = nil, false
 	}

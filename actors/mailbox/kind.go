@@ -25,6 +25,8 @@ type kind struct {
 	// answer.
 	creates        bool
 	withoutAccount refusal.Reason
+	// since is the version of Apply that has the kind first; 0 means 1.
+	since uint32
 	// decide makes the decision.
 	decide func(*decision, *record.Record)
 }
@@ -34,6 +36,17 @@ var unknownKind = kind{
 	command:        true,
 	withoutAccount: refusal.UnknownRecipient,
 	malformed:      func(*record.Record) bool { return true },
+}
+
+// Since returns the version of Apply that has the kind of a record first.
+func Since(r *record.Record) uint32 { return max(kindOf(r).since, 1) }
+
+// SourceOf returns where a follow-up comes from; the zero value for a command.
+func SourceOf(r *record.Record) persistence.Source {
+	if source := kindOf(r).source; source != nil {
+		return source(r)
+	}
+	return persistence.Source{}
 }
 
 // kindOf returns the kind of a record. A new kind is entered here.
@@ -53,6 +66,16 @@ func kindOf(r *record.Record) *kind {
 		return &signOutKind
 	case *record.Record_Trim:
 		return &trimKind
+	case *record.Record_Befriend:
+		return &befriendKind
+	case *record.Record_Friendship:
+		return &friendshipKind
+	case *record.Record_EditContact:
+		return &editContactKind
+	case *record.Record_CreateInvitation:
+		return &createInvitationKind
+	case *record.Record_RedeemInvitation:
+		return &redeemInvitationKind
 	default:
 		return &unknownKind
 	}

@@ -41,9 +41,10 @@ import (
 )
 
 // ApplyVersion is the version of Apply and of the stored state. A change of
-// what Apply decides is a new version, taken up in a shard at a Version
-// record.
-const ApplyVersion = 1
+// what Apply decides, and a new kind of record, is a new version. A mailbox is
+// at the highest version that its records have had: each is stamped with that
+// of whoever made it, and in each shard a Version record precedes the first.
+const ApplyVersion = 2
 
 const (
 	// DedupWindow is how long, in log time, the answer to a command is
@@ -76,6 +77,7 @@ type State struct {
 	// accountPart is the encoded part of the state that most records leave
 	// alone: account, devices and next epoch.
 	accountPart []byte
+	parts       parts
 	dedup       window
 	sources     map[string]persistence.Position
 }
@@ -84,11 +86,15 @@ type State struct {
 // entries and the sources. Commands work on a copy: they replace what pointers
 // and slices lead to, never change it.
 type core struct {
+	version     uint32
 	time        int64
 	head, first int64
 	account     *record.Account // nil until CreateAccount was applied
 	devices     []*record.Device
 	nextEpoch   uint64
+	// contactsSince: removed contacts whose revision is not above it are
+	// forgotten.
+	contactsSince int64
 }
 
 // Input is one record and its circumstances. The outcome shares memory with
@@ -150,7 +156,7 @@ type FollowUp struct {
 // New returns the state of a mailbox that was never seen: no account, and
 // below every position.
 func New(user string) *State {
-	return &State{user: user, core: core{first: 1, nextEpoch: 1}}
+	return &State{user: user, core: core{version: 1, first: 1, nextEpoch: 1}}
 }
 
 // User returns whose mailbox it is.
@@ -189,11 +195,21 @@ func (s *State) Devices() []talk.Device {
 	return devices
 }
 
-// View returns what the mailbox looks like.
-func (s *State) View() talk.View {
+// View returns what the mailbox looks like, as far as is asked for.
+func (s *State) View(look talk.Look) talk.View {
 	v := talk.View{Exists: s.Exists(), Devices: s.Devices(), Head: talk.Head{Revision: s.head, First: s.first}}
 	if v.Exists {
 		v.Account.DisplayName, v.Account.PasswordHash = s.Account()
+	}
+	if look.Contact != "" {
+		v.Contact = s.Contact(look.Contact)
+	}
+	if look.Contacts {
+		contacts, ok := s.Contacts(look.ContactsSince)
+		v.Contacts, v.ContactsForgotten = contacts, !ok
+	}
+	if look.ContactCounts {
+		v.ContactCounts.Contacts, v.ContactCounts.Requests = s.ContactCounts()
 	}
 	return v
 }

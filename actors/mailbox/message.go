@@ -48,9 +48,10 @@ type copyOfSend struct {
 }
 
 // send takes a message in and lets the sender's own devices know by a
-// follow-up. A message to oneself needs none.
+// follow-up. A message to oneself needs none. That of a blocked sender is not
+// taken in, of which the sender learns nothing.
 func (d *decision) send(c *record.Send) {
-	if !d.deliver(c.From, &delivery{message: record.Message{
+	if !d.parts.contact(c.From).GetBlocked() && !d.deliver(c.From, &delivery{message: record.Message{
 		MessageId:       c.MessageId,
 		From:            c.From,
 		To:              d.user,
@@ -100,16 +101,10 @@ func (d *decision) sentCopy(c *record.SentCopy) {
 
 // deliver adds the next operation: a message of the conversation with peer.
 func (d *decision) deliver(peer string, m *delivery) bool {
-	if d.head == maxRevision {
-		d.fail("the mailbox is out of revisions")
+	if !d.operate(&m.operation) {
 		return false
 	}
-	d.head++
-	d.answer.Revision = d.head
-	d.row = persistence.Row{Revision: d.head, Peer: peer}
-	d.operation = &m.operation
-	d.operation.Revision = d.head
-	d.operation.Time = d.time
+	d.row.Peer = peer
 	if m.message.To == d.user {
 		m.received.ReceiveMessage = &m.message
 		d.operation.Kind = &m.received

@@ -19,13 +19,18 @@ func DecodeRecord(data []byte) (*record.Record, error) {
 	if err := proto.Unmarshal(data, r); err != nil {
 		return nil, err
 	}
-	if r.Kind == nil {
-		return nil, errors.New("a kind that this version does not know")
+	return r, Known(r)
+}
+
+// Known returns an error for a record that this version does not know.
+func Known(r *record.Record) error {
+	if r.GetKind() == nil {
+		return errors.New("a kind that this version does not know")
 	}
-	if v := r.GetVersion(); v != nil && v.GetApplyVersion() > ApplyVersion {
-		return nil, fmt.Errorf("apply version %d: this one goes up to %d", v.GetApplyVersion(), ApplyVersion)
+	if v := max(r.GetApplyVersion(), r.GetVersion().GetApplyVersion()); v > ApplyVersion {
+		return fmt.Errorf("apply version %d: this one goes up to %d", v, ApplyVersion)
 	}
-	return r, nil
+	return nil
 }
 
 // IsCommand reports whether the answer to a record is remembered, in a dedup

@@ -24,7 +24,27 @@ var rewrite = flag.Bool("rewrite", false, "write what the scripts in testdata pr
 // paragraph of # lines, of commands, or both; after the commands a line ----
 // and what they print, up to an empty line.
 func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
+	runScripts(t, "testdata/*.txt", func(t *testing.T) func(string) string {
+		t.Cleanup(func() { panicOn = nil })
+		s := &script{t: t, state: New("bob"), time: start}
+		return s.run
+	})
+}
+
+// Conversations tell, in the same way, what several people do, and which
+// operations the devices of each receive.
+func TestConversations(t *testing.T) {
+	runScripts(t, "testdata/conversations/*.txt", func(t *testing.T) func(string) string {
+		w, hold := newWorld(t, "alice", "bob", "carol"), false
+		w.printHeard()
+		return func(line string) string { return w.run(line, &hold) }
+	})
+}
+
+// runScripts runs each of the scripts that a pattern names in a world of its
+// own.
+func runScripts(t *testing.T, pattern string, begin func(*testing.T) (run func(line string) string)) {
+	files, err := filepath.Glob(pattern)
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no scripts: %v", err)
 	}
@@ -34,7 +54,7 @@ func TestScripts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			is := runScript(t, string(was))
+			is := runScript(string(was), begin(t))
 			if *rewrite {
 				if err := os.WriteFile(file, []byte(is), 0o600); err != nil {
 					t.Fatal(err)
@@ -49,9 +69,7 @@ func TestScripts(t *testing.T) {
 }
 
 // runScript returns the script with what its commands print now.
-func runScript(t *testing.T, text string) string {
-	s := &script{t: t, state: New("bob"), time: start}
-	t.Cleanup(func() { panicOn = nil })
+func runScript(text string, run func(line string) string) string {
 	var blocks []string
 	for block := range strings.SplitSeq(strings.TrimSpace(text), "\n\n") {
 		lines, _, hasCommands := strings.Cut(block, "\n----")
@@ -59,10 +77,10 @@ func runScript(t *testing.T, text string) string {
 			var printed strings.Builder
 			for line := range strings.SplitSeq(lines, "\n") {
 				if !strings.HasPrefix(line, "#") {
-					printed.WriteString(s.run(line))
+					printed.WriteString(run(line))
 				}
 			}
-			block = lines + "\n----\n" + strings.TrimSpace(printed.String())
+			block = strings.TrimSpace(lines + "\n----\n" + strings.TrimSpace(printed.String()))
 		}
 		blocks = append(blocks, block)
 	}

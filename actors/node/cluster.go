@@ -110,6 +110,7 @@ func (n *Node) join() error {
 // follow has the shards placed as the membership says, from now on.
 func (n *Node) follow() error {
 	if n.options.Cluster == nil {
+		n.apply.Store(mailbox.ApplyVersion)
 		everything := cluster.Snapshot{Members: []cluster.Member{{ID: alone, Role: cluster.RoleTalk, State: cluster.StateActive, Weight: cluster.DefaultWeight}}}
 		return n.placeAll(everything)
 	}
@@ -119,6 +120,7 @@ func (n *Node) follow() error {
 			n.options.Logger.Error("shards are not placed", "error", err)
 			return
 		}
+		n.apply.Store(min(s.Apply(), mailbox.ApplyVersion))
 		n.system.Root.Send(n.talk, &place{places: places, placed: func() { n.hub.Update(s) }})
 	})
 	return nil
@@ -147,6 +149,9 @@ func (n *Node) withdraw(ctx context.Context) error {
 		return fmt.Errorf("shards are not handed over: %w", ctx.Err())
 	}
 }
+
+// upgrading refuses what some node does not know yet.
+func upgrading() *refusal.Refusal { return refusal.After(refusal.Upgrading, 10*time.Second) }
 
 const (
 	minRetry = 20 * time.Millisecond

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/tegami-im/tegami/actors/link/linktest"
+	"github.com/tegami-im/tegami/actors/mailbox"
+	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/talk"
 	"github.com/tegami-im/tegami/cluster"
@@ -41,7 +43,7 @@ func (f *fleet) start(name string, role cluster.Role) cell {
 	f.t.Helper()
 	self := cluster.Member{
 		ID: name + ".1", Name: name, Address: name, Role: role,
-		State: cluster.StateActive, Weight: cluster.DefaultWeight,
+		State: cluster.StateActive, Weight: cluster.DefaultWeight, Apply: mailbox.ApplyVersion,
 	}
 	options := f.options
 	if role == cluster.RoleGateway {
@@ -239,6 +241,76 @@ func TestGatewayServesTheMailboxesOfAllTalkNodes(t *testing.T) {
 	gateway.until("divided", func() bool {
 		one, two := f.nodes["talk-1"].Depths().Shards["open"], f.nodes["talk-2"].Depths().Shards["open"]
 		return one > 0 && two > 0 && one+two == 16
+	})
+}
+
+// Whatever users do about each other, and read of it, goes through a gateway as
+// well.
+func TestGatewayServesContacts(t *testing.T) {
+	f := newFleet(t)
+	f.start("talk-1", cluster.RoleTalk)
+	f.start("talk-2", cluster.RoleTalk)
+	gateway := f.start("gateway-1", cluster.RoleGateway)
+	f.ready()
+	users := gateway.join(names...)
+	ctx := gateway.context()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, asks := range names[1:] {
+		answers := names[i]
+		must(gateway.Befriend(ctx, users[asks], answers, talk.RequestFriend))
+		must(gateway.Befriend(ctx, users[answers], asks, talk.AcceptFriend))
+		must(gateway.EditContact(ctx, users[answers], asks, talk.ContactEdit{Alias: new("friend " + asks)}))
+		list, err := gateway.Contacts(ctx, answers, 0)
+		must(err)
+		found := slices.IndexFunc(list.Contacts, func(c talk.Contact) bool { return c.User == asks })
+		if found < 0 || list.Contacts[found].Alias != "friend "+asks {
+			t.Fatalf("the contacts of %s are %v", answers, list)
+		}
+		contact, err := gateway.Contact(ctx, asks, answers)
+		must(err)
+		if contact.Relation != record.Relation_RELATION_FRIEND {
+			t.Errorf("%s is %v to %s", answers, contact.Relation, asks)
+		}
+	}
+	invitation, err := gateway.Invite(ctx, users["heidi"])
+	must(err)
+	owner, err := gateway.Redeem(ctx, users["alice"], invitation.Code)
+	must(err)
+	if owner != "heidi" {
+		t.Errorf("the invitation is of %s", owner)
+	}
+	if _, err := gateway.Contacts(ctx, "alice", 1000); refusal.From(err).Reason != refusal.CursorAhead {
+		t.Errorf("contacts since a revision that is not there yet: %v", err)
+	}
+}
+
+// While some node is of an older version, nothing is done that it does not
+// know.
+func TestNewKindsWaitForEveryNode(t *testing.T) {
+	f := newFleet(t)
+	f.start("talk-1", cluster.RoleTalk)
+	gateway := f.start("gateway-1", cluster.RoleGateway)
+	f.ready()
+	users := gateway.join("alice", "bob")
+	f.members[0].Apply = 1
+	f.publish()
+	gateway.until("refused", func() bool {
+		err := gateway.Befriend(gateway.context(), users["alice"], "bob", talk.RemoveFriend)
+		_, look := gateway.Contact(gateway.context(), "alice", "bob")
+		return err != nil && refusal.From(err).Reason == refusal.Upgrading && look != nil && refusal.From(look).Reason == refusal.Upgrading
+	})
+	if _, err := gateway.send(users["alice"], "bob", "1", "hello"); err != nil {
+		t.Errorf("a message: %v", err)
+	}
+	f.members[0].Apply = mailbox.ApplyVersion
+	f.publish()
+	gateway.until("done", func() bool {
+		return gateway.Befriend(gateway.context(), users["alice"], "bob", talk.RequestFriend) == nil
 	})
 }
 

@@ -14,11 +14,19 @@ import (
 // view asks what a user's mailbox looks like. Names without a key never reach
 // an actor.
 func (n *Node) view(ctx context.Context, user string) (talk.View, error) {
+	return n.look(ctx, user, talk.Look{}, 1)
+}
+
+// look asks for more of it: for what there is since a version of apply.
+func (n *Node) look(ctx context.Context, user string, look talk.Look, since uint32) (talk.View, error) {
+	if n.apply.Load() < since {
+		return talk.View{}, upgrading()
+	}
 	if _, err := n.key(ctx, user); err != nil {
 		return talk.View{}, err
 	}
 	return ask(ctx, n, refusal.After(refusal.NotReady, time.Second), func(answer func(talk.View, *refusal.Refusal)) {
-		n.system.Root.Send(n.routeOf(user), &shard.Inspect{Mailbox: user, Answer: answer})
+		n.system.Root.Send(n.routeOf(user), &shard.Inspect{Mailbox: user, Look: look, Answer: answer})
 	})
 }
 
@@ -75,6 +83,9 @@ func (n *Node) Open(ctx context.Context, user string, operations []*record.Opera
 		message := operation.GetReceiveMessage()
 		if message == nil {
 			message = operation.GetSendMessage()
+		}
+		if message == nil { // of a kind that has no body
+			continue
 		}
 		encoded, err := opener.Open(message.GetMessageId(), message.GetSealedBody())
 		if err == nil {

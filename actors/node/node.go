@@ -132,6 +132,10 @@ type Node struct {
 	supervisors       []*actor.PID
 	spawned           uint64 // shards so far; of the talk actor alone
 
+	// apply is the version of apply that the records made here are of: the newest
+	// that every node knows.
+	apply atomic.Uint32
+
 	hub      *link.Hub // nil when the node is alone
 	unfollow func()
 

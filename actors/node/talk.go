@@ -44,6 +44,11 @@ func (n *Node) Send(ctx context.Context, send talk.Send) {
 	})
 }
 
+func reasonIs(err error, reason refusal.Reason) bool {
+	refused, ok := errors.AsType[*refusal.Refusal](err)
+	return ok && refused.Reason == reason
+}
+
 func reasonOf(refused *refusal.Refusal) string {
 	if refused == nil {
 		return ""
@@ -82,7 +87,7 @@ func (n *Node) seal(ctx context.Context, send talk.Send) (*record.Record, error)
 		}
 		message.SealedCopy = sealing.Seal(own, send.From, id[:], body)
 	}
-	r := newRecord(send.To)
+	r := n.newRecord(send.To)
 	r.DedupKey = make([]byte, persistence.DedupKeySize)
 	sealing.HashCommand(r.DedupKey, key, send.From, send.ClientMessageID)
 	r.BodyHash = make([]byte, persistence.BodyHashSize)
@@ -111,20 +116,25 @@ func (n *Node) key(ctx context.Context, user string) (persistence.Key, error) {
 
 // newRecord returns a record with a new id, under which its answer is
 // remembered unless the caller sets another dedup key.
-func newRecord(user string) *record.Record {
+func (n *Node) newRecord(user string) *record.Record {
 	id := make([]byte, 16)
 	_, _ = rand.Read(id) // crypto/rand never fails: it ends the program instead
 	return &record.Record{
-		Id:       id,
-		Mailbox:  user,
-		MintTime: time.Now().UnixMilli(),
-		DedupKey: id[:persistence.DedupKeySize],
-		BodyHash: id[persistence.DedupKeySize:],
+		Id:           id,
+		Mailbox:      user,
+		MintTime:     time.Now().UnixMilli(),
+		DedupKey:     id[:persistence.DedupKeySize],
+		BodyHash:     id[persistence.DedupKeySize:],
+		ApplyVersion: n.apply.Load(),
 	}
 }
 
 // submit hands a command to its shard, unless the node has too many in flight.
 func (n *Node) submit(r *record.Record, follow shard.Trace, answer func(mailbox.Answer, *refusal.Refusal)) {
+	if r.GetApplyVersion() < mailbox.Since(r) {
+		answer(mailbox.Answer{}, upgrading())
+		return
+	}
 	if n.commands.Add(1) > int64(n.options.Commands) {
 		n.commands.Add(-1)
 		answer(mailbox.Answer{}, refusal.After(refusal.Busy, 100*time.Millisecond))
@@ -181,7 +191,7 @@ func (n *Node) CreateAccounts(ctx context.Context, accounts []talk.NewAccount) (
 	}
 	results := make(chan result, len(accounts))
 	for i, account := range accounts {
-		r := newRecord(account.User)
+		r := n.newRecord(account.User)
 		r.Kind = &record.Record_CreateAccount{CreateAccount: &record.CreateAccount{
 			DisplayName: account.DisplayName, PasswordHash: account.PasswordHash,
 		}}
@@ -211,7 +221,7 @@ func (n *Node) SignIn(ctx context.Context, user, device string, refreshHash [32]
 	if _, err := n.key(ctx, user); err != nil {
 		return talk.Session{}, err
 	}
-	r := newRecord(user)
+	r := n.newRecord(user)
 	r.Kind = &record.Record_SignIn{SignIn: &record.SignIn{DeviceId: device, RefreshHash: refreshHash[:]}}
 	answer, err := n.do(ctx, r)
 	return answer.Session, err
@@ -222,7 +232,7 @@ func (n *Node) Refresh(ctx context.Context, session talk.Session, presented, nex
 	if _, err := n.key(ctx, session.User); err != nil {
 		return err
 	}
-	r := newRecord(session.User)
+	r := n.newRecord(session.User)
 	r.Kind = &record.Record_Refresh{Refresh: &record.Refresh{
 		DeviceId: session.Device, Epoch: session.Epoch, PresentedHash: presented[:], RefreshHash: next[:],
 	}}
@@ -232,7 +242,7 @@ func (n *Node) Refresh(ctx context.Context, session talk.Session, presented, nex
 
 // SignOut ends a session; Epoch 0 ends whichever the device has.
 func (n *Node) SignOut(ctx context.Context, session talk.Session) error {
-	r := newRecord(session.User)
+	r := n.newRecord(session.User)
 	r.Kind = &record.Record_SignOut{SignOut: &record.SignOut{DeviceId: session.Device, Epoch: session.Epoch}}
 	_, err := n.do(ctx, r)
 	return err

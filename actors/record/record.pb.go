@@ -24,6 +24,120 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Relation is what a user is to the owner of a mailbox.
+type Relation int32
+
+const (
+	Relation_RELATION_NONE Relation = 0
+	// The owner asked for friendship.
+	Relation_RELATION_REQUESTED Relation = 1
+	// The user asked for it.
+	Relation_RELATION_RECEIVED Relation = 2
+	Relation_RELATION_FRIEND   Relation = 3
+)
+
+// Enum value maps for Relation.
+var (
+	Relation_name = map[int32]string{
+		0: "RELATION_NONE",
+		1: "RELATION_REQUESTED",
+		2: "RELATION_RECEIVED",
+		3: "RELATION_FRIEND",
+	}
+	Relation_value = map[string]int32{
+		"RELATION_NONE":      0,
+		"RELATION_REQUESTED": 1,
+		"RELATION_RECEIVED":  2,
+		"RELATION_FRIEND":    3,
+	}
+)
+
+func (x Relation) Enum() *Relation {
+	p := new(Relation)
+	*p = x
+	return p
+}
+
+func (x Relation) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Relation) Descriptor() protoreflect.EnumDescriptor {
+	return file_record_proto_enumTypes[0].Descriptor()
+}
+
+func (Relation) Type() protoreflect.EnumType {
+	return &file_record_proto_enumTypes[0]
+}
+
+func (x Relation) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Relation.Descriptor instead.
+func (Relation) EnumDescriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{0}
+}
+
+type Befriend_Action int32
+
+const (
+	Befriend_ACTION_UNSPECIFIED Befriend_Action = 0
+	// Ask, or accept what the other asked.
+	Befriend_REQUEST Befriend_Action = 1
+	// Accept what the other asked.
+	Befriend_ACCEPT Befriend_Action = 2
+	// Decline it.
+	Befriend_DECLINE Befriend_Action = 3
+	// End the friendship, or take the request back.
+	Befriend_REMOVE Befriend_Action = 4
+)
+
+// Enum value maps for Befriend_Action.
+var (
+	Befriend_Action_name = map[int32]string{
+		0: "ACTION_UNSPECIFIED",
+		1: "REQUEST",
+		2: "ACCEPT",
+		3: "DECLINE",
+		4: "REMOVE",
+	}
+	Befriend_Action_value = map[string]int32{
+		"ACTION_UNSPECIFIED": 0,
+		"REQUEST":            1,
+		"ACCEPT":             2,
+		"DECLINE":            3,
+		"REMOVE":             4,
+	}
+)
+
+func (x Befriend_Action) Enum() *Befriend_Action {
+	p := new(Befriend_Action)
+	*p = x
+	return p
+}
+
+func (x Befriend_Action) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Befriend_Action) Descriptor() protoreflect.EnumDescriptor {
+	return file_record_proto_enumTypes[1].Descriptor()
+}
+
+func (Befriend_Action) Type() protoreflect.EnumType {
+	return &file_record_proto_enumTypes[1]
+}
+
+func (x Befriend_Action) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Befriend_Action.Descriptor instead.
+func (Befriend_Action) EnumDescriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{10, 0}
+}
+
 // Record is one entry of a shard's journal. It changes one mailbox and is
 // decided when it is applied, not when it is appended.
 type Record struct {
@@ -47,6 +161,11 @@ type Record struct {
 	// where it comes from. The target ignores what is not above the last position
 	// that it took from this source.
 	Source *Source `protobuf:"bytes,6,opt,name=source,proto3" json:"source,omitempty"`
+	// The version of apply that whoever made it goes by; 0 in records from before
+	// there was a second. A mailbox takes it up with its first record of that
+	// version, and none of a lower one takes it back. A Version record of the
+	// shard precedes the first of each version.
+	ApplyVersion uint32 `protobuf:"varint,7,opt,name=apply_version,json=applyVersion,proto3" json:"apply_version,omitempty"`
 	// Types that are valid to be assigned to Kind:
 	//
 	//	*Record_Send
@@ -57,6 +176,11 @@ type Record struct {
 	//	*Record_SignOut
 	//	*Record_Version
 	//	*Record_Trim
+	//	*Record_Befriend
+	//	*Record_Friendship
+	//	*Record_EditContact
+	//	*Record_CreateInvitation
+	//	*Record_RedeemInvitation
 	Kind          isRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -132,6 +256,13 @@ func (x *Record) GetSource() *Source {
 		return x.Source
 	}
 	return nil
+}
+
+func (x *Record) GetApplyVersion() uint32 {
+	if x != nil {
+		return x.ApplyVersion
+	}
+	return 0
 }
 
 func (x *Record) GetKind() isRecord_Kind {
@@ -213,6 +344,51 @@ func (x *Record) GetTrim() *Trim {
 	return nil
 }
 
+func (x *Record) GetBefriend() *Befriend {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_Befriend); ok {
+			return x.Befriend
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetFriendship() *Friendship {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_Friendship); ok {
+			return x.Friendship
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetEditContact() *EditContact {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_EditContact); ok {
+			return x.EditContact
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetCreateInvitation() *CreateInvitation {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_CreateInvitation); ok {
+			return x.CreateInvitation
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetRedeemInvitation() *RedeemInvitation {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_RedeemInvitation); ok {
+			return x.RedeemInvitation
+		}
+	}
+	return nil
+}
+
 type isRecord_Kind interface {
 	isRecord_Kind()
 }
@@ -249,6 +425,27 @@ type Record_Trim struct {
 	Trim *Trim `protobuf:"bytes,17,opt,name=trim,proto3,oneof"`
 }
 
+type Record_Befriend struct {
+	// Since version 2.
+	Befriend *Befriend `protobuf:"bytes,18,opt,name=befriend,proto3,oneof"`
+}
+
+type Record_Friendship struct {
+	Friendship *Friendship `protobuf:"bytes,19,opt,name=friendship,proto3,oneof"`
+}
+
+type Record_EditContact struct {
+	EditContact *EditContact `protobuf:"bytes,20,opt,name=edit_contact,json=editContact,proto3,oneof"`
+}
+
+type Record_CreateInvitation struct {
+	CreateInvitation *CreateInvitation `protobuf:"bytes,21,opt,name=create_invitation,json=createInvitation,proto3,oneof"`
+}
+
+type Record_RedeemInvitation struct {
+	RedeemInvitation *RedeemInvitation `protobuf:"bytes,22,opt,name=redeem_invitation,json=redeemInvitation,proto3,oneof"`
+}
+
 func (*Record_Send) isRecord_Kind() {}
 
 func (*Record_SentCopy) isRecord_Kind() {}
@@ -264,6 +461,16 @@ func (*Record_SignOut) isRecord_Kind() {}
 func (*Record_Version) isRecord_Kind() {}
 
 func (*Record_Trim) isRecord_Kind() {}
+
+func (*Record_Befriend) isRecord_Kind() {}
+
+func (*Record_Friendship) isRecord_Kind() {}
+
+func (*Record_EditContact) isRecord_Kind() {}
+
+func (*Record_CreateInvitation) isRecord_Kind() {}
+
+func (*Record_RedeemInvitation) isRecord_Kind() {}
 
 // Source is the record of another mailbox that a follow-up follows from.
 type Source struct {
@@ -753,7 +960,8 @@ func (x *SignOut) GetEpoch() uint64 {
 	return 0
 }
 
-// Version raises the version of apply from here on in the shard.
+// Version says that records of a version of apply may follow in the shard. A
+// program that does not know that version stops here.
 type Version struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ApplyVersion  uint32                 `protobuf:"varint,1,opt,name=apply_version,json=applyVersion,proto3" json:"apply_version,omitempty"`
@@ -844,6 +1052,489 @@ func (x *Trim) GetFirstRevision() int64 {
 	return 0
 }
 
+// Befriend changes what two users are to each other. It is decided in the
+// mailbox of the one whose id is the lower, whoever asks: what is decided in
+// one place can have no two outcomes. The other learns by a Friendship.
+type Befriend struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who asks for it, the owner of the mailbox or not, and on which device.
+	Actor       string `protobuf:"bytes,1,opt,name=actor,proto3" json:"actor,omitempty"`
+	ActorDevice string `protobuf:"bytes,2,opt,name=actor_device,json=actorDevice,proto3" json:"actor_device,omitempty"`
+	// The other of the two.
+	Peer          string          `protobuf:"bytes,3,opt,name=peer,proto3" json:"peer,omitempty"`
+	Action        Befriend_Action `protobuf:"varint,4,opt,name=action,proto3,enum=tegami.record.v1.Befriend_Action" json:"action,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Befriend) Reset() {
+	*x = Befriend{}
+	mi := &file_record_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Befriend) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Befriend) ProtoMessage() {}
+
+func (x *Befriend) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Befriend.ProtoReflect.Descriptor instead.
+func (*Befriend) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Befriend) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *Befriend) GetActorDevice() string {
+	if x != nil {
+		return x.ActorDevice
+	}
+	return ""
+}
+
+func (x *Befriend) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *Befriend) GetAction() Befriend_Action {
+	if x != nil {
+		return x.Action
+	}
+	return Befriend_ACTION_UNSPECIFIED
+}
+
+// Friendship is a follow-up. It says what the source's owner is to the
+// mailbox's, or, with confirm, asks the mailbox, which decides for the two of
+// them, to make them friends.
+type Friendship struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Relation Relation               `protobuf:"varint,1,opt,name=relation,proto3,enum=tegami.record.v1.Relation" json:"relation,omitempty"`
+	// The device of the mailbox's owner that caused it; empty for none.
+	OriginDevice  string `protobuf:"bytes,2,opt,name=origin_device,json=originDevice,proto3" json:"origin_device,omitempty"`
+	Confirm       bool   `protobuf:"varint,3,opt,name=confirm,proto3" json:"confirm,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Friendship) Reset() {
+	*x = Friendship{}
+	mi := &file_record_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Friendship) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Friendship) ProtoMessage() {}
+
+func (x *Friendship) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Friendship.ProtoReflect.Descriptor instead.
+func (*Friendship) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Friendship) GetRelation() Relation {
+	if x != nil {
+		return x.Relation
+	}
+	return Relation_RELATION_NONE
+}
+
+func (x *Friendship) GetOriginDevice() string {
+	if x != nil {
+		return x.OriginDevice
+	}
+	return ""
+}
+
+func (x *Friendship) GetConfirm() bool {
+	if x != nil {
+		return x.Confirm
+	}
+	return false
+}
+
+// EditContact changes what the owner alone decides about another user.
+type EditContact struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	UserId string                 `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	Device string                 `protobuf:"bytes,2,opt,name=device,proto3" json:"device,omitempty"`
+	// Types that are valid to be assigned to Change:
+	//
+	//	*EditContact_Blocked
+	//	*EditContact_Favorite
+	//	*EditContact_Alias
+	Change        isEditContact_Change `protobuf_oneof:"change"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EditContact) Reset() {
+	*x = EditContact{}
+	mi := &file_record_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EditContact) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EditContact) ProtoMessage() {}
+
+func (x *EditContact) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EditContact.ProtoReflect.Descriptor instead.
+func (*EditContact) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *EditContact) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *EditContact) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *EditContact) GetChange() isEditContact_Change {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+func (x *EditContact) GetBlocked() bool {
+	if x != nil {
+		if x, ok := x.Change.(*EditContact_Blocked); ok {
+			return x.Blocked
+		}
+	}
+	return false
+}
+
+func (x *EditContact) GetFavorite() bool {
+	if x != nil {
+		if x, ok := x.Change.(*EditContact_Favorite); ok {
+			return x.Favorite
+		}
+	}
+	return false
+}
+
+func (x *EditContact) GetAlias() string {
+	if x != nil {
+		if x, ok := x.Change.(*EditContact_Alias); ok {
+			return x.Alias
+		}
+	}
+	return ""
+}
+
+type isEditContact_Change interface {
+	isEditContact_Change()
+}
+
+type EditContact_Blocked struct {
+	Blocked bool `protobuf:"varint,3,opt,name=blocked,proto3,oneof"`
+}
+
+type EditContact_Favorite struct {
+	Favorite bool `protobuf:"varint,4,opt,name=favorite,proto3,oneof"`
+}
+
+type EditContact_Alias struct {
+	Alias string `protobuf:"bytes,5,opt,name=alias,proto3,oneof"`
+}
+
+func (*EditContact_Blocked) isEditContact_Change() {}
+
+func (*EditContact_Favorite) isEditContact_Change() {}
+
+func (*EditContact_Alias) isEditContact_Change() {}
+
+// CreateInvitation lets whoever has its code become a friend, once.
+type CreateInvitation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// SHA-256 of the code's secret.
+	Hash          []byte `protobuf:"bytes,1,opt,name=hash,proto3" json:"hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateInvitation) Reset() {
+	*x = CreateInvitation{}
+	mi := &file_record_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateInvitation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateInvitation) ProtoMessage() {}
+
+func (x *CreateInvitation) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateInvitation.ProtoReflect.Descriptor instead.
+func (*CreateInvitation) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *CreateInvitation) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+// RedeemInvitation makes a friend of the owner of a code.
+type RedeemInvitation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hash          []byte                 `protobuf:"bytes,1,opt,name=hash,proto3" json:"hash,omitempty"`
+	UserId        string                 `protobuf:"bytes,2,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	Device        string                 `protobuf:"bytes,3,opt,name=device,proto3" json:"device,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RedeemInvitation) Reset() {
+	*x = RedeemInvitation{}
+	mi := &file_record_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RedeemInvitation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RedeemInvitation) ProtoMessage() {}
+
+func (x *RedeemInvitation) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RedeemInvitation.ProtoReflect.Descriptor instead.
+func (*RedeemInvitation) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RedeemInvitation) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+func (x *RedeemInvitation) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *RedeemInvitation) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+// Contact is a part of a mailbox's state: one other user.
+type Contact struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Relation Relation               `protobuf:"varint,1,opt,name=relation,proto3,enum=tegami.record.v1.Relation" json:"relation,omitempty"`
+	Blocked  bool                   `protobuf:"varint,2,opt,name=blocked,proto3" json:"blocked,omitempty"`
+	Favorite bool                   `protobuf:"varint,3,opt,name=favorite,proto3" json:"favorite,omitempty"`
+	Alias    string                 `protobuf:"bytes,4,opt,name=alias,proto3" json:"alias,omitempty"`
+	// The operation that told of the newest change; 0 before the first.
+	Revision      int64 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Contact) Reset() {
+	*x = Contact{}
+	mi := &file_record_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Contact) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Contact) ProtoMessage() {}
+
+func (x *Contact) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Contact.ProtoReflect.Descriptor instead.
+func (*Contact) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Contact) GetRelation() Relation {
+	if x != nil {
+		return x.Relation
+	}
+	return Relation_RELATION_NONE
+}
+
+func (x *Contact) GetBlocked() bool {
+	if x != nil {
+		return x.Blocked
+	}
+	return false
+}
+
+func (x *Contact) GetFavorite() bool {
+	if x != nil {
+		return x.Favorite
+	}
+	return false
+}
+
+func (x *Contact) GetAlias() string {
+	if x != nil {
+		return x.Alias
+	}
+	return ""
+}
+
+func (x *Contact) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// Invitation is a part of a mailbox's state: a code that was not redeemed.
+type Invitation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In milliseconds since 1970, log time.
+	ExpireTime    int64 `protobuf:"varint,1,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Invitation) Reset() {
+	*x = Invitation{}
+	mi := &file_record_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Invitation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Invitation) ProtoMessage() {}
+
+func (x *Invitation) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Invitation.ProtoReflect.Descriptor instead.
+func (*Invitation) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Invitation) GetExpireTime() int64 {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return 0
+}
+
 // Operation is one stored row of a mailbox.
 type Operation struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -856,6 +1547,7 @@ type Operation struct {
 	//
 	//	*Operation_ReceiveMessage
 	//	*Operation_SendMessage
+	//	*Operation_ContactUpdated
 	Kind          isOperation_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -863,7 +1555,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_record_proto_msgTypes[10]
+	mi := &file_record_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -875,7 +1567,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[10]
+	mi := &file_record_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -888,7 +1580,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{10}
+	return file_record_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Operation) GetRevision() int64 {
@@ -937,6 +1629,15 @@ func (x *Operation) GetSendMessage() *Message {
 	return nil
 }
 
+func (x *Operation) GetContactUpdated() *ContactUpdate {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_ContactUpdated); ok {
+			return x.ContactUpdated
+		}
+	}
+	return nil
+}
+
 type isOperation_Kind interface {
 	isOperation_Kind()
 }
@@ -949,9 +1650,68 @@ type Operation_SendMessage struct {
 	SendMessage *Message `protobuf:"bytes,5,opt,name=send_message,json=sendMessage,proto3,oneof"`
 }
 
+type Operation_ContactUpdated struct {
+	ContactUpdated *ContactUpdate `protobuf:"bytes,6,opt,name=contact_updated,json=contactUpdated,proto3,oneof"`
+}
+
 func (*Operation_ReceiveMessage) isOperation_Kind() {}
 
 func (*Operation_SendMessage) isOperation_Kind() {}
+
+func (*Operation_ContactUpdated) isOperation_Kind() {}
+
+// ContactUpdate is what a contact came to be.
+type ContactUpdate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	UserId        string                 `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	Contact       *Contact               `protobuf:"bytes,2,opt,name=contact,proto3" json:"contact,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContactUpdate) Reset() {
+	*x = ContactUpdate{}
+	mi := &file_record_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContactUpdate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContactUpdate) ProtoMessage() {}
+
+func (x *ContactUpdate) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContactUpdate.ProtoReflect.Descriptor instead.
+func (*ContactUpdate) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ContactUpdate) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *ContactUpdate) GetContact() *Contact {
+	if x != nil {
+		return x.Contact
+	}
+	return nil
+}
 
 type Message struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -969,7 +1729,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_record_proto_msgTypes[11]
+	mi := &file_record_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -981,7 +1741,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[11]
+	mi := &file_record_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -994,7 +1754,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{11}
+	return file_record_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Message) GetMessageId() []byte {
@@ -1055,14 +1815,16 @@ type State struct {
 	// In the order of their epochs, oldest first.
 	Devices []*Device `protobuf:"bytes,6,rep,name=devices,proto3" json:"devices,omitempty"`
 	// The epoch that the next sign-in gets.
-	NextEpoch     uint64 `protobuf:"varint,7,opt,name=next_epoch,json=nextEpoch,proto3" json:"next_epoch,omitempty"`
+	NextEpoch uint64 `protobuf:"varint,7,opt,name=next_epoch,json=nextEpoch,proto3" json:"next_epoch,omitempty"`
+	// Removed contacts whose revision is not above this are forgotten.
+	ContactsSince int64 `protobuf:"varint,8,opt,name=contacts_since,json=contactsSince,proto3" json:"contacts_since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_record_proto_msgTypes[12]
+	mi := &file_record_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1074,7 +1836,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[12]
+	mi := &file_record_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1087,7 +1849,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{12}
+	return file_record_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *State) GetApplyVersion() uint32 {
@@ -1139,6 +1901,13 @@ func (x *State) GetNextEpoch() uint64 {
 	return 0
 }
 
+func (x *State) GetContactsSince() int64 {
+	if x != nil {
+		return x.ContactsSince
+	}
+	return 0
+}
+
 type Account struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	DisplayName   string                 `protobuf:"bytes,1,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
@@ -1150,7 +1919,7 @@ type Account struct {
 
 func (x *Account) Reset() {
 	*x = Account{}
-	mi := &file_record_proto_msgTypes[13]
+	mi := &file_record_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1162,7 +1931,7 @@ func (x *Account) String() string {
 func (*Account) ProtoMessage() {}
 
 func (x *Account) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[13]
+	mi := &file_record_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1175,7 +1944,7 @@ func (x *Account) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Account.ProtoReflect.Descriptor instead.
 func (*Account) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{13}
+	return file_record_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Account) GetDisplayName() string {
@@ -1214,7 +1983,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_record_proto_msgTypes[14]
+	mi := &file_record_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1226,7 +1995,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[14]
+	mi := &file_record_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1239,7 +2008,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{14}
+	return file_record_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Device) GetDeviceId() string {
@@ -1288,14 +2057,15 @@ var File_record_proto protoreflect.FileDescriptor
 
 const file_record_proto_rawDesc = "" +
 	"\n" +
-	"\frecord.proto\x12\x10tegami.record.v1\"\xff\x04\n" +
+	"\frecord.proto\x12\x10tegami.record.v1\"\x88\b\n" +
 	"\x06Record\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x18\n" +
 	"\amailbox\x18\x02 \x01(\tR\amailbox\x12\x1b\n" +
 	"\tmint_time\x18\x03 \x01(\x03R\bmintTime\x12\x1b\n" +
 	"\tdedup_key\x18\x04 \x01(\fR\bdedupKey\x12\x1b\n" +
 	"\tbody_hash\x18\x05 \x01(\fR\bbodyHash\x120\n" +
-	"\x06source\x18\x06 \x01(\v2\x18.tegami.record.v1.SourceR\x06source\x12,\n" +
+	"\x06source\x18\x06 \x01(\v2\x18.tegami.record.v1.SourceR\x06source\x12#\n" +
+	"\rapply_version\x18\a \x01(\rR\fapplyVersion\x12,\n" +
 	"\x04send\x18\n" +
 	" \x01(\v2\x16.tegami.record.v1.SendH\x00R\x04send\x129\n" +
 	"\tsent_copy\x18\v \x01(\v2\x1a.tegami.record.v1.SentCopyH\x00R\bsentCopy\x12H\n" +
@@ -1304,7 +2074,14 @@ const file_record_proto_rawDesc = "" +
 	"\arefresh\x18\x0e \x01(\v2\x19.tegami.record.v1.RefreshH\x00R\arefresh\x126\n" +
 	"\bsign_out\x18\x0f \x01(\v2\x19.tegami.record.v1.SignOutH\x00R\asignOut\x125\n" +
 	"\aversion\x18\x10 \x01(\v2\x19.tegami.record.v1.VersionH\x00R\aversion\x12,\n" +
-	"\x04trim\x18\x11 \x01(\v2\x16.tegami.record.v1.TrimH\x00R\x04trimB\x06\n" +
+	"\x04trim\x18\x11 \x01(\v2\x16.tegami.record.v1.TrimH\x00R\x04trim\x128\n" +
+	"\bbefriend\x18\x12 \x01(\v2\x1a.tegami.record.v1.BefriendH\x00R\bbefriend\x12>\n" +
+	"\n" +
+	"friendship\x18\x13 \x01(\v2\x1c.tegami.record.v1.FriendshipH\x00R\n" +
+	"friendship\x12B\n" +
+	"\fedit_contact\x18\x14 \x01(\v2\x1d.tegami.record.v1.EditContactH\x00R\veditContact\x12Q\n" +
+	"\x11create_invitation\x18\x15 \x01(\v2\".tegami.record.v1.CreateInvitationH\x00R\x10createInvitation\x12Q\n" +
+	"\x11redeem_invitation\x18\x16 \x01(\v2\".tegami.record.v1.RedeemInvitationH\x00R\x10redeemInvitationB\x06\n" +
 	"\x04kind\"Z\n" +
 	"\x06Source\x12\x18\n" +
 	"\amailbox\x18\x01 \x01(\tR\amailbox\x12\x1e\n" +
@@ -1352,14 +2129,59 @@ const file_record_proto_rawDesc = "" +
 	"\aVersion\x12#\n" +
 	"\rapply_version\x18\x01 \x01(\rR\fapplyVersion\"-\n" +
 	"\x04Trim\x12%\n" +
-	"\x0efirst_revision\x18\x01 \x01(\x03R\rfirstRevision\"\xee\x01\n" +
+	"\x0efirst_revision\x18\x01 \x01(\x03R\rfirstRevision\"\xe6\x01\n" +
+	"\bBefriend\x12\x14\n" +
+	"\x05actor\x18\x01 \x01(\tR\x05actor\x12!\n" +
+	"\factor_device\x18\x02 \x01(\tR\vactorDevice\x12\x12\n" +
+	"\x04peer\x18\x03 \x01(\tR\x04peer\x129\n" +
+	"\x06action\x18\x04 \x01(\x0e2!.tegami.record.v1.Befriend.ActionR\x06action\"R\n" +
+	"\x06Action\x12\x16\n" +
+	"\x12ACTION_UNSPECIFIED\x10\x00\x12\v\n" +
+	"\aREQUEST\x10\x01\x12\n" +
+	"\n" +
+	"\x06ACCEPT\x10\x02\x12\v\n" +
+	"\aDECLINE\x10\x03\x12\n" +
+	"\n" +
+	"\x06REMOVE\x10\x04\"\x83\x01\n" +
+	"\n" +
+	"Friendship\x126\n" +
+	"\brelation\x18\x01 \x01(\x0e2\x1a.tegami.record.v1.RelationR\brelation\x12#\n" +
+	"\rorigin_device\x18\x02 \x01(\tR\foriginDevice\x12\x18\n" +
+	"\aconfirm\x18\x03 \x01(\bR\aconfirm\"\x9a\x01\n" +
+	"\vEditContact\x12\x17\n" +
+	"\auser_id\x18\x01 \x01(\tR\x06userId\x12\x16\n" +
+	"\x06device\x18\x02 \x01(\tR\x06device\x12\x1a\n" +
+	"\ablocked\x18\x03 \x01(\bH\x00R\ablocked\x12\x1c\n" +
+	"\bfavorite\x18\x04 \x01(\bH\x00R\bfavorite\x12\x16\n" +
+	"\x05alias\x18\x05 \x01(\tH\x00R\x05aliasB\b\n" +
+	"\x06change\"&\n" +
+	"\x10CreateInvitation\x12\x12\n" +
+	"\x04hash\x18\x01 \x01(\fR\x04hash\"W\n" +
+	"\x10RedeemInvitation\x12\x12\n" +
+	"\x04hash\x18\x01 \x01(\fR\x04hash\x12\x17\n" +
+	"\auser_id\x18\x02 \x01(\tR\x06userId\x12\x16\n" +
+	"\x06device\x18\x03 \x01(\tR\x06device\"\xa9\x01\n" +
+	"\aContact\x126\n" +
+	"\brelation\x18\x01 \x01(\x0e2\x1a.tegami.record.v1.RelationR\brelation\x12\x18\n" +
+	"\ablocked\x18\x02 \x01(\bR\ablocked\x12\x1a\n" +
+	"\bfavorite\x18\x03 \x01(\bR\bfavorite\x12\x14\n" +
+	"\x05alias\x18\x04 \x01(\tR\x05alias\x12\x1a\n" +
+	"\brevision\x18\x05 \x01(\x03R\brevision\"-\n" +
+	"\n" +
+	"Invitation\x12\x1f\n" +
+	"\vexpire_time\x18\x01 \x01(\x03R\n" +
+	"expireTime\"\xba\x02\n" +
 	"\tOperation\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12\x12\n" +
 	"\x04time\x18\x02 \x01(\x03R\x04time\x12#\n" +
 	"\rorigin_device\x18\x03 \x01(\tR\foriginDevice\x12D\n" +
 	"\x0freceive_message\x18\x04 \x01(\v2\x19.tegami.record.v1.MessageH\x00R\x0ereceiveMessage\x12>\n" +
-	"\fsend_message\x18\x05 \x01(\v2\x19.tegami.record.v1.MessageH\x00R\vsendMessageB\x06\n" +
-	"\x04kind\"\xad\x01\n" +
+	"\fsend_message\x18\x05 \x01(\v2\x19.tegami.record.v1.MessageH\x00R\vsendMessage\x12J\n" +
+	"\x0fcontact_updated\x18\x06 \x01(\v2\x1f.tegami.record.v1.ContactUpdateH\x00R\x0econtactUpdatedB\x06\n" +
+	"\x04kind\"]\n" +
+	"\rContactUpdate\x12\x17\n" +
+	"\auser_id\x18\x01 \x01(\tR\x06userId\x123\n" +
+	"\acontact\x18\x02 \x01(\v2\x19.tegami.record.v1.ContactR\acontact\"\xad\x01\n" +
 	"\aMessage\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\fR\tmessageId\x12\x12\n" +
@@ -1368,7 +2190,7 @@ const file_record_proto_rawDesc = "" +
 	"\x11client_message_id\x18\x04 \x01(\tR\x0fclientMessageId\x12\x12\n" +
 	"\x04time\x18\x05 \x01(\x03R\x04time\x12\x1f\n" +
 	"\vsealed_body\x18\x06 \x01(\fR\n" +
-	"sealedBody\"\xf2\x01\n" +
+	"sealedBody\"\x99\x02\n" +
 	"\x05State\x12#\n" +
 	"\rapply_version\x18\x01 \x01(\rR\fapplyVersion\x12\x12\n" +
 	"\x04time\x18\x02 \x01(\x03R\x04time\x12\x12\n" +
@@ -1377,7 +2199,8 @@ const file_record_proto_rawDesc = "" +
 	"\aaccount\x18\x05 \x01(\v2\x19.tegami.record.v1.AccountR\aaccount\x122\n" +
 	"\adevices\x18\x06 \x03(\v2\x18.tegami.record.v1.DeviceR\adevices\x12\x1d\n" +
 	"\n" +
-	"next_epoch\x18\a \x01(\x04R\tnextEpoch\"r\n" +
+	"next_epoch\x18\a \x01(\x04R\tnextEpoch\x12%\n" +
+	"\x0econtacts_since\x18\b \x01(\x03R\rcontactsSince\"r\n" +
 	"\aAccount\x12!\n" +
 	"\fdisplay_name\x18\x01 \x01(\tR\vdisplayName\x12#\n" +
 	"\rpassword_hash\x18\x02 \x01(\tR\fpasswordHash\x12\x1f\n" +
@@ -1390,7 +2213,12 @@ const file_record_proto_rawDesc = "" +
 	"createTime\x12\x1b\n" +
 	"\tseen_time\x18\x04 \x01(\x03R\bseenTime\x12!\n" +
 	"\frefresh_hash\x18\x05 \x01(\fR\vrefreshHash\x122\n" +
-	"\x15previous_refresh_hash\x18\x06 \x01(\fR\x13previousRefreshHashB+Z)github.com/tegami-im/tegami/actors/recordb\x06proto3"
+	"\x15previous_refresh_hash\x18\x06 \x01(\fR\x13previousRefreshHash*a\n" +
+	"\bRelation\x12\x11\n" +
+	"\rRELATION_NONE\x10\x00\x12\x16\n" +
+	"\x12RELATION_REQUESTED\x10\x01\x12\x15\n" +
+	"\x11RELATION_RECEIVED\x10\x02\x12\x13\n" +
+	"\x0fRELATION_FRIEND\x10\x03B+Z)github.com/tegami-im/tegami/actors/recordb\x06proto3"
 
 var (
 	file_record_proto_rawDescOnce sync.Once
@@ -1404,43 +2232,64 @@ func file_record_proto_rawDescGZIP() []byte {
 	return file_record_proto_rawDescData
 }
 
-var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_record_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_record_proto_goTypes = []any{
-	(*Record)(nil),        // 0: tegami.record.v1.Record
-	(*Source)(nil),        // 1: tegami.record.v1.Source
-	(*Send)(nil),          // 2: tegami.record.v1.Send
-	(*SentCopy)(nil),      // 3: tegami.record.v1.SentCopy
-	(*CreateAccount)(nil), // 4: tegami.record.v1.CreateAccount
-	(*SignIn)(nil),        // 5: tegami.record.v1.SignIn
-	(*Refresh)(nil),       // 6: tegami.record.v1.Refresh
-	(*SignOut)(nil),       // 7: tegami.record.v1.SignOut
-	(*Version)(nil),       // 8: tegami.record.v1.Version
-	(*Trim)(nil),          // 9: tegami.record.v1.Trim
-	(*Operation)(nil),     // 10: tegami.record.v1.Operation
-	(*Message)(nil),       // 11: tegami.record.v1.Message
-	(*State)(nil),         // 12: tegami.record.v1.State
-	(*Account)(nil),       // 13: tegami.record.v1.Account
-	(*Device)(nil),        // 14: tegami.record.v1.Device
+	(Relation)(0),            // 0: tegami.record.v1.Relation
+	(Befriend_Action)(0),     // 1: tegami.record.v1.Befriend.Action
+	(*Record)(nil),           // 2: tegami.record.v1.Record
+	(*Source)(nil),           // 3: tegami.record.v1.Source
+	(*Send)(nil),             // 4: tegami.record.v1.Send
+	(*SentCopy)(nil),         // 5: tegami.record.v1.SentCopy
+	(*CreateAccount)(nil),    // 6: tegami.record.v1.CreateAccount
+	(*SignIn)(nil),           // 7: tegami.record.v1.SignIn
+	(*Refresh)(nil),          // 8: tegami.record.v1.Refresh
+	(*SignOut)(nil),          // 9: tegami.record.v1.SignOut
+	(*Version)(nil),          // 10: tegami.record.v1.Version
+	(*Trim)(nil),             // 11: tegami.record.v1.Trim
+	(*Befriend)(nil),         // 12: tegami.record.v1.Befriend
+	(*Friendship)(nil),       // 13: tegami.record.v1.Friendship
+	(*EditContact)(nil),      // 14: tegami.record.v1.EditContact
+	(*CreateInvitation)(nil), // 15: tegami.record.v1.CreateInvitation
+	(*RedeemInvitation)(nil), // 16: tegami.record.v1.RedeemInvitation
+	(*Contact)(nil),          // 17: tegami.record.v1.Contact
+	(*Invitation)(nil),       // 18: tegami.record.v1.Invitation
+	(*Operation)(nil),        // 19: tegami.record.v1.Operation
+	(*ContactUpdate)(nil),    // 20: tegami.record.v1.ContactUpdate
+	(*Message)(nil),          // 21: tegami.record.v1.Message
+	(*State)(nil),            // 22: tegami.record.v1.State
+	(*Account)(nil),          // 23: tegami.record.v1.Account
+	(*Device)(nil),           // 24: tegami.record.v1.Device
 }
 var file_record_proto_depIdxs = []int32{
-	1,  // 0: tegami.record.v1.Record.source:type_name -> tegami.record.v1.Source
-	2,  // 1: tegami.record.v1.Record.send:type_name -> tegami.record.v1.Send
-	3,  // 2: tegami.record.v1.Record.sent_copy:type_name -> tegami.record.v1.SentCopy
-	4,  // 3: tegami.record.v1.Record.create_account:type_name -> tegami.record.v1.CreateAccount
-	5,  // 4: tegami.record.v1.Record.sign_in:type_name -> tegami.record.v1.SignIn
-	6,  // 5: tegami.record.v1.Record.refresh:type_name -> tegami.record.v1.Refresh
-	7,  // 6: tegami.record.v1.Record.sign_out:type_name -> tegami.record.v1.SignOut
-	8,  // 7: tegami.record.v1.Record.version:type_name -> tegami.record.v1.Version
-	9,  // 8: tegami.record.v1.Record.trim:type_name -> tegami.record.v1.Trim
-	11, // 9: tegami.record.v1.Operation.receive_message:type_name -> tegami.record.v1.Message
-	11, // 10: tegami.record.v1.Operation.send_message:type_name -> tegami.record.v1.Message
-	13, // 11: tegami.record.v1.State.account:type_name -> tegami.record.v1.Account
-	14, // 12: tegami.record.v1.State.devices:type_name -> tegami.record.v1.Device
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	3,  // 0: tegami.record.v1.Record.source:type_name -> tegami.record.v1.Source
+	4,  // 1: tegami.record.v1.Record.send:type_name -> tegami.record.v1.Send
+	5,  // 2: tegami.record.v1.Record.sent_copy:type_name -> tegami.record.v1.SentCopy
+	6,  // 3: tegami.record.v1.Record.create_account:type_name -> tegami.record.v1.CreateAccount
+	7,  // 4: tegami.record.v1.Record.sign_in:type_name -> tegami.record.v1.SignIn
+	8,  // 5: tegami.record.v1.Record.refresh:type_name -> tegami.record.v1.Refresh
+	9,  // 6: tegami.record.v1.Record.sign_out:type_name -> tegami.record.v1.SignOut
+	10, // 7: tegami.record.v1.Record.version:type_name -> tegami.record.v1.Version
+	11, // 8: tegami.record.v1.Record.trim:type_name -> tegami.record.v1.Trim
+	12, // 9: tegami.record.v1.Record.befriend:type_name -> tegami.record.v1.Befriend
+	13, // 10: tegami.record.v1.Record.friendship:type_name -> tegami.record.v1.Friendship
+	14, // 11: tegami.record.v1.Record.edit_contact:type_name -> tegami.record.v1.EditContact
+	15, // 12: tegami.record.v1.Record.create_invitation:type_name -> tegami.record.v1.CreateInvitation
+	16, // 13: tegami.record.v1.Record.redeem_invitation:type_name -> tegami.record.v1.RedeemInvitation
+	1,  // 14: tegami.record.v1.Befriend.action:type_name -> tegami.record.v1.Befriend.Action
+	0,  // 15: tegami.record.v1.Friendship.relation:type_name -> tegami.record.v1.Relation
+	0,  // 16: tegami.record.v1.Contact.relation:type_name -> tegami.record.v1.Relation
+	21, // 17: tegami.record.v1.Operation.receive_message:type_name -> tegami.record.v1.Message
+	21, // 18: tegami.record.v1.Operation.send_message:type_name -> tegami.record.v1.Message
+	20, // 19: tegami.record.v1.Operation.contact_updated:type_name -> tegami.record.v1.ContactUpdate
+	17, // 20: tegami.record.v1.ContactUpdate.contact:type_name -> tegami.record.v1.Contact
+	23, // 21: tegami.record.v1.State.account:type_name -> tegami.record.v1.Account
+	24, // 22: tegami.record.v1.State.devices:type_name -> tegami.record.v1.Device
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_record_proto_init() }
@@ -1457,23 +2306,35 @@ func file_record_proto_init() {
 		(*Record_SignOut)(nil),
 		(*Record_Version)(nil),
 		(*Record_Trim)(nil),
+		(*Record_Befriend)(nil),
+		(*Record_Friendship)(nil),
+		(*Record_EditContact)(nil),
+		(*Record_CreateInvitation)(nil),
+		(*Record_RedeemInvitation)(nil),
 	}
-	file_record_proto_msgTypes[10].OneofWrappers = []any{
+	file_record_proto_msgTypes[12].OneofWrappers = []any{
+		(*EditContact_Blocked)(nil),
+		(*EditContact_Favorite)(nil),
+		(*EditContact_Alias)(nil),
+	}
+	file_record_proto_msgTypes[17].OneofWrappers = []any{
 		(*Operation_ReceiveMessage)(nil),
 		(*Operation_SendMessage)(nil),
+		(*Operation_ContactUpdated)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_record_proto_rawDesc), len(file_record_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   15,
+			NumEnums:      2,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_record_proto_goTypes,
 		DependencyIndexes: file_record_proto_depIdxs,
+		EnumInfos:         file_record_proto_enumTypes,
 		MessageInfos:      file_record_proto_msgTypes,
 	}.Build()
 	File_record_proto = out.File

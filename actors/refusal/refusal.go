@@ -16,17 +16,18 @@ type Code uint8
 
 // The codes in use.
 const (
-	CodeInvalidArgument   Code = 3
-	CodeNotFound          Code = 5
-	CodeAlreadyExists     Code = 6
-	CodePermissionDenied  Code = 7
-	CodeResourceExhausted Code = 8
-	CodeAborted           Code = 10
-	CodeOutOfRange        Code = 11
-	CodeUnimplemented     Code = 12
-	CodeInternal          Code = 13
-	CodeUnavailable       Code = 14
-	CodeUnauthenticated   Code = 16
+	CodeInvalidArgument    Code = 3
+	CodeNotFound           Code = 5
+	CodeAlreadyExists      Code = 6
+	CodePermissionDenied   Code = 7
+	CodeResourceExhausted  Code = 8
+	CodeFailedPrecondition Code = 9
+	CodeAborted            Code = 10
+	CodeOutOfRange         Code = 11
+	CodeUnimplemented      Code = 12
+	CodeInternal           Code = 13
+	CodeUnavailable        Code = 14
+	CodeUnauthenticated    Code = 16
 )
 
 // Reason says exactly what was wrong. Zero is no refusal at all.
@@ -52,6 +53,17 @@ const (
 	TokenReused Reason = 6
 	// Internal: apply failed on the record. The state is untouched.
 	Internal Reason = 7
+
+	// NoRequest: the user did not ask for friendship, or no longer does.
+	NoRequest Reason = 8
+	// TooManyContacts: a user has as many contacts as may be.
+	TooManyContacts Reason = 9
+	// UnknownInvitation: there is no such code, or it was redeemed, or is too old.
+	UnknownInvitation Reason = 10
+	// TooManyInvitations: a user has as many open codes as may be.
+	TooManyInvitations Reason = 11
+	// Yourself: a user cannot be a contact of their own.
+	Yourself Reason = 12
 
 	// Busy: a queue is full.
 	Busy Reason = 64
@@ -80,6 +92,8 @@ const (
 	// ShardStopped: the shard met a record it does not know, or a journal
 	// that went back, and waits for an operator.
 	ShardStopped Reason = 75
+	// Upgrading: some node of the cluster is of a version that does not know this.
+	Upgrading Reason = 80
 )
 
 // words has the code, the word and the text of each reason.
@@ -95,6 +109,13 @@ var words = map[Reason]struct {
 	UnknownDevice:    {CodeUnauthenticated, "unknown_device", "the device is not signed in"},
 	TokenReused:      {CodeUnauthenticated, "token_reused", "the refresh token was used before: the device is signed out"},
 	Internal:         {CodeInternal, "internal", "internal error"},
+
+	NoRequest:          {CodeNotFound, "no_request", "the user did not ask for friendship"},
+	TooManyContacts:    {CodeFailedPrecondition, "too_many_contacts", "there are as many contacts as may be"},
+	UnknownInvitation:  {CodeNotFound, "unknown_invitation", "no such invitation, or it was redeemed or is too old"},
+	TooManyInvitations: {CodeFailedPrecondition, "too_many_invitations", "there are as many open invitations as may be"},
+	Yourself:           {CodeInvalidArgument, "yourself", "this is the caller"},
+
 	Busy:             {CodeResourceExhausted, "busy", "too much is in flight"},
 	NotReady:         {CodeUnavailable, "not_ready", "not ready yet"},
 	Stopping:         {CodeUnavailable, "stopping", "the server is stopping"},
@@ -106,6 +127,7 @@ var words = map[Reason]struct {
 	PollTooOften:     {CodeResourceExhausted, "poll_too_often", "a poll may take over from another once a second"},
 	RateLimited:      {CodeResourceExhausted, "rate_limited", "too many requests"},
 	SessionEnded:     {CodeUnauthenticated, "session_ended", "the device was signed out"},
+	Upgrading:        {CodeUnavailable, "upgrading", "not before every server of the cluster is of this version"},
 	ShardStopped:     {CodeUnavailable, "shard_stopped", "the shard is stopped until an operator acts"},
 }
 

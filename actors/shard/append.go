@@ -148,6 +148,7 @@ func (s *shardActor) admit(ctx actor.Context, e *entry, c *Command) {
 }
 
 func (s *shardActor) queue(ctx actor.Context, item appendable) {
+	s.raise(ctx, item.record)
 	data, err := proto.Marshal(item.record)
 	if err != nil { // only invalid UTF-8 fails, which the API refuses
 		s.Logger.Error("record does not encode", "shard", s.id, "error", err)

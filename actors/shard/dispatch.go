@@ -19,6 +19,7 @@ func (s *shardActor) dispatch(ctx actor.Context, position persistence.Position, 
 	s.unstored.push(u)
 	s.Unstored.Add(1)
 	if r.GetMailbox() == "" { // a record of the shard itself, which decode checked
+		s.version = max(s.version, r.GetVersion().GetApplyVersion())
 		u.applied, u.followed, u.released, u.stored = true, true, true, true
 		s.through(ctx)
 		s.forget(ctx)

@@ -129,7 +129,7 @@ func (b *mailboxActor) read(ctx actor.Context, message addressed) {
 	case *Fetch:
 		b.fetch(ctx, m)
 	case *Inspect:
-		m.Answer(b.state.View(), nil)
+		m.Answer(b.state.View(m.Look), nil)
 	case *History:
 		b.history(m)
 	}

@@ -92,6 +92,7 @@ type (
 	// it must be quick.
 	Inspect struct {
 		Mailbox string
+		Look    talk.Look
 		Answer  func(talk.View, *refusal.Refusal)
 	}
 

@@ -152,7 +152,8 @@ type shardActor struct {
 
 	phase    phase
 	draining []func()
-	next     int64 // offset of the next record to dispatch
+	next     int64  // offset of the next record to dispatch
+	version  uint32 // of apply, of the newest Version record seen or queued
 	self     *actor.PID
 	writer   *actor.PID
 	// mailboxProps are shared by all mailboxes.

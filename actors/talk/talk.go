@@ -98,7 +98,32 @@ type View struct {
 	// Devices are those that are signed in, newest first.
 	Devices []Device
 	Head    Head
+
+	// What follows is there as far as a Look asks for it.
+
+	// Contact is never nil then, and shared.
+	Contact *record.Contact
+	// Contacts are in any order.
+	Contacts []Contact
+	// ContactsForgotten: contacts that were removed since are not remembered.
+	ContactsForgotten bool
+	ContactCounts     ContactCounts
 }
+
+// Look says what of a mailbox is asked for, beside what every View has.
+type Look struct {
+	// Contact is the user whose contact is asked for; empty for none.
+	Contact string
+	// Contacts asks for those that changed above ContactsSince, those that were
+	// removed among them; from 0, those that there are.
+	Contacts      bool
+	ContactsSince int64
+	ContactCounts bool
+}
+
+// ContactCounts are how many contacts there are, and how many requests that wait
+// for an answer.
+type ContactCounts struct{ Contacts, Requests int }
 
 // Live reports whether a session is that of its device.
 func (v View) Live(session Session) bool {
@@ -116,6 +141,45 @@ type Head struct {
 type History struct {
 	Operations []*record.Operation
 	HasMore    bool
+}
+
+// Contact is another user as the owner of a mailbox sees them. What it leads to
+// is shared and never changed.
+type Contact struct {
+	User string
+	*record.Contact
+}
+
+// Contacts are the contacts of a user, in any order.
+type Contacts struct {
+	Contacts []Contact
+	// Revision is the newest of the mailbox.
+	Revision int64
+}
+
+// A FriendAction is what a user does about the friendship with another.
+type FriendAction = record.Befriend_Action
+
+// The actions. Request also accepts what the other asked, and Remove takes a
+// request back.
+const (
+	RequestFriend = record.Befriend_REQUEST
+	AcceptFriend  = record.Befriend_ACCEPT
+	DeclineFriend = record.Befriend_DECLINE
+	RemoveFriend  = record.Befriend_REMOVE
+)
+
+// ContactEdit is a change of what a user alone decides about another: that
+// which is not nil.
+type ContactEdit struct {
+	Blocked, Favorite *bool
+	Alias             *string
+}
+
+// Invitation is a code that makes a friend of whoever redeems it.
+type Invitation struct {
+	Code       string
+	ExpireTime time.Time
 }
 
 // NewAccount asks for a user to be created.

@@ -116,9 +116,31 @@ func (x *Fetched) Page() (talk.Page, error) {
 	return page, nil
 }
 
+// NewLook returns a look for the wire; nil for one that asks for nothing.
+func NewLook(l talk.Look) *Look {
+	if l == (talk.Look{}) {
+		return nil
+	}
+	return &Look{Contact: l.Contact, Contacts: l.Contacts, ContactsSince: l.ContactsSince, ContactCounts: l.ContactCounts}
+}
+
+// Value returns the look.
+func (x *Look) Value() talk.Look {
+	return talk.Look{
+		Contact: x.GetContact(), Contacts: x.GetContacts(), ContactsSince: x.GetContactsSince(), ContactCounts: x.GetContactCounts(),
+	}
+}
+
 // NewInspected returns a view for the wire.
 func NewInspected(id uint64, v talk.View, refused *refusal.Refusal) *Inspected {
-	x := &Inspected{Id: id, Refusal: NewRefusal(refused), Head: v.Head.Revision, First: v.Head.First}
+	x := &Inspected{
+		Id: id, Refusal: NewRefusal(refused), Head: v.Head.Revision, First: v.Head.First,
+		Contact: v.Contact, ContactsForgotten: v.ContactsForgotten,
+		ContactCount: int32(v.ContactCounts.Contacts), RequestCount: int32(v.ContactCounts.Requests),
+	}
+	for _, c := range v.Contacts {
+		x.Contacts = append(x.Contacts, &Contact{User: c.User, Contact: c.Contact})
+	}
 	if v.Exists {
 		x.Account = &Account{DisplayName: v.Account.DisplayName, PasswordHash: v.Account.PasswordHash}
 	}
@@ -136,6 +158,12 @@ func (x *Inspected) Value() (talk.View, *refusal.Refusal) {
 		Exists:  x.GetAccount() != nil,
 		Account: talk.Account{DisplayName: x.GetAccount().GetDisplayName(), PasswordHash: x.GetAccount().GetPasswordHash()},
 		Head:    talk.Head{Revision: x.GetHead(), First: x.GetFirst()},
+
+		Contact: x.GetContact(), ContactsForgotten: x.GetContactsForgotten(),
+		ContactCounts: talk.ContactCounts{Contacts: int(x.GetContactCount()), Requests: int(x.GetRequestCount())},
+	}
+	for _, c := range x.GetContacts() {
+		v.Contacts = append(v.Contacts, talk.Contact{User: c.GetUser(), Contact: c.GetContact()})
 	}
 	for _, d := range x.GetDevices() {
 		v.Devices = append(v.Devices, talk.Device{

@@ -100,6 +100,24 @@ func TestPagesArriveAsTheyWereSent(t *testing.T) {
 	})
 }
 
+func drawContact(t *rapid.T) *record.Contact {
+	return &record.Contact{
+		Relation: record.Relation_RELATION_FRIEND, Alias: names.Draw(t, "alias"), Revision: revisions.Draw(t, "revision"),
+	}
+}
+
+func TestLooksArriveAsTheyWereSent(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		sent := talk.Look{
+			Contact: names.Draw(t, "contact"), Contacts: rapid.Bool().Draw(t, "contacts"),
+			ContactsSince: revisions.Draw(t, "since"), ContactCounts: rapid.Bool().Draw(t, "counts"),
+		}
+		if got := overTheWire(t, &wire.Inspect{Look: wire.NewLook(sent)}).GetLook().Value(); got != sent {
+			t.Fatalf("%+v, want %+v", got, sent)
+		}
+	})
+}
+
 func TestViewsArriveAsTheyWereSent(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		sent := talk.View{Exists: rapid.Bool().Draw(t, "exists"), Head: talk.Head{
@@ -114,6 +132,15 @@ func TestViewsArriveAsTheyWereSent(t *testing.T) {
 				CreateTime: moments.Draw(t, "created"), SeenTime: moments.Draw(t, "seen"),
 			})
 		}
+		if rapid.Bool().Draw(t, "contact") {
+			sent.Contact = drawContact(t)
+		}
+		for range rapid.IntRange(0, 3).Draw(t, "contacts") {
+			sent.Contacts = append(sent.Contacts, talk.Contact{User: names.Draw(t, "user"), Contact: drawContact(t)})
+		}
+		sent.ContactsForgotten = rapid.Bool().Draw(t, "forgotten")
+		counts := rapid.IntRange(0, mailbox.MaxContacts)
+		sent.ContactCounts = talk.ContactCounts{Contacts: counts.Draw(t, "count"), Requests: counts.Draw(t, "requests")}
 		refused := maybeRefused.Draw(t, "refusal")
 		got, gotRefused := overTheWire(t, wire.NewInspected(3, sent, refused)).Value()
 		same(t, got, sent)

@@ -913,6 +913,7 @@ type Inspect struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
 	Mailbox       string                 `protobuf:"bytes,2,opt,name=mailbox,proto3" json:"mailbox,omitempty"`
+	Look          *Look                  `protobuf:"bytes,3,opt,name=look,proto3" json:"look,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -961,6 +962,83 @@ func (x *Inspect) GetMailbox() string {
 	return ""
 }
 
+func (x *Inspect) GetLook() *Look {
+	if x != nil {
+		return x.Look
+	}
+	return nil
+}
+
+// Look says what is asked for beside account, devices and head.
+type Look struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user whose contact is asked for.
+	Contact       string `protobuf:"bytes,1,opt,name=contact,proto3" json:"contact,omitempty"`
+	Contacts      bool   `protobuf:"varint,2,opt,name=contacts,proto3" json:"contacts,omitempty"`
+	ContactsSince int64  `protobuf:"varint,3,opt,name=contacts_since,json=contactsSince,proto3" json:"contacts_since,omitempty"`
+	ContactCounts bool   `protobuf:"varint,4,opt,name=contact_counts,json=contactCounts,proto3" json:"contact_counts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Look) Reset() {
+	*x = Look{}
+	mi := &file_wire_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Look) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Look) ProtoMessage() {}
+
+func (x *Look) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Look.ProtoReflect.Descriptor instead.
+func (*Look) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Look) GetContact() string {
+	if x != nil {
+		return x.Contact
+	}
+	return ""
+}
+
+func (x *Look) GetContacts() bool {
+	if x != nil {
+		return x.Contacts
+	}
+	return false
+}
+
+func (x *Look) GetContactsSince() int64 {
+	if x != nil {
+		return x.ContactsSince
+	}
+	return 0
+}
+
+func (x *Look) GetContactCounts() bool {
+	if x != nil {
+		return x.ContactCounts
+	}
+	return false
+}
+
 type Inspected struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Id      uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -968,16 +1046,21 @@ type Inspected struct {
 	// Set when there is one.
 	Account *Account `protobuf:"bytes,3,opt,name=account,proto3" json:"account,omitempty"`
 	// Newest session first.
-	Devices       []*Device `protobuf:"bytes,4,rep,name=devices,proto3" json:"devices,omitempty"`
-	Head          int64     `protobuf:"varint,5,opt,name=head,proto3" json:"head,omitempty"`
-	First         int64     `protobuf:"varint,6,opt,name=first,proto3" json:"first,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Devices           []*Device       `protobuf:"bytes,4,rep,name=devices,proto3" json:"devices,omitempty"`
+	Head              int64           `protobuf:"varint,5,opt,name=head,proto3" json:"head,omitempty"`
+	First             int64           `protobuf:"varint,6,opt,name=first,proto3" json:"first,omitempty"`
+	Contact           *record.Contact `protobuf:"bytes,7,opt,name=contact,proto3" json:"contact,omitempty"`
+	Contacts          []*Contact      `protobuf:"bytes,8,rep,name=contacts,proto3" json:"contacts,omitempty"`
+	ContactsForgotten bool            `protobuf:"varint,9,opt,name=contacts_forgotten,json=contactsForgotten,proto3" json:"contacts_forgotten,omitempty"`
+	ContactCount      int32           `protobuf:"varint,10,opt,name=contact_count,json=contactCount,proto3" json:"contact_count,omitempty"`
+	RequestCount      int32           `protobuf:"varint,11,opt,name=request_count,json=requestCount,proto3" json:"request_count,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Inspected) Reset() {
 	*x = Inspected{}
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -989,7 +1072,7 @@ func (x *Inspected) String() string {
 func (*Inspected) ProtoMessage() {}
 
 func (x *Inspected) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1002,7 +1085,7 @@ func (x *Inspected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inspected.ProtoReflect.Descriptor instead.
 func (*Inspected) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{10}
+	return file_wire_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Inspected) GetId() uint64 {
@@ -1047,6 +1130,93 @@ func (x *Inspected) GetFirst() int64 {
 	return 0
 }
 
+func (x *Inspected) GetContact() *record.Contact {
+	if x != nil {
+		return x.Contact
+	}
+	return nil
+}
+
+func (x *Inspected) GetContacts() []*Contact {
+	if x != nil {
+		return x.Contacts
+	}
+	return nil
+}
+
+func (x *Inspected) GetContactsForgotten() bool {
+	if x != nil {
+		return x.ContactsForgotten
+	}
+	return false
+}
+
+func (x *Inspected) GetContactCount() int32 {
+	if x != nil {
+		return x.ContactCount
+	}
+	return 0
+}
+
+func (x *Inspected) GetRequestCount() int32 {
+	if x != nil {
+		return x.RequestCount
+	}
+	return 0
+}
+
+type Contact struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Contact       *record.Contact        `protobuf:"bytes,2,opt,name=contact,proto3" json:"contact,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Contact) Reset() {
+	*x = Contact{}
+	mi := &file_wire_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Contact) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Contact) ProtoMessage() {}
+
+func (x *Contact) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Contact.ProtoReflect.Descriptor instead.
+func (*Contact) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Contact) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *Contact) GetContact() *record.Contact {
+	if x != nil {
+		return x.Contact
+	}
+	return nil
+}
+
 // History asks for a page of a conversation, newest first.
 type History struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1061,7 +1231,7 @@ type History struct {
 
 func (x *History) Reset() {
 	*x = History{}
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1073,7 +1243,7 @@ func (x *History) String() string {
 func (*History) ProtoMessage() {}
 
 func (x *History) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1086,7 +1256,7 @@ func (x *History) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use History.ProtoReflect.Descriptor instead.
 func (*History) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{11}
+	return file_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *History) GetId() uint64 {
@@ -1136,7 +1306,7 @@ type HistoryPage struct {
 
 func (x *HistoryPage) Reset() {
 	*x = HistoryPage{}
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1148,7 +1318,7 @@ func (x *HistoryPage) String() string {
 func (*HistoryPage) ProtoMessage() {}
 
 func (x *HistoryPage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1161,7 +1331,7 @@ func (x *HistoryPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryPage.ProtoReflect.Descriptor instead.
 func (*HistoryPage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *HistoryPage) GetId() uint64 {
@@ -1205,7 +1375,7 @@ type Keys struct {
 
 func (x *Keys) Reset() {
 	*x = Keys{}
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1217,7 +1387,7 @@ func (x *Keys) String() string {
 func (*Keys) ProtoMessage() {}
 
 func (x *Keys) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1230,7 +1400,7 @@ func (x *Keys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Keys.ProtoReflect.Descriptor instead.
 func (*Keys) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Keys) GetId() uint64 {
@@ -1266,7 +1436,7 @@ type KeysAnswer struct {
 
 func (x *KeysAnswer) Reset() {
 	*x = KeysAnswer{}
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1278,7 +1448,7 @@ func (x *KeysAnswer) String() string {
 func (*KeysAnswer) ProtoMessage() {}
 
 func (x *KeysAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1291,7 +1461,7 @@ func (x *KeysAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeysAnswer.ProtoReflect.Descriptor instead.
 func (*KeysAnswer) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{14}
+	return file_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *KeysAnswer) GetId() uint64 {
@@ -1328,7 +1498,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1340,7 +1510,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1353,7 +1523,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{15}
+	return file_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Refusal) GetReason() uint32 {
@@ -1395,7 +1565,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1407,7 +1577,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1420,7 +1590,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Session) GetUser() string {
@@ -1454,7 +1624,7 @@ type Account struct {
 
 func (x *Account) Reset() {
 	*x = Account{}
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1466,7 +1636,7 @@ func (x *Account) String() string {
 func (*Account) ProtoMessage() {}
 
 func (x *Account) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1479,7 +1649,7 @@ func (x *Account) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Account.ProtoReflect.Descriptor instead.
 func (*Account) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Account) GetDisplayName() string {
@@ -1509,7 +1679,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1521,7 +1691,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1534,7 +1704,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Device) GetId() string {
@@ -1640,17 +1810,32 @@ const file_wire_proto_rawDesc = "" +
 	"\x06reason\x18\a \x01(\rR\x06reason\"V\n" +
 	"\vUnsubscribe\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\x121\n" +
-	"\asession\x18\x02 \x01(\v2\x17.tegami.node.v1.SessionR\asession\"3\n" +
+	"\asession\x18\x02 \x01(\v2\x17.tegami.node.v1.SessionR\asession\"]\n" +
 	"\aInspect\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x18\n" +
-	"\amailbox\x18\x02 \x01(\tR\amailbox\"\xdd\x01\n" +
+	"\amailbox\x18\x02 \x01(\tR\amailbox\x12(\n" +
+	"\x04look\x18\x03 \x01(\v2\x14.tegami.node.v1.LookR\x04look\"\x8a\x01\n" +
+	"\x04Look\x12\x18\n" +
+	"\acontact\x18\x01 \x01(\tR\acontact\x12\x1a\n" +
+	"\bcontacts\x18\x02 \x01(\bR\bcontacts\x12%\n" +
+	"\x0econtacts_since\x18\x03 \x01(\x03R\rcontactsSince\x12%\n" +
+	"\x0econtact_counts\x18\x04 \x01(\bR\rcontactCounts\"\xc0\x03\n" +
 	"\tInspected\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x121\n" +
 	"\arefusal\x18\x02 \x01(\v2\x17.tegami.node.v1.RefusalR\arefusal\x121\n" +
 	"\aaccount\x18\x03 \x01(\v2\x17.tegami.node.v1.AccountR\aaccount\x120\n" +
 	"\adevices\x18\x04 \x03(\v2\x16.tegami.node.v1.DeviceR\adevices\x12\x12\n" +
 	"\x04head\x18\x05 \x01(\x03R\x04head\x12\x14\n" +
-	"\x05first\x18\x06 \x01(\x03R\x05first\"o\n" +
+	"\x05first\x18\x06 \x01(\x03R\x05first\x123\n" +
+	"\acontact\x18\a \x01(\v2\x19.tegami.record.v1.ContactR\acontact\x123\n" +
+	"\bcontacts\x18\b \x03(\v2\x17.tegami.node.v1.ContactR\bcontacts\x12-\n" +
+	"\x12contacts_forgotten\x18\t \x01(\bR\x11contactsForgotten\x12#\n" +
+	"\rcontact_count\x18\n" +
+	" \x01(\x05R\fcontactCount\x12#\n" +
+	"\rrequest_count\x18\v \x01(\x05R\frequestCount\"R\n" +
+	"\aContact\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x123\n" +
+	"\acontact\x18\x02 \x01(\v2\x19.tegami.record.v1.ContactR\acontact\"o\n" +
 	"\aHistory\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x12\n" +
@@ -1704,7 +1889,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 	return file_wire_proto_rawDescData
 }
 
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_wire_proto_goTypes = []any{
 	(*Frame)(nil),             // 0: tegami.node.v1.Frame
 	(*Message)(nil),           // 1: tegami.node.v1.Message
@@ -1716,17 +1901,20 @@ var file_wire_proto_goTypes = []any{
 	(*Fetched)(nil),           // 7: tegami.node.v1.Fetched
 	(*Unsubscribe)(nil),       // 8: tegami.node.v1.Unsubscribe
 	(*Inspect)(nil),           // 9: tegami.node.v1.Inspect
-	(*Inspected)(nil),         // 10: tegami.node.v1.Inspected
-	(*History)(nil),           // 11: tegami.node.v1.History
-	(*HistoryPage)(nil),       // 12: tegami.node.v1.HistoryPage
-	(*Keys)(nil),              // 13: tegami.node.v1.Keys
-	(*KeysAnswer)(nil),        // 14: tegami.node.v1.KeysAnswer
-	(*Refusal)(nil),           // 15: tegami.node.v1.Refusal
-	(*Session)(nil),           // 16: tegami.node.v1.Session
-	(*Account)(nil),           // 17: tegami.node.v1.Account
-	(*Device)(nil),            // 18: tegami.node.v1.Device
-	(*record.Record)(nil),     // 19: tegami.record.v1.Record
-	(*record.Operation)(nil),  // 20: tegami.record.v1.Operation
+	(*Look)(nil),              // 10: tegami.node.v1.Look
+	(*Inspected)(nil),         // 11: tegami.node.v1.Inspected
+	(*Contact)(nil),           // 12: tegami.node.v1.Contact
+	(*History)(nil),           // 13: tegami.node.v1.History
+	(*HistoryPage)(nil),       // 14: tegami.node.v1.HistoryPage
+	(*Keys)(nil),              // 15: tegami.node.v1.Keys
+	(*KeysAnswer)(nil),        // 16: tegami.node.v1.KeysAnswer
+	(*Refusal)(nil),           // 17: tegami.node.v1.Refusal
+	(*Session)(nil),           // 18: tegami.node.v1.Session
+	(*Account)(nil),           // 19: tegami.node.v1.Account
+	(*Device)(nil),            // 20: tegami.node.v1.Device
+	(*record.Record)(nil),     // 21: tegami.record.v1.Record
+	(*record.Operation)(nil),  // 22: tegami.record.v1.Operation
+	(*record.Contact)(nil),    // 23: tegami.record.v1.Contact
 }
 var file_wire_proto_depIdxs = []int32{
 	1,  // 0: tegami.node.v1.Frame.messages:type_name -> tegami.node.v1.Message
@@ -1738,30 +1926,34 @@ var file_wire_proto_depIdxs = []int32{
 	7,  // 6: tegami.node.v1.Message.fetched:type_name -> tegami.node.v1.Fetched
 	8,  // 7: tegami.node.v1.Message.unsubscribe:type_name -> tegami.node.v1.Unsubscribe
 	9,  // 8: tegami.node.v1.Message.inspect:type_name -> tegami.node.v1.Inspect
-	10, // 9: tegami.node.v1.Message.inspected:type_name -> tegami.node.v1.Inspected
-	11, // 10: tegami.node.v1.Message.history:type_name -> tegami.node.v1.History
-	12, // 11: tegami.node.v1.Message.history_page:type_name -> tegami.node.v1.HistoryPage
-	13, // 12: tegami.node.v1.Message.keys:type_name -> tegami.node.v1.Keys
-	14, // 13: tegami.node.v1.Message.keys_answer:type_name -> tegami.node.v1.KeysAnswer
-	19, // 14: tegami.node.v1.Command.record:type_name -> tegami.record.v1.Record
-	15, // 15: tegami.node.v1.CommandAnswer.refusal:type_name -> tegami.node.v1.Refusal
-	16, // 16: tegami.node.v1.CommandAnswer.session:type_name -> tegami.node.v1.Session
-	19, // 17: tegami.node.v1.FollowUps.records:type_name -> tegami.record.v1.Record
-	16, // 18: tegami.node.v1.Fetch.session:type_name -> tegami.node.v1.Session
-	15, // 19: tegami.node.v1.Fetched.refusal:type_name -> tegami.node.v1.Refusal
-	20, // 20: tegami.node.v1.Fetched.operations:type_name -> tegami.record.v1.Operation
-	16, // 21: tegami.node.v1.Unsubscribe.session:type_name -> tegami.node.v1.Session
-	15, // 22: tegami.node.v1.Inspected.refusal:type_name -> tegami.node.v1.Refusal
-	17, // 23: tegami.node.v1.Inspected.account:type_name -> tegami.node.v1.Account
-	18, // 24: tegami.node.v1.Inspected.devices:type_name -> tegami.node.v1.Device
-	15, // 25: tegami.node.v1.HistoryPage.refusal:type_name -> tegami.node.v1.Refusal
-	20, // 26: tegami.node.v1.HistoryPage.operations:type_name -> tegami.record.v1.Operation
-	15, // 27: tegami.node.v1.KeysAnswer.refusal:type_name -> tegami.node.v1.Refusal
-	28, // [28:28] is the sub-list for method output_type
-	28, // [28:28] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	11, // 9: tegami.node.v1.Message.inspected:type_name -> tegami.node.v1.Inspected
+	13, // 10: tegami.node.v1.Message.history:type_name -> tegami.node.v1.History
+	14, // 11: tegami.node.v1.Message.history_page:type_name -> tegami.node.v1.HistoryPage
+	15, // 12: tegami.node.v1.Message.keys:type_name -> tegami.node.v1.Keys
+	16, // 13: tegami.node.v1.Message.keys_answer:type_name -> tegami.node.v1.KeysAnswer
+	21, // 14: tegami.node.v1.Command.record:type_name -> tegami.record.v1.Record
+	17, // 15: tegami.node.v1.CommandAnswer.refusal:type_name -> tegami.node.v1.Refusal
+	18, // 16: tegami.node.v1.CommandAnswer.session:type_name -> tegami.node.v1.Session
+	21, // 17: tegami.node.v1.FollowUps.records:type_name -> tegami.record.v1.Record
+	18, // 18: tegami.node.v1.Fetch.session:type_name -> tegami.node.v1.Session
+	17, // 19: tegami.node.v1.Fetched.refusal:type_name -> tegami.node.v1.Refusal
+	22, // 20: tegami.node.v1.Fetched.operations:type_name -> tegami.record.v1.Operation
+	18, // 21: tegami.node.v1.Unsubscribe.session:type_name -> tegami.node.v1.Session
+	10, // 22: tegami.node.v1.Inspect.look:type_name -> tegami.node.v1.Look
+	17, // 23: tegami.node.v1.Inspected.refusal:type_name -> tegami.node.v1.Refusal
+	19, // 24: tegami.node.v1.Inspected.account:type_name -> tegami.node.v1.Account
+	20, // 25: tegami.node.v1.Inspected.devices:type_name -> tegami.node.v1.Device
+	23, // 26: tegami.node.v1.Inspected.contact:type_name -> tegami.record.v1.Contact
+	12, // 27: tegami.node.v1.Inspected.contacts:type_name -> tegami.node.v1.Contact
+	23, // 28: tegami.node.v1.Contact.contact:type_name -> tegami.record.v1.Contact
+	17, // 29: tegami.node.v1.HistoryPage.refusal:type_name -> tegami.node.v1.Refusal
+	22, // 30: tegami.node.v1.HistoryPage.operations:type_name -> tegami.record.v1.Operation
+	17, // 31: tegami.node.v1.KeysAnswer.refusal:type_name -> tegami.node.v1.Refusal
+	32, // [32:32] is the sub-list for method output_type
+	32, // [32:32] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -1790,7 +1982,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -101,6 +101,7 @@ func TestRoutesAcceptTheirToken(t *testing.T) {
 			n := fmt.Sprintf("%d-%d", i, j)
 			t.Run(c.name+"/"+r.name(), func(t *testing.T) {
 				devices := e.signIn(t, "alice-"+n, "bob-"+n)
+				r.prepareFor(e.talk, devices[0], devices[1])
 				if err := c.call(within(t), r.procedure, r.token(devices[0]), r.request(devices[0], devices[1], n), r.response()); err != nil {
 					t.Error(err)
 				}

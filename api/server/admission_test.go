@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/tegami-im/tegami/actors/refusal"
+	"github.com/tegami-im/tegami/actors/talk"
 	"github.com/tegami-im/tegami/api/gen/tegami/v1/tegamiv1connect"
 	"github.com/tegami-im/tegami/api/limit"
 )
@@ -55,6 +56,30 @@ func TestSignInsAreLimitedByNetwork(t *testing.T) {
 	}
 	if _, err := a.admit(t.Context(), tegamiv1connect.AuthServiceLoginProcedure, "", "[2001:db8:0:1::1]:1"); err != nil {
 		t.Errorf("another network: %v", err)
+	}
+}
+
+// What finds people shares one limit for each user.
+func TestFindsAreLimitedByUser(t *testing.T) {
+	a := &admission{finds: limit.NewTable[string](limit.Rate{PerSecond: 0.1, Burst: 4}, 100)}
+	alice := talk.Session{User: "alice", Device: "phone"}
+	for _, procedure := range []string{
+		tegamiv1connect.ContactServiceFindUserProcedure, tegamiv1connect.ContactServiceRequestFriendProcedure,
+		tegamiv1connect.ContactServiceCreateInvitationProcedure, tegamiv1connect.ContactServiceRedeemInvitationProcedure,
+	} {
+		if err := a.limitCaller(procedure, alice); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := a.limitCaller(tegamiv1connect.ContactServiceFindUserProcedure, talk.Session{User: "alice", Device: "tablet"})
+	if refused, ok := errors.AsType[*refusal.Refusal](err); !ok || refused.Reason != refusal.RateLimited || refused.RetryAfter <= 0 {
+		t.Errorf("got %v", err)
+	}
+	if err := a.limitCaller(tegamiv1connect.ContactServiceListContactsProcedure, alice); err != nil {
+		t.Errorf("listing: %v", err)
+	}
+	if err := a.limitCaller(tegamiv1connect.ContactServiceFindUserProcedure, talk.Session{User: "bob"}); err != nil {
+		t.Errorf("another user: %v", err)
 	}
 }
 

@@ -193,6 +193,7 @@ func TestUnknownBinaryFieldsAreIgnored(t *testing.T) {
 		for j, r := range routes(t) {
 			n := fmt.Sprintf("%d-%d", i, j)
 			devices := e.signIn(t, "alice-"+n, "bob-"+n)
+			r.prepareFor(e.talk, devices[0], devices[1])
 			body, err := proto.Marshal(r.request(devices[0], devices[1], n))
 			if err != nil {
 				t.Fatal(err)

@@ -33,6 +33,8 @@ type fakeUser struct {
 	ops     []*record.Operation
 	sends   map[string]fakeSend
 	polls   map[*fakePoll]struct{}
+
+	contacts map[string]*record.Contact
 }
 
 type fakeDevice struct {
@@ -385,6 +387,9 @@ func (f *fakeTalk) Messages(_ context.Context, id, peer string, before int64, li
 		if message == nil {
 			message = operation.GetSendMessage()
 		}
+		if message == nil {
+			continue
+		}
 		if before > 0 && operation.GetRevision() >= before || message.GetFrom() != peer && message.GetTo() != peer {
 			continue
 		}
@@ -408,6 +413,9 @@ func (f *fakeTalk) Open(_ context.Context, _ string, operations []*record.Operat
 		message := operation.GetReceiveMessage()
 		if message == nil {
 			message = operation.GetSendMessage()
+		}
+		if message == nil {
+			continue
 		}
 		body, err := talk.DecodeBody(message.GetSealedBody())
 		if err != nil {

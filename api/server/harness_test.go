@@ -85,7 +85,7 @@ func start(t testing.TB, change func(*server.Options)) *env {
 		AdminListen: "127.0.0.1:0",
 		SigningKey:  signingKey(),
 		AdminToken:  adminToken,
-		Limits:      server.Limits{Sends: limit.Rate{PerSecond: -1}, Polls: limit.Rate{PerSecond: -1}},
+		Limits:      server.Limits{Sends: limit.Rate{PerSecond: -1}, Polls: limit.Rate{PerSecond: -1}, Finds: limit.Rate{PerSecond: -1}},
 		Passwords:   server.PasswordOptions{Wait: hangLimit},
 		Logger:      slog.New(slog.NewJSONHandler(e.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}

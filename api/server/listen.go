@@ -118,6 +118,7 @@ func (s *Server) publicHandler(hot map[string]*hotMethod) http.Handler {
 	rpc := connect.NewServer(s.intercept)
 	tegamiv1connect.RegisterAuthServiceHandler(rpc, authService{s})
 	tegamiv1connect.RegisterTalkServiceHandler(rpc, talkService{s})
+	tegamiv1connect.RegisterContactServiceHandler(rpc, contactService{s})
 	mux := http.NewServeMux()
 	s.mount(mux, rpc, s.opts.HTTP.MaxRequestBytes, hot)
 	return mux

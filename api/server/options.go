@@ -120,6 +120,9 @@ type Limits struct {
 	Sends limit.Rate
 	// Polls is for each device. Default 100 a second, burst 200.
 	Polls limit.Rate
+	// Finds is for each user, over FindUser, RequestFriend, CreateInvitation and
+	// RedeemInvitation together. Default 1 a second, burst 60.
+	Finds limit.Rate
 	// SignIns is for each address that is not loopback, over Register, Login
 	// and Refresh together. Default 10 a second, burst 50.
 	SignIns limit.Rate
@@ -205,6 +208,7 @@ func (o Options) withDefaults() Options {
 	l := &o.Limits
 	l.Sends = rateOr(l.Sends, 200, 1000)
 	l.Polls = rateOr(l.Polls, 100, 200)
+	l.Finds = rateOr(l.Finds, 1, 60)
 	l.SignIns = rateOr(l.SignIns, 10, 50)
 	l.MaxKeys = orDefault(l.MaxKeys, 1<<18)
 

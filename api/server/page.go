@@ -60,6 +60,10 @@ func (o *opened) fill(from *record.Operation, body talk.Body) {
 		message = kind.SendMessage
 		o.sent.SendMessage = &o.message
 		o.operation.Kind = &o.sent
+	case *record.Operation_ContactUpdated:
+		contact := contactOf(kind.ContactUpdated.GetUserId(), kind.ContactUpdated.GetContact())
+		o.operation.Kind = &tegamiv1.Operation_ContactUpdated{ContactUpdated: contact}
+		return
 	default:
 		return // a kind of a later version: the client sees its revision
 	}

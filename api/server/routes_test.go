@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/tegami-im/tegami/actors/talk"
 	tegamiv1 "github.com/tegami-im/tegami/api/gen/tegami/v1"
 	"github.com/tegami-im/tegami/api/gen/tegami/v1/tegamiv1connect"
 )
@@ -30,6 +32,8 @@ type route struct {
 	// request makes one that succeeds for a device of its user, whose peer is
 	// the other. n is new each time.
 	request func(self, peer device, n string) proto.Message
+	// prepare, unless nil, is what the request needs to have been done before.
+	prepare func(f *fakeTalk, self, peer device)
 	// response makes an empty one.
 	response func() proto.Message
 }
@@ -46,6 +50,17 @@ func (r route) token(self device) string {
 	default:
 		return ""
 	}
+}
+
+func (r route) prepareFor(f *fakeTalk, self, peer device) {
+	if r.prepare != nil {
+		r.prepare(f, self, peer)
+	}
+}
+
+// befriended has the peer ask for friendship.
+func befriended(f *fakeTalk, self, peer device) {
+	_ = f.Befriend(context.Background(), talk.Session{User: peer.user}, self.user, talk.RequestFriend) // both exist
 }
 
 // rows has what is known of each route. routes fails a test when one is
@@ -80,6 +95,45 @@ var rows = map[string]route{
 	}},
 	tegamiv1connect.TalkServiceListMessagesProcedure: {caller: deviceToken, request: func(_, peer device, _ string) proto.Message {
 		return &tegamiv1.ListMessagesRequest{Peer: peer.user}
+	}},
+	tegamiv1connect.ContactServiceFindUserProcedure: {caller: deviceToken, request: func(_, peer device, _ string) proto.Message {
+		return &tegamiv1.FindUserRequest{UserId: peer.user}
+	}},
+	tegamiv1connect.ContactServiceRequestFriendProcedure: {caller: deviceToken, request: func(_, peer device, _ string) proto.Message {
+		return &tegamiv1.RequestFriendRequest{UserId: peer.user}
+	}},
+	tegamiv1connect.ContactServiceRemoveFriendProcedure: {caller: deviceToken, request: func(_, peer device, _ string) proto.Message {
+		return &tegamiv1.RemoveFriendRequest{UserId: peer.user}
+	}},
+	tegamiv1connect.ContactServiceBlockProcedure: {caller: deviceToken, request: func(_, peer device, _ string) proto.Message {
+		return &tegamiv1.BlockRequest{UserId: peer.user}
+	}},
+	tegamiv1connect.ContactServiceUnblockProcedure: {caller: deviceToken, request: func(_, peer device, _ string) proto.Message {
+		return &tegamiv1.UnblockRequest{UserId: peer.user}
+	}},
+	tegamiv1connect.ContactServiceSetFavoriteProcedure: {caller: deviceToken, request: func(_, peer device, _ string) proto.Message {
+		return &tegamiv1.SetFavoriteRequest{UserId: peer.user, Favorite: true}
+	}},
+	tegamiv1connect.ContactServiceSetAliasProcedure: {caller: deviceToken, request: func(_, peer device, _ string) proto.Message {
+		return &tegamiv1.SetAliasRequest{UserId: peer.user, Alias: "Buddy"}
+	}},
+	tegamiv1connect.ContactServiceAcceptFriendProcedure: {caller: deviceToken, prepare: befriended, request: func(_, peer device, _ string) proto.Message {
+		return &tegamiv1.AcceptFriendRequest{UserId: peer.user}
+	}},
+	tegamiv1connect.ContactServiceDeclineFriendProcedure: {caller: deviceToken, prepare: befriended, request: func(_, peer device, _ string) proto.Message {
+		return &tegamiv1.DeclineFriendRequest{UserId: peer.user}
+	}},
+	tegamiv1connect.ContactServiceListContactsProcedure: {caller: deviceToken, request: func(device, device, string) proto.Message {
+		return &tegamiv1.ListContactsRequest{}
+	}},
+	tegamiv1connect.ContactServiceListBlockedProcedure: {caller: deviceToken, request: func(device, device, string) proto.Message {
+		return &tegamiv1.ListBlockedRequest{}
+	}},
+	tegamiv1connect.ContactServiceCreateInvitationProcedure: {caller: deviceToken, request: func(device, device, string) proto.Message {
+		return &tegamiv1.CreateInvitationRequest{}
+	}},
+	tegamiv1connect.ContactServiceRedeemInvitationProcedure: {caller: deviceToken, request: func(_, peer device, _ string) proto.Message {
+		return &tegamiv1.RedeemInvitationRequest{Code: fakeCode + peer.user}
 	}},
 	tegamiv1connect.AdminServiceCreateUsersProcedure: {caller: operatorToken, request: func(_, _ device, n string) proto.Message {
 		return &tegamiv1.CreateUsersRequest{Users: []*tegamiv1.NewUser{{UserId: "made-" + n}}}

@@ -49,6 +49,7 @@ func New(opts Options, tier Talk) (*Server, error) {
 			adminToken: opts.AdminToken,
 			sends:      limit.NewTable[string](opts.Limits.Sends, opts.Limits.MaxKeys),
 			polls:      limit.NewTable[deviceKey](opts.Limits.Polls, opts.Limits.MaxKeys),
+			finds:      limit.NewTable[string](opts.Limits.Finds, opts.Limits.MaxKeys),
 			signIns:    limit.NewTable[netip.Prefix](opts.Limits.SignIns, opts.Limits.MaxKeys),
 		},
 		registrationOpen: opts.Registration == RegistrationOpen ||

@@ -39,6 +39,25 @@ type Talk interface {
 	// Open opens the bodies of a user's operations. A body whose key is gone
 	// comes back empty.
 	Open(ctx context.Context, user string, operations []*record.Operation) ([]talk.Body, error)
+	// Befriend does something about the friendship of the session's user with
+	// another. Refused with UnknownRecipient, Yourself, NoRequest,
+	// TooManyContacts.
+	Befriend(ctx context.Context, session talk.Session, peer string, action talk.FriendAction) error
+	// EditContact changes what the session's user alone decides about another.
+	// Refused with UnknownRecipient, Yourself, TooManyContacts.
+	EditContact(ctx context.Context, session talk.Session, peer string, edit talk.ContactEdit) error
+	// Contact returns what another user is to a user.
+	Contact(ctx context.Context, user, peer string) (talk.Contact, error)
+	// Contacts returns a user's contacts, which belong to the caller: those that
+	// changed above a revision, with those that were removed, or from 0 all that
+	// there are. Refused with CursorAhead, CursorTooOld.
+	Contacts(ctx context.Context, user string, since int64) (talk.Contacts, error)
+	// Invite makes a code for the session's user. Refused with
+	// TooManyInvitations.
+	Invite(ctx context.Context, session talk.Session) (talk.Invitation, error)
+	// Redeem makes the session's user a friend of whoever made a code, and
+	// returns who that is. Refused with UnknownInvitation, Yourself.
+	Redeem(ctx context.Context, session talk.Session, code string) (owner string, err error)
 	// OnSessionEnded has a function called, without delay on this node, for
 	// each session that ends. It must not block.
 	OnSessionEnded(func(talk.Session))

@@ -33,6 +33,8 @@ const (
 	DefaultPageOperations = 100
 	MaxHold               = 120 * time.Second
 	MaxNewUsers           = 5_000
+	MaxAliasRunes         = 64
+	MaxCodeLength         = 128
 )
 
 // Reasons, as clients see them.

@@ -115,6 +115,7 @@ func serverOptions(c *config.Config) server.Options {
 		Limits: server.Limits{
 			Sends:   limit.Rate{PerSecond: float64(c.Limits.SendRate), Burst: c.Limits.SendBurst},
 			Polls:   limit.Rate{PerSecond: float64(c.Limits.PollRate), Burst: c.Limits.PollBurst},
+			Finds:   limit.Rate{PerSecond: float64(c.Limits.FindRate), Burst: c.Limits.FindBurst},
 			SignIns: limit.Rate{PerSecond: float64(c.Limits.AddressRate), Burst: c.Limits.AddressBurst},
 		},
 		HTTP: server.HTTPOptions{

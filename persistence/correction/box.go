@@ -158,8 +158,12 @@ func (b *box) takeState(ctx context.Context, item *persistence.Item) (err error)
 }
 
 func (b *box) takePart(item *persistence.Item) {
-	if item.Err != nil {
-		b.found(DamagedState, 0, 1, "part %q: %v", item.Part.Key, item.Err)
+	err := item.Err
+	if err == nil {
+		err = mailbox.CheckPart(item.Part)
+	}
+	if err != nil {
+		b.found(DamagedState, 0, 1, "part %q: %v", item.Part.Key, err)
 		return
 	}
 	if b.cached != nil {
@@ -240,8 +244,10 @@ func (b *box) takeRow(item *persistence.Item) {
 		b.found(OutOfOrder, revision, 1, "its time goes back")
 	}
 	b.time = max(b.time, op.GetTime())
-	b.compareDedup(revision, op, message)
-	b.compareJournal(revision, message)
+	if message != nil {
+		b.compareDedup(revision, op, message)
+		b.compareJournal(revision, message)
+	}
 	if op.GetSendMessage() != nil && b.state != nil {
 		if _, ok := b.sources[digestName(peer)]; !ok {
 			b.missingSource(peer)
@@ -318,8 +324,10 @@ func checkOperation(name, rowPeer string, revision int64, op *record.Operation, 
 	switch {
 	case op.GetRevision() != revision:
 		return fmt.Errorf("it says revision %d", op.GetRevision())
-	case message == nil:
+	case op.GetKind() == nil:
 		return fmt.Errorf("an operation of no kind")
+	case message == nil:
+		return nil
 	case len(message.GetMessageId()) != persistence.MessageIDSize:
 		return fmt.Errorf("a message id of %d bytes", len(message.GetMessageId()))
 	case peer != rowPeer:

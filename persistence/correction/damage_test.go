@@ -54,6 +54,10 @@ func (w *world) harmState(user string, change func(*record.State)) {
 	w.harm(user, func(r *persistence.Repair) { r.State, r.Position = encoded, loaded.Position })
 }
 
+func harmPart(w *world) {
+	w.harm("bob", func(r *persistence.Repair) { r.Parts = []persistence.Part{{Key: "cmallory", Data: []byte{0xff}}} })
+}
+
 func damages() []damage {
 	return []damage{
 		{
@@ -114,8 +118,8 @@ func damages() []damage {
 		{
 			name: "a row is another",
 			do: func(w *world) {
-				row := w.row("bob", 4)
-				row.Revision = 5
+				row := w.row("bob", 5)
+				row.Revision = 6
 				w.harm("bob", func(r *persistence.Repair) { r.Rows = []persistence.Row{row} })
 			},
 			want: []correction.Kind{correction.DifferentRow},
@@ -165,6 +169,29 @@ func damages() []damage {
 				w.harm("bob", func(r *persistence.Repair) { r.State, r.Position = []byte{0xff}, position })
 			},
 			want: []correction.Kind{correction.DamagedState},
+		},
+		{
+			name: "a part of the state does not decode",
+			do:   harmPart,
+			want: []correction.Kind{correction.DamagedState, correction.CacheState},
+		},
+		{
+			name: "a part of the state does not decode, and only the cache knows",
+			do: func(w *world) {
+				w.letGo()
+				harmPart(w)
+			},
+			want: []correction.Kind{correction.DamagedState, correction.CacheState},
+		},
+		{
+			name: "a part of the state does not decode, and nobody knows",
+			do: func(w *world) {
+				w.letGo()
+				w.fillCache()
+				harmPart(w)
+			},
+			want: []correction.Kind{correction.DamagedState},
+			left: true,
 		},
 		{
 			name: "the head is set back",

@@ -187,9 +187,10 @@ func (m *mender) rowsBetween(ctx context.Context, wanted map[int64]bool) error {
 		return err
 	}
 	var pending []entry
+	var unsure bool // whether records made rows between
 	last, lastTime := int64(0), int64(0)
 	settle := func(upTo int64) {
-		if last > 0 && upTo-last-1 == int64(len(pending)) {
+		if last > 0 && !unsure && upTo-last-1 == int64(len(pending)) {
 			for i, e := range pending {
 				revision := last + 1 + int64(i)
 				if row, ok := operationOf(m.name, e, revision, lastTime); ok && wanted[revision] {
@@ -198,11 +199,12 @@ func (m *mender) rowsBetween(ctx context.Context, wanted map[int64]bool) error {
 				}
 			}
 		}
-		pending = pending[:0]
+		pending, unsure = pending[:0], false
 	}
 	for _, e := range m.entries {
 		message, source := messageIDOf(e.record)
 		if message == nil {
+			unsure = unsure || mayOperate(e.record)
 			continue
 		}
 		if revision, ok := held[string(message)]; ok {
@@ -231,6 +233,17 @@ func messageIDOf(r *record.Record) (id []byte, source string) {
 		return send.GetMessageId(), ""
 	}
 	return r.GetSentCopy().GetMessageId(), r.GetSentCopy().GetSource()
+}
+
+// mayOperate reports whether a record that is of no message may have made an
+// operation.
+func mayOperate(r *record.Record) bool {
+	switch r.GetKind().(type) {
+	case *record.Record_CreateAccount, *record.Record_SignIn, *record.Record_Refresh, *record.Record_SignOut, *record.Record_Trim:
+		return false
+	default:
+		return true
+	}
 }
 
 // mayHaveMade reports whether a record without a row may have made one: a Send
@@ -378,7 +391,7 @@ func dedupOf(name string, key persistence.Key, op *record.Operation, position pe
 	return e, true
 }
 
-// mendSources moves sources forward to what the journal's copies say, or the
+// mendSources moves sources forward to what the journal's follow-ups say, or the
 // cache's copy.
 func (m *mender) mendSources(ctx context.Context) error {
 	if !m.has(MissingSource, SourceBehind) || m.repair.State != nil {
@@ -386,8 +399,8 @@ func (m *mender) mendSources(ctx context.Context) error {
 	}
 	taken := map[string]persistence.Position{}
 	for _, e := range m.entries {
-		if c := e.record.GetSentCopy(); c != nil && taken[c.GetSource()].Less(sourcePosition(c)) {
-			taken[c.GetSource()] = sourcePosition(c)
+		if source := mailbox.SourceOf(e.record); source.Mailbox != "" && taken[source.Mailbox].Less(source.Position) {
+			taken[source.Mailbox] = source.Position
 		}
 	}
 	if m.derived != nil && m.derived.whole {

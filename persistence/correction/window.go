@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/tegami-im/tegami/actors/mailbox"
 	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/persistence"
 )
@@ -30,11 +31,11 @@ func digestName(name string) uint64 { return maphash.String(seed, name) }
 // logged is a record of the journal, in digests.
 type logged struct {
 	mailbox  uint64
-	message  uint64 // 0: the record makes no operation
+	message  uint64 // 0: the record is of no message
 	body     uint64
 	position persistence.Position
 	time     int64
-	source   uint64 // of a copy: where it comes from
+	source   uint64 // of a follow-up: where it comes from
 	taken    persistence.Position
 }
 
@@ -124,19 +125,17 @@ func (w *window) add(entry *persistence.Entry, since int64) error {
 	case *record.Record_SentCopy:
 		c := kind.SentCopy
 		l.message, l.body = digest(c.GetMessageId()), digest(c.GetSealedBody())
-		l.source, l.taken = digestName(c.GetSource()), sourcePosition(c)
 	case *record.Record_CreateAccount:
 		w.created[r.GetMailbox()] = struct{}{}
+	}
+	if source := mailbox.SourceOf(r); source.Mailbox != "" {
+		l.source, l.taken = digestName(source.Mailbox), source.Position
 	}
 	if w.changed != nil {
 		w.changed[r.GetMailbox()] = struct{}{}
 	}
 	w.records = append(w.records, l)
 	return nil
-}
-
-func sourcePosition(c *record.SentCopy) persistence.Position {
-	return persistence.Position{Generation: c.GetSourceGeneration(), Offset: c.GetSourceOffset()}
 }
 
 func (w *window) sort() {

@@ -180,7 +180,17 @@ func (w *world) register(users ...string) {
 	for _, user := range users {
 		w.key(user)
 		w.command(user, func(r *record.Record) { r.Kind = &record.Record_CreateAccount{CreateAccount: &record.CreateAccount{}} })
+		w.name(user, "mallory", "not a friend")
 	}
+}
+
+// name has a user give another an alias: an operation without a message, and a
+// part of the state.
+func (w *world) name(user, peer, alias string) {
+	w.t.Helper()
+	w.command(user, func(r *record.Record) {
+		r.Kind = &record.Record_EditContact{EditContact: &record.EditContact{UserId: peer, Change: &record.EditContact_Alias{Alias: alias}}}
+	})
 }
 
 func (w *world) send(from, to string) {
@@ -247,6 +257,7 @@ func (w *world) everything(user string) (items []persistence.Item) {
 		}
 		copied := *item
 		copied.State, copied.Row.Data = append([]byte(nil), item.State...), append([]byte(nil), item.Row.Data...)
+		copied.Part.Data = append([]byte(nil), item.Part.Data...)
 		copied.Written = persistence.Position{}
 		if copied.Kind == persistence.ItemDedup {
 			copied.Dedup.Position = persistence.Position{} // one made anew has another

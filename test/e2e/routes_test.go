@@ -20,18 +20,31 @@ const (
 // routes has a row for every method. A method without a row fails the test:
 // whoever adds one decides here who may call it.
 var routes = map[protoreflect.FullName]string{
-	"tegami.v1.AuthService.Register":     anybody,
-	"tegami.v1.AuthService.Login":        anybody,
-	"tegami.v1.AuthService.Refresh":      anybody,
-	"tegami.v1.AuthService.Logout":       devices,
-	"tegami.v1.AuthService.ListDevices":  devices,
-	"tegami.v1.AuthService.RevokeDevice": devices,
-	"tegami.v1.TalkService.SendMessage":  devices,
-	"tegami.v1.TalkService.FetchOps":     devices,
-	"tegami.v1.TalkService.GetHead":      devices,
-	"tegami.v1.TalkService.ListMessages": devices,
-	"tegami.v1.AdminService.CreateUsers": admins,
-	"tegami.v1.AdminService.IssueToken":  admins,
+	"tegami.v1.AuthService.Register":            anybody,
+	"tegami.v1.AuthService.Login":               anybody,
+	"tegami.v1.AuthService.Refresh":             anybody,
+	"tegami.v1.AuthService.Logout":              devices,
+	"tegami.v1.AuthService.ListDevices":         devices,
+	"tegami.v1.AuthService.RevokeDevice":        devices,
+	"tegami.v1.TalkService.SendMessage":         devices,
+	"tegami.v1.TalkService.FetchOps":            devices,
+	"tegami.v1.TalkService.GetHead":             devices,
+	"tegami.v1.TalkService.ListMessages":        devices,
+	"tegami.v1.ContactService.FindUser":         devices,
+	"tegami.v1.ContactService.RequestFriend":    devices,
+	"tegami.v1.ContactService.AcceptFriend":     devices,
+	"tegami.v1.ContactService.DeclineFriend":    devices,
+	"tegami.v1.ContactService.RemoveFriend":     devices,
+	"tegami.v1.ContactService.ListContacts":     devices,
+	"tegami.v1.ContactService.Block":            devices,
+	"tegami.v1.ContactService.Unblock":          devices,
+	"tegami.v1.ContactService.ListBlocked":      devices,
+	"tegami.v1.ContactService.SetFavorite":      devices,
+	"tegami.v1.ContactService.SetAlias":         devices,
+	"tegami.v1.ContactService.CreateInvitation": devices,
+	"tegami.v1.ContactService.RedeemInvitation": devices,
+	"tegami.v1.AdminService.CreateUsers":        admins,
+	"tegami.v1.AdminService.IssueToken":         admins,
 }
 
 // TestRoutes calls every method at both doors as nobody, as a user, and as the
@@ -45,7 +58,8 @@ func TestRoutes(t *testing.T) {
 	callers := map[string]string{"nobody": "", "alice": alice.Token, "the admin": admin.Token}
 
 	for _, file := range []protoreflect.FileDescriptor{
-		tegamiv1.File_tegami_v1_auth_proto, tegamiv1.File_tegami_v1_talk_proto, tegamiv1.File_tegami_v1_admin_proto,
+		tegamiv1.File_tegami_v1_auth_proto, tegamiv1.File_tegami_v1_talk_proto, tegamiv1.File_tegami_v1_contact_proto,
+		tegamiv1.File_tegami_v1_admin_proto,
 	} {
 		for i := range file.Services().Len() {
 			service := file.Services().Get(i)

@@ -436,6 +436,7 @@ type Operation struct {
 	//
 	//	*Operation_ReceiveMessage
 	//	*Operation_SendMessage
+	//	*Operation_ContactUpdated
 	Kind          isOperation_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -510,6 +511,15 @@ func (x *Operation) GetSendMessage() *Message {
 	return nil
 }
 
+func (x *Operation) GetContactUpdated() *Contact {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_ContactUpdated); ok {
+			return x.ContactUpdated
+		}
+	}
+	return nil
+}
+
 type isOperation_Kind interface {
 	isOperation_Kind()
 }
@@ -523,9 +533,16 @@ type Operation_SendMessage struct {
 	SendMessage *Message `protobuf:"bytes,4,opt,name=send_message,json=sendMessage,proto3,oneof"`
 }
 
+type Operation_ContactUpdated struct {
+	// What a contact came to be, whole.
+	ContactUpdated *Contact `protobuf:"bytes,5,opt,name=contact_updated,json=contactUpdated,proto3,oneof"`
+}
+
 func (*Operation_ReceiveMessage) isOperation_Kind() {}
 
 func (*Operation_SendMessage) isOperation_Kind() {}
+
+func (*Operation_ContactUpdated) isOperation_Kind() {}
 
 type Message struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -869,7 +886,7 @@ var File_tegami_v1_talk_proto protoreflect.FileDescriptor
 
 const file_tegami_v1_talk_proto_rawDesc = "" +
 	"\n" +
-	"\x14tegami/v1/talk.proto\x12\ttegami.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9e\x01\n" +
+	"\x14tegami/v1/talk.proto\x12\ttegami.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17tegami/v1/contact.proto\"\x9e\x01\n" +
 	"\x12SendMessageRequest\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\tR\x02to\x12\x14\n" +
 	"\x04text\x18\x02 \x01(\tH\x00R\x04text\x12.\n" +
@@ -900,13 +917,14 @@ const file_tegami_v1_talk_proto_rawDesc = "" +
 	"\aTIMEOUT\x10\x02\x12\x0e\n" +
 	"\n" +
 	"SUPERSEDED\x10\x03\x12\f\n" +
-	"\bDRAINING\x10\x04\"\xe4\x01\n" +
+	"\bDRAINING\x10\x04\"\xa3\x02\n" +
 	"\tOperation\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12;\n" +
 	"\vcreate_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12=\n" +
 	"\x0freceive_message\x18\x03 \x01(\v2\x12.tegami.v1.MessageH\x00R\x0ereceiveMessage\x127\n" +
-	"\fsend_message\x18\x04 \x01(\v2\x12.tegami.v1.MessageH\x00R\vsendMessageB\x06\n" +
+	"\fsend_message\x18\x04 \x01(\v2\x12.tegami.v1.MessageH\x00R\vsendMessage\x12=\n" +
+	"\x0fcontact_updated\x18\x05 \x01(\v2\x12.tegami.v1.ContactH\x00R\x0econtactUpdatedB\x06\n" +
 	"\x04kind\"\x9f\x02\n" +
 	"\aMessage\x12\x1d\n" +
 	"\n" +
@@ -966,6 +984,7 @@ var file_tegami_v1_talk_proto_goTypes = []any{
 	(*ListMessagesResponse)(nil),  // 11: tegami.v1.ListMessagesResponse
 	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
 	(*durationpb.Duration)(nil),   // 13: google.protobuf.Duration
+	(*Contact)(nil),               // 14: tegami.v1.Contact
 }
 var file_tegami_v1_talk_proto_depIdxs = []int32{
 	2,  // 0: tegami.v1.SendMessageRequest.content:type_name -> tegami.v1.Content
@@ -976,22 +995,23 @@ var file_tegami_v1_talk_proto_depIdxs = []int32{
 	12, // 5: tegami.v1.Operation.create_time:type_name -> google.protobuf.Timestamp
 	7,  // 6: tegami.v1.Operation.receive_message:type_name -> tegami.v1.Message
 	7,  // 7: tegami.v1.Operation.send_message:type_name -> tegami.v1.Message
-	2,  // 8: tegami.v1.Message.content:type_name -> tegami.v1.Content
-	12, // 9: tegami.v1.Message.create_time:type_name -> google.protobuf.Timestamp
-	7,  // 10: tegami.v1.ListMessagesResponse.messages:type_name -> tegami.v1.Message
-	1,  // 11: tegami.v1.TalkService.SendMessage:input_type -> tegami.v1.SendMessageRequest
-	4,  // 12: tegami.v1.TalkService.FetchOps:input_type -> tegami.v1.FetchOpsRequest
-	8,  // 13: tegami.v1.TalkService.GetHead:input_type -> tegami.v1.GetHeadRequest
-	10, // 14: tegami.v1.TalkService.ListMessages:input_type -> tegami.v1.ListMessagesRequest
-	3,  // 15: tegami.v1.TalkService.SendMessage:output_type -> tegami.v1.SendMessageResponse
-	5,  // 16: tegami.v1.TalkService.FetchOps:output_type -> tegami.v1.FetchOpsResponse
-	9,  // 17: tegami.v1.TalkService.GetHead:output_type -> tegami.v1.GetHeadResponse
-	11, // 18: tegami.v1.TalkService.ListMessages:output_type -> tegami.v1.ListMessagesResponse
-	15, // [15:19] is the sub-list for method output_type
-	11, // [11:15] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	14, // 8: tegami.v1.Operation.contact_updated:type_name -> tegami.v1.Contact
+	2,  // 9: tegami.v1.Message.content:type_name -> tegami.v1.Content
+	12, // 10: tegami.v1.Message.create_time:type_name -> google.protobuf.Timestamp
+	7,  // 11: tegami.v1.ListMessagesResponse.messages:type_name -> tegami.v1.Message
+	1,  // 12: tegami.v1.TalkService.SendMessage:input_type -> tegami.v1.SendMessageRequest
+	4,  // 13: tegami.v1.TalkService.FetchOps:input_type -> tegami.v1.FetchOpsRequest
+	8,  // 14: tegami.v1.TalkService.GetHead:input_type -> tegami.v1.GetHeadRequest
+	10, // 15: tegami.v1.TalkService.ListMessages:input_type -> tegami.v1.ListMessagesRequest
+	3,  // 16: tegami.v1.TalkService.SendMessage:output_type -> tegami.v1.SendMessageResponse
+	5,  // 17: tegami.v1.TalkService.FetchOps:output_type -> tegami.v1.FetchOpsResponse
+	9,  // 18: tegami.v1.TalkService.GetHead:output_type -> tegami.v1.GetHeadResponse
+	11, // 19: tegami.v1.TalkService.ListMessages:output_type -> tegami.v1.ListMessagesResponse
+	16, // [16:20] is the sub-list for method output_type
+	12, // [12:16] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_tegami_v1_talk_proto_init() }
@@ -999,6 +1019,7 @@ func file_tegami_v1_talk_proto_init() {
 	if File_tegami_v1_talk_proto != nil {
 		return
 	}
+	file_tegami_v1_contact_proto_init()
 	file_tegami_v1_talk_proto_msgTypes[0].OneofWrappers = []any{
 		(*SendMessageRequest_Text)(nil),
 		(*SendMessageRequest_Content)(nil),
@@ -1006,6 +1027,7 @@ func file_tegami_v1_talk_proto_init() {
 	file_tegami_v1_talk_proto_msgTypes[5].OneofWrappers = []any{
 		(*Operation_ReceiveMessage)(nil),
 		(*Operation_SendMessage)(nil),
+		(*Operation_ContactUpdated)(nil),
 	}
 	file_tegami_v1_talk_proto_msgTypes[6].OneofWrappers = []any{
 		(*Message_Text)(nil),

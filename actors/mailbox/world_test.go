@@ -1,0 +1,295 @@
+package mailbox
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tegami-im/tegami/actors/record"
+	"github.com/tegami-im/tegami/actors/refusal"
+	"github.com/tegami-im/tegami/persistence"
+)
+
+// world is the mailboxes of several users, each in a journal of its own, and
+// the follow-ups on their way between them: those of one mailbox for another
+// come in order, others in any.
+type world struct {
+	t         testing.TB
+	mailboxes map[string]*place
+	onTheWay  map[way][]*record.Record
+	time      int64
+	minted    int
+	// heard has the operations that were made since it was emptied, by mailbox.
+	heard map[string][]*record.Operation
+}
+
+type way struct{ from, to string }
+
+// place is a mailbox with what is stored of it.
+type place struct {
+	*State
+	offset int64
+	stored history
+	log    []Input
+}
+
+func newWorld(t testing.TB, users ...string) *world {
+	w := &world{
+		t: t, mailboxes: map[string]*place{}, onTheWay: map[way][]*record.Record{}, time: start,
+		heard: map[string][]*record.Operation{},
+	}
+	for _, user := range users {
+		w.mailboxes[user] = &place{State: New(user)}
+		w.do(user, createAccount(user))
+	}
+	return w
+}
+
+// do appends a command to a mailbox's journal and applies it.
+func (w *world) do(mailbox string, r *record.Record) Outcome {
+	w.t.Helper()
+	w.minted++
+	id := hash(16, "world", w.minted)
+	r.Id, r.Mailbox, r.MintTime, r.ApplyVersion = id, mailbox, w.time, ApplyVersion
+	r.DedupKey, r.BodyHash = id[:persistence.DedupKeySize], id[persistence.DedupKeySize:]
+	return w.apply(r)
+}
+
+func (w *world) apply(r *record.Record) Outcome {
+	w.t.Helper()
+	p := w.mailboxes[r.Mailbox]
+	p.offset++
+	in := Input{Position: at(p.offset), Time: w.time, Record: r}
+	out := p.Apply(in)
+	if out.Fault != "" {
+		w.t.Fatalf("%s: %T: %s", r.Mailbox, r.Kind, out.Fault)
+	}
+	p.log = append(p.log, in)
+	p.stored.keep(out)
+	w.heard[r.Mailbox] = append(w.heard[r.Mailbox], out.Operations...)
+	targets := map[string]bool{}
+	for _, f := range out.FollowUps {
+		if targets[f.Mailbox] || f.Mailbox == r.Mailbox {
+			w.t.Fatalf("%s: %T: follow-ups %v", r.Mailbox, r.Kind, out.FollowUps)
+		}
+		targets[f.Mailbox] = true
+		way := way{r.Mailbox, f.Mailbox}
+		w.onTheWay[way] = append(w.onTheWay[way], f.Record)
+	}
+	return out
+}
+
+// ways returns those on which there is something, in order.
+func (w *world) ways() []way {
+	return slices.SortedFunc(maps.Keys(w.onTheWay), func(a, b way) int {
+		return cmp.Or(strings.Compare(a.from, b.from), strings.Compare(a.to, b.to))
+	})
+}
+
+// deliver applies the next follow-up on a way.
+func (w *world) deliver(way way) {
+	w.t.Helper()
+	queue := w.onTheWay[way]
+	if w.onTheWay[way] = queue[1:]; len(queue) == 1 {
+		delete(w.onTheWay, way)
+	}
+	w.apply(queue[0])
+}
+
+// settle delivers all that is on its way.
+func (w *world) settle() {
+	w.t.Helper()
+	for ways := w.ways(); len(ways) > 0; ways = w.ways() {
+		w.deliver(ways[0])
+	}
+}
+
+// reload stores and loads every mailbox, and compares it with what it was.
+func (w *world) reload() {
+	w.t.Helper()
+	for user, p := range w.mailboxes {
+		before := p.State
+		p.State = p.stored.load(w.t, user, MaxDedupInMemory)
+		if !bytes.Equal(p.encode(), before.encode()) || p.describe() != before.describe() {
+			w.t.Fatalf("%s after loading:\n%s\nwant:\n%s", user, p.describe(), before.describe())
+		}
+	}
+}
+
+// describe puts what a mailbox knows into words.
+func (s *State) describe() string {
+	var lines []string
+	for user, c := range s.parts.contacts {
+		lines = append(lines, fmt.Sprintf("%s: %s @%d", user, contactInWords(c), c.Revision))
+	}
+	for hash, i := range s.parts.invitations {
+		lines = append(lines, fmt.Sprintf("invitation %x until +%v", hash, sinceStart(i.ExpireTime)))
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+func sinceStart(millis int64) time.Duration { return time.Duration(millis-start) * time.Millisecond }
+
+func contactInWords(c *record.Contact) string {
+	words := []string{strings.ToLower(strings.TrimPrefix(c.GetRelation().String(), "RELATION_"))}
+	if c.GetBlocked() {
+		words = append(words, "blocked")
+	}
+	if c.GetFavorite() {
+		words = append(words, "favorite")
+	}
+	if c.GetAlias() != "" {
+		words = append(words, "alias "+c.GetAlias())
+	}
+	return strings.Join(words, ", ")
+}
+
+// The commands of the services, as the node makes them.
+
+func befriend(actor, device, peer string, action record.Befriend_Action) *record.Record {
+	return &record.Record{Kind: &record.Record_Befriend{Befriend: &record.Befriend{
+		Actor: actor, ActorDevice: device, Peer: peer, Action: action,
+	}}}
+}
+
+func editContact(user, device string, set func(*record.EditContact)) *record.Record {
+	c := &record.EditContact{UserId: user, Device: device}
+	set(c)
+	return &record.Record{Kind: &record.Record_EditContact{EditContact: c}}
+}
+
+func block(blocked bool) func(*record.EditContact) {
+	return func(c *record.EditContact) { c.Change = &record.EditContact_Blocked{Blocked: blocked} }
+}
+
+func favor(favorite bool) func(*record.EditContact) {
+	return func(c *record.EditContact) { c.Change = &record.EditContact_Favorite{Favorite: favorite} }
+}
+
+func rename(alias string) func(*record.EditContact) {
+	return func(c *record.EditContact) { c.Change = &record.EditContact_Alias{Alias: alias} }
+}
+
+func createInvitation(code string) *record.Record {
+	return &record.Record{Kind: &record.Record_CreateInvitation{CreateInvitation: &record.CreateInvitation{Hash: token(code)}}}
+}
+
+func redeemInvitation(code, user, device string) *record.Record {
+	return &record.Record{Kind: &record.Record_RedeemInvitation{RedeemInvitation: &record.RedeemInvitation{
+		Hash: token(code), UserId: user, Device: device,
+	}}}
+}
+
+// request has a user's device do what a line of a script says, and returns the
+// mailbox that decides it and the record.
+func (w *world) request(user, device, verb string, args []string) (mailbox string, r *record.Record) {
+	arg := func(i int) string {
+		if i < len(args) {
+			return args[i]
+		}
+		return ""
+	}
+	peer := arg(0)
+	actions := map[string]record.Befriend_Action{
+		"request": record.Befriend_REQUEST, "accept": record.Befriend_ACCEPT,
+		"decline": record.Befriend_DECLINE, "remove": record.Befriend_REMOVE,
+	}
+	if action, ok := actions[verb]; ok {
+		return Home(user, peer), befriend(user, device, peer, action)
+	}
+	switch verb {
+	case "block", "unblock":
+		return user, editContact(peer, device, block(verb == "block"))
+	case "favor", "unfavor":
+		return user, editContact(peer, device, favor(verb == "favor"))
+	case "rename":
+		return user, editContact(peer, device, rename(arg(1)))
+	case "invite":
+		return user, createInvitation(arg(0))
+	case "redeem":
+		return peer, redeemInvitation(arg(1), user, device)
+	case "send":
+		r := send(user, fmt.Sprint("m", w.minted), 1)
+		m := r.GetSend()
+		m.FromDevice, m.SealedBody, m.SealedCopy = device, []byte(strings.Join(args[1:], " ")), []byte(strings.Join(args[1:], " "))
+		return peer, r
+	}
+	w.t.Fatalf("no such request: %s", verb)
+	return "", nil
+}
+
+// run runs a line of a script and returns what it prints.
+//
+//	alice.phone send bob hello    a request
+//	hold, deliver alice bob       follow-ups wait, and one comes
+//	wait 25h                      time passes
+//	know alice                    what a mailbox knows
+func (w *world) run(line string, hold *bool) string {
+	fields := strings.Fields(line)
+	switch fields[0] {
+	case "hold":
+		*hold = true
+		return ""
+	case "deliver":
+		*hold = false
+		if len(fields) == 3 {
+			*hold = true
+			w.deliver(way{fields[1], fields[2]})
+		} else {
+			w.settle()
+		}
+		return w.printHeard()
+	case "wait":
+		d, err := time.ParseDuration(fields[1])
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.time += d.Milliseconds()
+		return ""
+	case "know":
+		return fields[1] + " knows\n" + w.mailboxes[fields[1]].describe() + "\n"
+	}
+	user, device, _ := strings.Cut(fields[0], ".")
+	mailbox, r := w.request(user, device, fields[1], fields[2:])
+	out := w.do(mailbox, r)
+	if !*hold {
+		w.settle()
+	}
+	w.reload()
+	answer := "ok"
+	if out.Answer.Reason != refusal.None {
+		answer = "refused: " + out.Answer.Reason.String()
+	}
+	return answer + "\n" + w.printHeard()
+}
+
+// printHeard puts the operations that each mailbox got since the last time into
+// words: every device of the user receives them.
+func (w *world) printHeard() string {
+	var printed strings.Builder
+	for _, user := range slices.Sorted(maps.Keys(w.heard)) {
+		for _, op := range w.heard[user] {
+			fmt.Fprintf(&printed, "  %s %d: %s%s\n", user, op.Revision, operationInWords(op), optional(", by ", op.OriginDevice))
+		}
+		delete(w.heard, user)
+	}
+	return printed.String()
+}
+
+func operationInWords(op *record.Operation) string {
+	switch kind := op.Kind.(type) {
+	case *record.Operation_ReceiveMessage:
+		return fmt.Sprintf("from %s: %s", kind.ReceiveMessage.From, kind.ReceiveMessage.SealedBody)
+	case *record.Operation_SendMessage:
+		return fmt.Sprintf("to %s: %s", kind.SendMessage.To, kind.SendMessage.SealedBody)
+	case *record.Operation_ContactUpdated:
+		return fmt.Sprintf("contact %s: %s", kind.ContactUpdated.UserId, contactInWords(kind.ContactUpdated.Contact))
+	}
+	return fmt.Sprintf("%T", op.Kind)
+}
