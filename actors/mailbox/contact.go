@@ -1,6 +1,8 @@
 package mailbox
 
 import (
+	"google.golang.org/protobuf/proto"
+
 	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/talk"
@@ -73,12 +75,23 @@ func (d *decision) befriend(c *record.Befriend) {
 		return
 	}
 	if after != before {
-		d.relate(other, after, deviceOf(d.user, c))
-		d.follow(other, &record.Record{Kind: &record.Record_Friendship{Friendship: &record.Friendship{
-			Relation: mirror(after), OriginDevice: deviceOf(other, c),
-		}}})
+		d.relate(other, after, deviceOf(d.user, c), nil)
+		d.tell(other, &record.Friendship{Relation: mirror(after), OriginDevice: deviceOf(other, c)})
 	}
 }
+
+// tell has another mailbox take over, or decide, what the two are to each
+// other. Friends learn the profile with it.
+func (d *decision) tell(other string, c *record.Friendship) {
+	if c.Relation == record.Relation_RELATION_FRIEND && d.version >= profileVersion {
+		c.Profile = d.shown()
+	}
+	d.follow(other, &record.Record{Kind: &record.Record_Friendship{Friendship: c}})
+}
+
+// profileVersion is the version of Apply since which friends have each other's
+// profile.
+const profileVersion = 3
 
 // deviceOf returns the device of a user that caused a Befriend; empty when it
 // was caused by the other.
@@ -141,28 +154,36 @@ func mirror(r record.Relation) record.Relation {
 }
 
 // friendship takes in what the home of the two decided, or decides, as the
-// home, that they are friends.
+// home, that they are friends. Those who came to be friends have each other's
+// profile: the answer to one that came with it is the own.
 func (d *decision) friendship(c *record.Friendship, other string) {
-	if !c.Confirm {
-		d.relate(other, c.Relation, c.OriginDevice)
+	before := d.parts.contact(other).GetRelation()
+	if c.Confirm && before == record.Relation_RELATION_FRIEND {
 		return
 	}
-	if d.parts.contact(other).GetRelation() == record.Relation_RELATION_FRIEND {
-		return
+	d.relate(other, c.Relation, c.OriginDevice, c.Profile)
+	switch {
+	case c.Confirm:
+		d.tell(other, &record.Friendship{Relation: c.Relation})
+	case c.Profile != nil && c.Relation != before:
+		d.follow(other, &record.Record{Kind: &record.Record_ProfileCopy{ProfileCopy: &record.ProfileCopy{Profile: d.shown()}}})
 	}
-	d.relate(other, record.Relation_RELATION_FRIEND, c.OriginDevice)
-	d.follow(other, &record.Record{Kind: &record.Record_Friendship{Friendship: &record.Friendship{
-		Relation: record.Relation_RELATION_FRIEND,
-	}}})
 }
 
-// relate sets what another user is to the owner. Marks go with the friendship.
-func (d *decision) relate(other string, relation record.Relation, origin string) {
+// relate sets what another user is to the owner. Marks and profile go with the
+// friendship.
+func (d *decision) relate(other string, relation record.Relation, origin string, profile *record.Profile) {
 	c := copyOf(d.parts.contact(other))
 	if c.Relation == record.Relation_RELATION_FRIEND && relation == record.Relation_RELATION_NONE {
 		c.Favorite, c.Alias = false, ""
 	}
 	c.Relation = relation
+	switch {
+	case relation != record.Relation_RELATION_FRIEND:
+		c.Profile = nil
+	case profile != nil:
+		c.Profile = profile
+	}
 	d.setContact(other, c, origin)
 }
 
@@ -253,12 +274,13 @@ func visible(c *record.Contact) *record.Contact {
 
 func sameContact(a, b *record.Contact) bool {
 	return a.GetRelation() == b.GetRelation() && a.GetBlocked() == b.GetBlocked() && a.GetFavorite() == b.GetFavorite() &&
-		a.GetAlias() == b.GetAlias()
+		a.GetAlias() == b.GetAlias() && proto.Equal(a.GetProfile(), b.GetProfile())
 }
 
 func copyOf(c *record.Contact) *record.Contact {
 	return &record.Contact{
 		Relation: c.GetRelation(), Blocked: c.GetBlocked(), Favorite: c.GetFavorite(), Alias: c.GetAlias(), Revision: c.GetRevision(),
+		Profile: c.GetProfile(),
 	}
 }
 

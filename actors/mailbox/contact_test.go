@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
 	"github.com/tegami-im/tegami/actors/record"
@@ -13,12 +14,13 @@ import (
 
 // Whatever three people do to each other's contacts, and however late one
 // mailbox hears of another: when all has arrived, each two agree on what they
-// are to each other, and a device that followed the operations has what the
+// are to each other, friends have what the other shows, and a device that followed the operations has what the
 // mailbox has.
 func TestFriendshipIsSymmetric(t *testing.T) {
 	people := []string{"alice", "bob", "carol"}
 	verbs := []string{
 		"request", "request", "accept", "accept", "decline", "remove", "block", "unblock", "favor", "unfavor", "rename", "invite", "redeem", "send",
+		"show", "show", "set",
 	}
 	rapid.Check(t, func(rt *rapid.T) {
 		w := newWorld(t, people...)
@@ -37,6 +39,12 @@ func TestFriendshipIsSymmetric(t *testing.T) {
 			args := []string{peer, word}
 			if verb == "invite" {
 				args = []string{word}
+			}
+			switch verb {
+			case "show":
+				args = []string{"display_name='" + word + "'", "status_message='" + word + "'"}
+			case "set":
+				args = []string{"sees_status_message=" + rapid.SampledFrom([]string{"AUDIENCE_FRIENDS", "AUDIENCE_NOBODY"}).Draw(rt, "audience")}
 			}
 			w.do(w.request(user, "phone", verb, args))
 			if rapid.IntRange(0, 9).Draw(rt, "reload") == 0 {
@@ -62,6 +70,9 @@ func TestFriendshipIsSymmetric(t *testing.T) {
 					rt.Errorf("%s has %s as %s, and a device %s", user, other, contactInWords(has), contactInWords(seen[user][other]))
 				}
 				its, theirs := w.mailboxes[user].parts.contact(other), w.mailboxes[other].parts.contact(user)
+				if its.GetRelation() == record.Relation_RELATION_FRIEND && !proto.Equal(its.Profile, w.mailboxes[other].Profile(user)) {
+					rt.Errorf("%s has of %s %v, who shows %v", user, other, its.Profile, w.mailboxes[other].Profile(user))
+				}
 				if its.GetRelation() != mirror(theirs.GetRelation()) {
 					rt.Errorf("%s has %s as %s, and the other way %s", user, other, contactInWords(its), contactInWords(theirs))
 				}

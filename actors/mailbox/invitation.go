@@ -67,9 +67,9 @@ func (d *decision) redeemInvitation(c *record.RedeemInvitation) {
 	d.changePart(invitationPart, string(c.Hash), nil)
 	friendship := &record.Friendship{Relation: record.Relation_RELATION_FRIEND, OriginDevice: c.Device}
 	if Home(d.user, c.UserId) == d.user {
-		d.relate(c.UserId, record.Relation_RELATION_FRIEND, "")
+		d.relate(c.UserId, record.Relation_RELATION_FRIEND, "", nil)
 	} else {
 		friendship.Confirm = true
 	}
-	d.follow(c.UserId, &record.Record{Kind: &record.Record_Friendship{Friendship: friendship}})
+	d.tell(c.UserId, friendship)
 }

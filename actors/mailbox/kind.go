@@ -76,6 +76,12 @@ func kindOf(r *record.Record) *kind {
 		return &createInvitationKind
 	case *record.Record_RedeemInvitation:
 		return &redeemInvitationKind
+	case *record.Record_UpdateSettings:
+		return &updateSettingsKind
+	case *record.Record_UpdateProfile:
+		return &updateProfileKind
+	case *record.Record_ProfileCopy:
+		return &profileCopyKind
 	default:
 		return &unknownKind
 	}

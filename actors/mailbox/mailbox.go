@@ -44,7 +44,7 @@ import (
 // what Apply decides, and a new kind of record, is a new version. A mailbox is
 // at the highest version that its records have had: each is stamped with that
 // of whoever made it, and in each shard a Version record precedes the first.
-const ApplyVersion = 2
+const ApplyVersion = 3
 
 const (
 	// DedupWindow is how long, in log time, the answer to a command is
@@ -210,6 +210,12 @@ func (s *State) View(look talk.Look) talk.View {
 	}
 	if look.ContactCounts {
 		v.ContactCounts.Contacts, v.ContactCounts.Requests = s.ContactCounts()
+	}
+	if look.Settings {
+		v.Settings.User, v.Settings.Device = s.Settings(look.SettingsDevice)
+	}
+	if look.ProfileFor != "" {
+		v.Profile = s.Profile(look.ProfileFor)
 	}
 	return v
 }

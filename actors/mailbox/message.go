@@ -51,7 +51,12 @@ type copyOfSend struct {
 // follow-up. A message to oneself needs none. That of a blocked sender is not
 // taken in, of which the sender learns nothing.
 func (d *decision) send(c *record.Send) {
-	if !d.parts.contact(c.From).GetBlocked() && !d.deliver(c.From, &delivery{message: record.Message{
+	blocked := d.parts.contact(c.From).GetBlocked()
+	if !blocked && !d.mayWrite(c.From) {
+		d.refuse(refusal.NotFriends)
+		return
+	}
+	if !blocked && !d.deliver(c.From, &delivery{message: record.Message{
 		MessageId:       c.MessageId,
 		From:            c.From,
 		To:              d.user,

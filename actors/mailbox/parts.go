@@ -15,6 +15,9 @@ type parts struct {
 	contacts    map[string]*record.Contact // by user
 	live        int                        // contacts that were not removed
 	invitations map[string]*record.Invitation
+	settings    *record.Settings                  // nil before any was made
+	devices     map[string]*record.DeviceSettings // by device
+	profile     *record.Profile                   // nil before it was changed
 }
 
 // partKind is the first byte of a part's key; what follows tells it from others
@@ -24,6 +27,8 @@ type partKind byte
 const (
 	contactPart    partKind = 'c' // user
 	invitationPart partKind = 'i' // hash of the code's secret
+	settingsPart   partKind = 's' // device; empty for the user's own
+	profilePart    partKind = 'p' // empty
 )
 
 // change is a part as a decision leaves it; a nil value removes it.
@@ -53,6 +58,15 @@ func (p *parts) set(c *change) {
 	case invitationPart:
 		invitation, _ := c.value.(*record.Invitation)
 		put(&p.invitations, c.name, invitation)
+	case settingsPart:
+		if c.name == "" {
+			p.settings, _ = c.value.(*record.Settings)
+			return
+		}
+		settings, _ := c.value.(*record.DeviceSettings)
+		put(&p.devices, c.name, settings)
+	case profilePart:
+		p.profile, _ = c.value.(*record.Profile)
 	}
 }
 
@@ -79,6 +93,13 @@ func (p *parts) load(stored persistence.Part) error {
 		c.value = new(record.Contact)
 	case invitationPart:
 		c.value = new(record.Invitation)
+	case settingsPart:
+		c.value = new(record.DeviceSettings)
+		if c.name == "" {
+			c.value = new(record.Settings)
+		}
+	case profilePart:
+		c.value = new(record.Profile)
 	default:
 		return fmt.Errorf("part of kind %q, which this version does not know", stored.Key[0])
 	}

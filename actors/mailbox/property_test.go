@@ -71,7 +71,7 @@ func drawContactRecord(t *rapid.T, offset int) *record.Record {
 	yes := rapid.Bool().Draw(t, "yes")
 	code := fmt.Sprint("code", rapid.IntRange(0, 2).Draw(t, "code"))
 	var r *record.Record
-	switch rapid.IntRange(0, 5).Draw(t, "change") {
+	switch rapid.IntRange(0, 8).Draw(t, "change") {
 	case 0:
 		action := rapid.SampledFrom([]record.Befriend_Action{
 			record.Befriend_REQUEST, record.Befriend_ACCEPT, record.Befriend_DECLINE, record.Befriend_REMOVE,
@@ -83,8 +83,11 @@ func drawContactRecord(t *rapid.T, offset int) *record.Record {
 		r = &record.Record{
 			Source: &record.Source{Mailbox: peer, Generation: 1, Offset: int64(rapid.IntRange(offset, offset+10).Draw(t, "from"))},
 			Kind: &record.Record_Friendship{Friendship: &record.Friendship{
-				Relation: record.Relation(rapid.IntRange(0, 3).Draw(t, "relation")), Confirm: yes,
+				Relation: record.Relation(rapid.IntRange(0, 3).Draw(t, "relation")), Confirm: yes, Profile: &record.Profile{Avatar: &code},
 			}},
+		}
+		if !yes {
+			r.Kind = &record.Record_ProfileCopy{ProfileCopy: &record.ProfileCopy{Profile: &record.Profile{Avatar: &code}}}
 		}
 		return r
 	case 2:
@@ -93,10 +96,25 @@ func drawContactRecord(t *rapid.T, offset int) *record.Record {
 		r = editContact(peer, "d1", rename(code))
 	case 4:
 		r = createInvitation(code)
+	case 5:
+		r = &record.Record{Kind: &record.Record_UpdateSettings{UpdateSettings: &record.UpdateSettings{
+			Scope:  &record.UpdateSettings_Settings{Settings: &record.Settings{MayWrite: record.Audience_AUDIENCE_FRIENDS.Enum()}},
+			Fields: []string{"may_write", "sees_avatar"}[:rapid.IntRange(0, 2).Draw(t, "fields")],
+		}}}
+	case 6:
+		device := fmt.Sprint("d", rapid.IntRange(0, 12).Draw(t, "device"))
+		r = &record.Record{Kind: &record.Record_UpdateSettings{UpdateSettings: &record.UpdateSettings{
+			DeviceId: device, Scope: &record.UpdateSettings_DeviceSettings{DeviceSettings: &record.DeviceSettings{Previews: &yes}},
+			Fields: []string{"previews"},
+		}}}
+	case 7:
+		r = &record.Record{Kind: &record.Record_UpdateProfile{UpdateProfile: &record.UpdateProfile{
+			Profile: &record.Profile{Avatar: &code}, Fields: []string{"avatar"},
+		}}}
 	default:
 		r = redeemInvitation(code, peer, "d1")
 	}
-	r.ApplyVersion = uint32(rapid.IntRange(1, 2).Draw(t, "version"))
+	r.ApplyVersion = uint32(rapid.IntRange(1, ApplyVersion).Draw(t, "version"))
 	return command(fmt.Sprint("contacts", rapid.IntRange(0, 30).Draw(t, "command")), r)
 }
 

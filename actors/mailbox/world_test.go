@@ -10,6 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/encoding/prototext"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
 	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/persistence"
@@ -130,6 +134,15 @@ func (s *State) describe() string {
 	for hash, i := range s.parts.invitations {
 		lines = append(lines, fmt.Sprintf("invitation %x until +%v", hash, sinceStart(i.ExpireTime)))
 	}
+	if s.parts.settings != nil {
+		lines = append(lines, "settings "+fieldsInWords(s.parts.settings))
+	}
+	for device, settings := range s.parts.devices {
+		lines = append(lines, "settings of "+device+" "+fieldsInWords(settings))
+	}
+	if s.parts.profile != nil {
+		lines = append(lines, "profile "+fieldsInWords(s.parts.profile))
+	}
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
 }
@@ -147,7 +160,27 @@ func contactInWords(c *record.Contact) string {
 	if c.GetAlias() != "" {
 		words = append(words, "alias "+c.GetAlias())
 	}
+	if c.GetProfile() != nil {
+		words = append(words, "shows "+fieldsInWords(c.Profile))
+	}
 	return strings.Join(words, ", ")
+}
+
+// fieldsInWords puts the fields of a message that are set into words.
+func fieldsInWords(m proto.Message) string {
+	var words []string
+	m.ProtoReflect().Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		if field.Enum() != nil {
+			value = protoreflect.ValueOfString(string(field.Enum().Values().ByNumber(value.Enum()).Name()))
+		}
+		if field.Message() != nil {
+			value = protoreflect.ValueOfString(fieldsInWords(value.Message().Interface()))
+		}
+		words = append(words, fmt.Sprintf("%s %v", field.Name(), value))
+		return true
+	})
+	slices.Sort(words)
+	return "(" + strings.Join(words, "; ") + ")"
 }
 
 // The commands of the services, as the node makes them.
@@ -214,6 +247,26 @@ func (w *world) request(user, device, verb string, args []string) (mailbox strin
 		return user, createInvitation(arg(0))
 	case "redeem":
 		return peer, redeemInvitation(arg(1), user, device)
+	case "sign-in":
+		return user, signIn(device, fmt.Sprint("token", w.minted))
+	case "sign-out":
+		return user, signOut(arg(0), 0)
+	case "set":
+		settings := new(record.Settings)
+		return user, &record.Record{Kind: &record.Record_UpdateSettings{UpdateSettings: &record.UpdateSettings{
+			OriginDevice: device, Scope: &record.UpdateSettings_Settings{Settings: settings}, Fields: w.fields(settings, args),
+		}}}
+	case "set-device":
+		settings := new(record.DeviceSettings)
+		return user, &record.Record{Kind: &record.Record_UpdateSettings{UpdateSettings: &record.UpdateSettings{
+			OriginDevice: device, DeviceId: device, Scope: &record.UpdateSettings_DeviceSettings{DeviceSettings: settings},
+			Fields: w.fields(settings, args),
+		}}}
+	case "show":
+		profile := new(record.Profile)
+		return user, &record.Record{Kind: &record.Record_UpdateProfile{UpdateProfile: &record.UpdateProfile{
+			OriginDevice: device, Profile: profile, Fields: w.fields(profile, args),
+		}}}
 	case "send":
 		r := send(user, fmt.Sprint("m", w.minted), 1)
 		m := r.GetSend()
@@ -222,6 +275,23 @@ func (w *world) request(user, device, verb string, args []string) (mailbox strin
 	}
 	w.t.Fatalf("no such request: %s", verb)
 	return "", nil
+}
+
+// fields sets fields of a message, name=value or name= for none, and returns
+// their names.
+func (w *world) fields(m proto.Message, args []string) (names []string) {
+	var texts []string
+	for _, arg := range args {
+		name, value, _ := strings.Cut(arg, "=")
+		names = append(names, name)
+		if value != "" {
+			texts = append(texts, name+": "+value)
+		}
+	}
+	if err := prototext.Unmarshal([]byte(strings.Join(texts, "\n")), m); err != nil {
+		w.t.Fatal(err)
+	}
+	return names
 }
 
 // run runs a line of a script and returns what it prints.
@@ -290,6 +360,13 @@ func operationInWords(op *record.Operation) string {
 		return fmt.Sprintf("to %s: %s", kind.SendMessage.To, kind.SendMessage.SealedBody)
 	case *record.Operation_ContactUpdated:
 		return fmt.Sprintf("contact %s: %s", kind.ContactUpdated.UserId, contactInWords(kind.ContactUpdated.Contact))
+	case *record.Operation_SettingsUpdated:
+		if s := kind.SettingsUpdated.GetDeviceSettings(); s != nil {
+			return "settings of " + kind.SettingsUpdated.DeviceId + " " + fieldsInWords(s)
+		}
+		return "settings " + fieldsInWords(kind.SettingsUpdated.GetSettings())
+	case *record.Operation_ProfileUpdated:
+		return "profile " + fieldsInWords(kind.ProfileUpdated)
 	}
 	return fmt.Sprintf("%T", op.Kind)
 }

@@ -284,6 +284,20 @@ func TestGatewayServesContacts(t *testing.T) {
 	if owner != "heidi" {
 		t.Errorf("the invitation is of %s", owner)
 	}
+	must(gateway.UpdateProfile(ctx, users["bob"], &record.Profile{StatusMessage: new("away")}, []string{"status_message"}))
+	profile, err := gateway.Profile(ctx, "erin", "bob")
+	must(err)
+	contact, err := gateway.Contact(ctx, "alice", "bob")
+	must(err)
+	if profile.GetStatusMessage() != "away" || contact.Profile.GetStatusMessage() != "away" {
+		t.Errorf("bob's profile is %v, and to a friend %v", profile, contact.Profile)
+	}
+	must(gateway.UpdateSettings(ctx, users["bob"], &record.Settings{Language: new("eo")}, []string{"language"}))
+	settings, err := gateway.Settings(ctx, users["bob"])
+	must(err)
+	if settings.User.GetLanguage() != "eo" {
+		t.Errorf("bob's settings are %v", settings.User)
+	}
 	if _, err := gateway.Contacts(ctx, "alice", 1000); refusal.From(err).Reason != refusal.CursorAhead {
 		t.Errorf("contacts since a revision that is not there yet: %v", err)
 	}

@@ -79,6 +79,58 @@ func (Relation) EnumDescriptor() ([]byte, []int) {
 	return file_record_proto_rawDescGZIP(), []int{0}
 }
 
+type Audience int32
+
+const (
+	Audience_AUDIENCE_UNSPECIFIED Audience = 0
+	Audience_AUDIENCE_EVERYONE    Audience = 1
+	Audience_AUDIENCE_FRIENDS     Audience = 2
+	Audience_AUDIENCE_NOBODY      Audience = 3
+)
+
+// Enum value maps for Audience.
+var (
+	Audience_name = map[int32]string{
+		0: "AUDIENCE_UNSPECIFIED",
+		1: "AUDIENCE_EVERYONE",
+		2: "AUDIENCE_FRIENDS",
+		3: "AUDIENCE_NOBODY",
+	}
+	Audience_value = map[string]int32{
+		"AUDIENCE_UNSPECIFIED": 0,
+		"AUDIENCE_EVERYONE":    1,
+		"AUDIENCE_FRIENDS":     2,
+		"AUDIENCE_NOBODY":      3,
+	}
+)
+
+func (x Audience) Enum() *Audience {
+	p := new(Audience)
+	*p = x
+	return p
+}
+
+func (x Audience) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Audience) Descriptor() protoreflect.EnumDescriptor {
+	return file_record_proto_enumTypes[1].Descriptor()
+}
+
+func (Audience) Type() protoreflect.EnumType {
+	return &file_record_proto_enumTypes[1]
+}
+
+func (x Audience) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Audience.Descriptor instead.
+func (Audience) EnumDescriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{1}
+}
+
 type Befriend_Action int32
 
 const (
@@ -122,11 +174,11 @@ func (x Befriend_Action) String() string {
 }
 
 func (Befriend_Action) Descriptor() protoreflect.EnumDescriptor {
-	return file_record_proto_enumTypes[1].Descriptor()
+	return file_record_proto_enumTypes[2].Descriptor()
 }
 
 func (Befriend_Action) Type() protoreflect.EnumType {
-	return &file_record_proto_enumTypes[1]
+	return &file_record_proto_enumTypes[2]
 }
 
 func (x Befriend_Action) Number() protoreflect.EnumNumber {
@@ -181,6 +233,9 @@ type Record struct {
 	//	*Record_EditContact
 	//	*Record_CreateInvitation
 	//	*Record_RedeemInvitation
+	//	*Record_UpdateSettings
+	//	*Record_UpdateProfile
+	//	*Record_ProfileCopy
 	Kind          isRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -389,6 +444,33 @@ func (x *Record) GetRedeemInvitation() *RedeemInvitation {
 	return nil
 }
 
+func (x *Record) GetUpdateSettings() *UpdateSettings {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_UpdateSettings); ok {
+			return x.UpdateSettings
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetUpdateProfile() *UpdateProfile {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_UpdateProfile); ok {
+			return x.UpdateProfile
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetProfileCopy() *ProfileCopy {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_ProfileCopy); ok {
+			return x.ProfileCopy
+		}
+	}
+	return nil
+}
+
 type isRecord_Kind interface {
 	isRecord_Kind()
 }
@@ -446,6 +528,19 @@ type Record_RedeemInvitation struct {
 	RedeemInvitation *RedeemInvitation `protobuf:"bytes,22,opt,name=redeem_invitation,json=redeemInvitation,proto3,oneof"`
 }
 
+type Record_UpdateSettings struct {
+	// Since version 3.
+	UpdateSettings *UpdateSettings `protobuf:"bytes,23,opt,name=update_settings,json=updateSettings,proto3,oneof"`
+}
+
+type Record_UpdateProfile struct {
+	UpdateProfile *UpdateProfile `protobuf:"bytes,24,opt,name=update_profile,json=updateProfile,proto3,oneof"`
+}
+
+type Record_ProfileCopy struct {
+	ProfileCopy *ProfileCopy `protobuf:"bytes,25,opt,name=profile_copy,json=profileCopy,proto3,oneof"`
+}
+
 func (*Record_Send) isRecord_Kind() {}
 
 func (*Record_SentCopy) isRecord_Kind() {}
@@ -471,6 +566,12 @@ func (*Record_EditContact) isRecord_Kind() {}
 func (*Record_CreateInvitation) isRecord_Kind() {}
 
 func (*Record_RedeemInvitation) isRecord_Kind() {}
+
+func (*Record_UpdateSettings) isRecord_Kind() {}
+
+func (*Record_UpdateProfile) isRecord_Kind() {}
+
+func (*Record_ProfileCopy) isRecord_Kind() {}
 
 // Source is the record of another mailbox that a follow-up follows from.
 type Source struct {
@@ -1132,8 +1233,10 @@ type Friendship struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Relation Relation               `protobuf:"varint,1,opt,name=relation,proto3,enum=tegami.record.v1.Relation" json:"relation,omitempty"`
 	// The device of the mailbox's owner that caused it; empty for none.
-	OriginDevice  string `protobuf:"bytes,2,opt,name=origin_device,json=originDevice,proto3" json:"origin_device,omitempty"`
-	Confirm       bool   `protobuf:"varint,3,opt,name=confirm,proto3" json:"confirm,omitempty"`
+	OriginDevice string `protobuf:"bytes,2,opt,name=origin_device,json=originDevice,proto3" json:"origin_device,omitempty"`
+	Confirm      bool   `protobuf:"varint,3,opt,name=confirm,proto3" json:"confirm,omitempty"`
+	// Since version 3, between friends: what the source's owner shows to friends.
+	Profile       *Profile `protobuf:"bytes,4,opt,name=profile,proto3" json:"profile,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1187,6 +1290,13 @@ func (x *Friendship) GetConfirm() bool {
 		return x.Confirm
 	}
 	return false
+}
+
+func (x *Friendship) GetProfile() *Profile {
+	if x != nil {
+		return x.Profile
+	}
+	return nil
 }
 
 // EditContact changes what the owner alone decides about another user.
@@ -1419,7 +1529,9 @@ type Contact struct {
 	Favorite bool                   `protobuf:"varint,3,opt,name=favorite,proto3" json:"favorite,omitempty"`
 	Alias    string                 `protobuf:"bytes,4,opt,name=alias,proto3" json:"alias,omitempty"`
 	// The operation that told of the newest change; 0 before the first.
-	Revision      int64 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
+	Revision int64 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Of a friend: what they show to friends.
+	Profile       *Profile `protobuf:"bytes,6,opt,name=profile,proto3" json:"profile,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1489,6 +1601,13 @@ func (x *Contact) GetRevision() int64 {
 	return 0
 }
 
+func (x *Contact) GetProfile() *Profile {
+	if x != nil {
+		return x.Profile
+	}
+	return nil
+}
+
 // Invitation is a part of a mailbox's state: a code that was not redeemed.
 type Invitation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1535,6 +1654,484 @@ func (x *Invitation) GetExpireTime() int64 {
 	return 0
 }
 
+// UpdateSettings changes settings, those of the user or of one device.
+type UpdateSettings struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The device whose settings they are; empty for the user's.
+	DeviceId string `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	// The device that asks.
+	OriginDevice string `protobuf:"bytes,2,opt,name=origin_device,json=originDevice,proto3" json:"origin_device,omitempty"`
+	// Types that are valid to be assigned to Scope:
+	//
+	//	*UpdateSettings_Settings
+	//	*UpdateSettings_DeviceSettings
+	Scope isUpdateSettings_Scope `protobuf_oneof:"scope"`
+	// The names of the fields that are changed. One that is named and not set is
+	// no longer set.
+	Fields        []string `protobuf:"bytes,5,rep,name=fields,proto3" json:"fields,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateSettings) Reset() {
+	*x = UpdateSettings{}
+	mi := &file_record_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateSettings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateSettings) ProtoMessage() {}
+
+func (x *UpdateSettings) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateSettings.ProtoReflect.Descriptor instead.
+func (*UpdateSettings) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *UpdateSettings) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+func (x *UpdateSettings) GetOriginDevice() string {
+	if x != nil {
+		return x.OriginDevice
+	}
+	return ""
+}
+
+func (x *UpdateSettings) GetScope() isUpdateSettings_Scope {
+	if x != nil {
+		return x.Scope
+	}
+	return nil
+}
+
+func (x *UpdateSettings) GetSettings() *Settings {
+	if x != nil {
+		if x, ok := x.Scope.(*UpdateSettings_Settings); ok {
+			return x.Settings
+		}
+	}
+	return nil
+}
+
+func (x *UpdateSettings) GetDeviceSettings() *DeviceSettings {
+	if x != nil {
+		if x, ok := x.Scope.(*UpdateSettings_DeviceSettings); ok {
+			return x.DeviceSettings
+		}
+	}
+	return nil
+}
+
+func (x *UpdateSettings) GetFields() []string {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+type isUpdateSettings_Scope interface {
+	isUpdateSettings_Scope()
+}
+
+type UpdateSettings_Settings struct {
+	Settings *Settings `protobuf:"bytes,3,opt,name=settings,proto3,oneof"`
+}
+
+type UpdateSettings_DeviceSettings struct {
+	DeviceSettings *DeviceSettings `protobuf:"bytes,4,opt,name=device_settings,json=deviceSettings,proto3,oneof"`
+}
+
+func (*UpdateSettings_Settings) isUpdateSettings_Scope() {}
+
+func (*UpdateSettings_DeviceSettings) isUpdateSettings_Scope() {}
+
+// UpdateProfile changes what the user shows to others.
+type UpdateProfile struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	OriginDevice string                 `protobuf:"bytes,1,opt,name=origin_device,json=originDevice,proto3" json:"origin_device,omitempty"`
+	Profile      *Profile               `protobuf:"bytes,2,opt,name=profile,proto3" json:"profile,omitempty"`
+	// As in UpdateSettings.
+	Fields        []string `protobuf:"bytes,3,rep,name=fields,proto3" json:"fields,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateProfile) Reset() {
+	*x = UpdateProfile{}
+	mi := &file_record_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateProfile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateProfile) ProtoMessage() {}
+
+func (x *UpdateProfile) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateProfile.ProtoReflect.Descriptor instead.
+func (*UpdateProfile) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *UpdateProfile) GetOriginDevice() string {
+	if x != nil {
+		return x.OriginDevice
+	}
+	return ""
+}
+
+func (x *UpdateProfile) GetProfile() *Profile {
+	if x != nil {
+		return x.Profile
+	}
+	return nil
+}
+
+func (x *UpdateProfile) GetFields() []string {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+// ProfileCopy is a follow-up: what a friend, the source's owner, shows to
+// friends.
+type ProfileCopy struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Profile       *Profile               `protobuf:"bytes,1,opt,name=profile,proto3" json:"profile,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProfileCopy) Reset() {
+	*x = ProfileCopy{}
+	mi := &file_record_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProfileCopy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProfileCopy) ProtoMessage() {}
+
+func (x *ProfileCopy) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProfileCopy.ProtoReflect.Descriptor instead.
+func (*ProfileCopy) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ProfileCopy) GetProfile() *Profile {
+	if x != nil {
+		return x.Profile
+	}
+	return nil
+}
+
+// Settings, DeviceSettings and Profile are parts of a mailbox's state. They
+// have the names, numbers and types of their namesakes in tegami.v1, and are
+// made from them and back by their encoding.
+type Settings struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	MayWrite          *Audience              `protobuf:"varint,1,opt,name=may_write,json=mayWrite,proto3,enum=tegami.record.v1.Audience,oneof" json:"may_write,omitempty"`
+	ReadReceipts      *bool                  `protobuf:"varint,2,opt,name=read_receipts,json=readReceipts,proto3,oneof" json:"read_receipts,omitempty"`
+	Language          *string                `protobuf:"bytes,3,opt,name=language,proto3,oneof" json:"language,omitempty"`
+	SeesStatusMessage *Audience              `protobuf:"varint,4,opt,name=sees_status_message,json=seesStatusMessage,proto3,enum=tegami.record.v1.Audience,oneof" json:"sees_status_message,omitempty"`
+	SeesAvatar        *Audience              `protobuf:"varint,5,opt,name=sees_avatar,json=seesAvatar,proto3,enum=tegami.record.v1.Audience,oneof" json:"sees_avatar,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *Settings) Reset() {
+	*x = Settings{}
+	mi := &file_record_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Settings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Settings) ProtoMessage() {}
+
+func (x *Settings) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Settings.ProtoReflect.Descriptor instead.
+func (*Settings) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Settings) GetMayWrite() Audience {
+	if x != nil && x.MayWrite != nil {
+		return *x.MayWrite
+	}
+	return Audience_AUDIENCE_UNSPECIFIED
+}
+
+func (x *Settings) GetReadReceipts() bool {
+	if x != nil && x.ReadReceipts != nil {
+		return *x.ReadReceipts
+	}
+	return false
+}
+
+func (x *Settings) GetLanguage() string {
+	if x != nil && x.Language != nil {
+		return *x.Language
+	}
+	return ""
+}
+
+func (x *Settings) GetSeesStatusMessage() Audience {
+	if x != nil && x.SeesStatusMessage != nil {
+		return *x.SeesStatusMessage
+	}
+	return Audience_AUDIENCE_UNSPECIFIED
+}
+
+func (x *Settings) GetSeesAvatar() Audience {
+	if x != nil && x.SeesAvatar != nil {
+		return *x.SeesAvatar
+	}
+	return Audience_AUDIENCE_UNSPECIFIED
+}
+
+type DeviceSettings struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Notifications *bool                  `protobuf:"varint,1,opt,name=notifications,proto3,oneof" json:"notifications,omitempty"`
+	Previews      *bool                  `protobuf:"varint,2,opt,name=previews,proto3,oneof" json:"previews,omitempty"`
+	QuietHours    *QuietHours            `protobuf:"bytes,3,opt,name=quiet_hours,json=quietHours,proto3,oneof" json:"quiet_hours,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeviceSettings) Reset() {
+	*x = DeviceSettings{}
+	mi := &file_record_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeviceSettings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeviceSettings) ProtoMessage() {}
+
+func (x *DeviceSettings) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeviceSettings.ProtoReflect.Descriptor instead.
+func (*DeviceSettings) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *DeviceSettings) GetNotifications() bool {
+	if x != nil && x.Notifications != nil {
+		return *x.Notifications
+	}
+	return false
+}
+
+func (x *DeviceSettings) GetPreviews() bool {
+	if x != nil && x.Previews != nil {
+		return *x.Previews
+	}
+	return false
+}
+
+func (x *DeviceSettings) GetQuietHours() *QuietHours {
+	if x != nil {
+		return x.QuietHours
+	}
+	return nil
+}
+
+type QuietHours struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	StartMinute   int32                  `protobuf:"varint,1,opt,name=start_minute,json=startMinute,proto3" json:"start_minute,omitempty"`
+	EndMinute     int32                  `protobuf:"varint,2,opt,name=end_minute,json=endMinute,proto3" json:"end_minute,omitempty"`
+	TimeZone      string                 `protobuf:"bytes,3,opt,name=time_zone,json=timeZone,proto3" json:"time_zone,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuietHours) Reset() {
+	*x = QuietHours{}
+	mi := &file_record_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuietHours) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuietHours) ProtoMessage() {}
+
+func (x *QuietHours) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuietHours.ProtoReflect.Descriptor instead.
+func (*QuietHours) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *QuietHours) GetStartMinute() int32 {
+	if x != nil {
+		return x.StartMinute
+	}
+	return 0
+}
+
+func (x *QuietHours) GetEndMinute() int32 {
+	if x != nil {
+		return x.EndMinute
+	}
+	return 0
+}
+
+func (x *QuietHours) GetTimeZone() string {
+	if x != nil {
+		return x.TimeZone
+	}
+	return ""
+}
+
+type Profile struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DisplayName   *string                `protobuf:"bytes,1,opt,name=display_name,json=displayName,proto3,oneof" json:"display_name,omitempty"`
+	StatusMessage *string                `protobuf:"bytes,2,opt,name=status_message,json=statusMessage,proto3,oneof" json:"status_message,omitempty"`
+	Avatar        *string                `protobuf:"bytes,3,opt,name=avatar,proto3,oneof" json:"avatar,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Profile) Reset() {
+	*x = Profile{}
+	mi := &file_record_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Profile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Profile) ProtoMessage() {}
+
+func (x *Profile) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Profile.ProtoReflect.Descriptor instead.
+func (*Profile) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Profile) GetDisplayName() string {
+	if x != nil && x.DisplayName != nil {
+		return *x.DisplayName
+	}
+	return ""
+}
+
+func (x *Profile) GetStatusMessage() string {
+	if x != nil && x.StatusMessage != nil {
+		return *x.StatusMessage
+	}
+	return ""
+}
+
+func (x *Profile) GetAvatar() string {
+	if x != nil && x.Avatar != nil {
+		return *x.Avatar
+	}
+	return ""
+}
+
 // Operation is one stored row of a mailbox.
 type Operation struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -1548,6 +2145,8 @@ type Operation struct {
 	//	*Operation_ReceiveMessage
 	//	*Operation_SendMessage
 	//	*Operation_ContactUpdated
+	//	*Operation_SettingsUpdated
+	//	*Operation_ProfileUpdated
 	Kind          isOperation_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1555,7 +2154,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_record_proto_msgTypes[17]
+	mi := &file_record_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1567,7 +2166,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[17]
+	mi := &file_record_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1580,7 +2179,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{17}
+	return file_record_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Operation) GetRevision() int64 {
@@ -1638,6 +2237,24 @@ func (x *Operation) GetContactUpdated() *ContactUpdate {
 	return nil
 }
 
+func (x *Operation) GetSettingsUpdated() *SettingsUpdate {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_SettingsUpdated); ok {
+			return x.SettingsUpdated
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetProfileUpdated() *Profile {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_ProfileUpdated); ok {
+			return x.ProfileUpdated
+		}
+	}
+	return nil
+}
+
 type isOperation_Kind interface {
 	isOperation_Kind()
 }
@@ -1654,11 +2271,23 @@ type Operation_ContactUpdated struct {
 	ContactUpdated *ContactUpdate `protobuf:"bytes,6,opt,name=contact_updated,json=contactUpdated,proto3,oneof"`
 }
 
+type Operation_SettingsUpdated struct {
+	SettingsUpdated *SettingsUpdate `protobuf:"bytes,7,opt,name=settings_updated,json=settingsUpdated,proto3,oneof"`
+}
+
+type Operation_ProfileUpdated struct {
+	ProfileUpdated *Profile `protobuf:"bytes,8,opt,name=profile_updated,json=profileUpdated,proto3,oneof"`
+}
+
 func (*Operation_ReceiveMessage) isOperation_Kind() {}
 
 func (*Operation_SendMessage) isOperation_Kind() {}
 
 func (*Operation_ContactUpdated) isOperation_Kind() {}
+
+func (*Operation_SettingsUpdated) isOperation_Kind() {}
+
+func (*Operation_ProfileUpdated) isOperation_Kind() {}
 
 // ContactUpdate is what a contact came to be.
 type ContactUpdate struct {
@@ -1671,7 +2300,7 @@ type ContactUpdate struct {
 
 func (x *ContactUpdate) Reset() {
 	*x = ContactUpdate{}
-	mi := &file_record_proto_msgTypes[18]
+	mi := &file_record_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1683,7 +2312,7 @@ func (x *ContactUpdate) String() string {
 func (*ContactUpdate) ProtoMessage() {}
 
 func (x *ContactUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[18]
+	mi := &file_record_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1696,7 +2325,7 @@ func (x *ContactUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactUpdate.ProtoReflect.Descriptor instead.
 func (*ContactUpdate) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{18}
+	return file_record_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ContactUpdate) GetUserId() string {
@@ -1729,7 +2358,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_record_proto_msgTypes[19]
+	mi := &file_record_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1741,7 +2370,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[19]
+	mi := &file_record_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1754,7 +2383,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{19}
+	return file_record_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Message) GetMessageId() []byte {
@@ -1799,6 +2428,97 @@ func (x *Message) GetSealedBody() []byte {
 	return nil
 }
 
+// SettingsUpdate is what settings came to be.
+type SettingsUpdate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Scope:
+	//
+	//	*SettingsUpdate_Settings
+	//	*SettingsUpdate_DeviceSettings
+	Scope         isSettingsUpdate_Scope `protobuf_oneof:"scope"`
+	DeviceId      string                 `protobuf:"bytes,3,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettingsUpdate) Reset() {
+	*x = SettingsUpdate{}
+	mi := &file_record_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettingsUpdate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettingsUpdate) ProtoMessage() {}
+
+func (x *SettingsUpdate) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettingsUpdate.ProtoReflect.Descriptor instead.
+func (*SettingsUpdate) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *SettingsUpdate) GetScope() isSettingsUpdate_Scope {
+	if x != nil {
+		return x.Scope
+	}
+	return nil
+}
+
+func (x *SettingsUpdate) GetSettings() *Settings {
+	if x != nil {
+		if x, ok := x.Scope.(*SettingsUpdate_Settings); ok {
+			return x.Settings
+		}
+	}
+	return nil
+}
+
+func (x *SettingsUpdate) GetDeviceSettings() *DeviceSettings {
+	if x != nil {
+		if x, ok := x.Scope.(*SettingsUpdate_DeviceSettings); ok {
+			return x.DeviceSettings
+		}
+	}
+	return nil
+}
+
+func (x *SettingsUpdate) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+type isSettingsUpdate_Scope interface {
+	isSettingsUpdate_Scope()
+}
+
+type SettingsUpdate_Settings struct {
+	Settings *Settings `protobuf:"bytes,1,opt,name=settings,proto3,oneof"`
+}
+
+type SettingsUpdate_DeviceSettings struct {
+	DeviceSettings *DeviceSettings `protobuf:"bytes,2,opt,name=device_settings,json=deviceSettings,proto3,oneof"`
+}
+
+func (*SettingsUpdate_Settings) isSettingsUpdate_Scope() {}
+
+func (*SettingsUpdate_DeviceSettings) isSettingsUpdate_Scope() {}
+
 // State is the stored state of a mailbox without its dedup entries and source
 // positions, which lie beside it in rows of their own, written in the same
 // atomic step.
@@ -1824,7 +2544,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_record_proto_msgTypes[20]
+	mi := &file_record_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +2556,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[20]
+	mi := &file_record_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +2569,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{20}
+	return file_record_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *State) GetApplyVersion() uint32 {
@@ -1919,7 +2639,7 @@ type Account struct {
 
 func (x *Account) Reset() {
 	*x = Account{}
-	mi := &file_record_proto_msgTypes[21]
+	mi := &file_record_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1931,7 +2651,7 @@ func (x *Account) String() string {
 func (*Account) ProtoMessage() {}
 
 func (x *Account) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[21]
+	mi := &file_record_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1944,7 +2664,7 @@ func (x *Account) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Account.ProtoReflect.Descriptor instead.
 func (*Account) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{21}
+	return file_record_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Account) GetDisplayName() string {
@@ -1983,7 +2703,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_record_proto_msgTypes[22]
+	mi := &file_record_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1995,7 +2715,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[22]
+	mi := &file_record_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2008,7 +2728,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{22}
+	return file_record_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Device) GetDeviceId() string {
@@ -2057,7 +2777,7 @@ var File_record_proto protoreflect.FileDescriptor
 
 const file_record_proto_rawDesc = "" +
 	"\n" +
-	"\frecord.proto\x12\x10tegami.record.v1\"\x88\b\n" +
+	"\frecord.proto\x12\x10tegami.record.v1\"\xe3\t\n" +
 	"\x06Record\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x18\n" +
 	"\amailbox\x18\x02 \x01(\tR\amailbox\x12\x1b\n" +
@@ -2081,7 +2801,10 @@ const file_record_proto_rawDesc = "" +
 	"friendship\x12B\n" +
 	"\fedit_contact\x18\x14 \x01(\v2\x1d.tegami.record.v1.EditContactH\x00R\veditContact\x12Q\n" +
 	"\x11create_invitation\x18\x15 \x01(\v2\".tegami.record.v1.CreateInvitationH\x00R\x10createInvitation\x12Q\n" +
-	"\x11redeem_invitation\x18\x16 \x01(\v2\".tegami.record.v1.RedeemInvitationH\x00R\x10redeemInvitationB\x06\n" +
+	"\x11redeem_invitation\x18\x16 \x01(\v2\".tegami.record.v1.RedeemInvitationH\x00R\x10redeemInvitation\x12K\n" +
+	"\x0fupdate_settings\x18\x17 \x01(\v2 .tegami.record.v1.UpdateSettingsH\x00R\x0eupdateSettings\x12H\n" +
+	"\x0eupdate_profile\x18\x18 \x01(\v2\x1f.tegami.record.v1.UpdateProfileH\x00R\rupdateProfile\x12B\n" +
+	"\fprofile_copy\x18\x19 \x01(\v2\x1d.tegami.record.v1.ProfileCopyH\x00R\vprofileCopyB\x06\n" +
 	"\x04kind\"Z\n" +
 	"\x06Source\x12\x18\n" +
 	"\amailbox\x18\x01 \x01(\tR\amailbox\x12\x1e\n" +
@@ -2142,12 +2865,13 @@ const file_record_proto_rawDesc = "" +
 	"\x06ACCEPT\x10\x02\x12\v\n" +
 	"\aDECLINE\x10\x03\x12\n" +
 	"\n" +
-	"\x06REMOVE\x10\x04\"\x83\x01\n" +
+	"\x06REMOVE\x10\x04\"\xb8\x01\n" +
 	"\n" +
 	"Friendship\x126\n" +
 	"\brelation\x18\x01 \x01(\x0e2\x1a.tegami.record.v1.RelationR\brelation\x12#\n" +
 	"\rorigin_device\x18\x02 \x01(\tR\foriginDevice\x12\x18\n" +
-	"\aconfirm\x18\x03 \x01(\bR\aconfirm\"\x9a\x01\n" +
+	"\aconfirm\x18\x03 \x01(\bR\aconfirm\x123\n" +
+	"\aprofile\x18\x04 \x01(\v2\x19.tegami.record.v1.ProfileR\aprofile\"\x9a\x01\n" +
 	"\vEditContact\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\tR\x06userId\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\tR\x06device\x12\x1a\n" +
@@ -2160,24 +2884,74 @@ const file_record_proto_rawDesc = "" +
 	"\x10RedeemInvitation\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\fR\x04hash\x12\x17\n" +
 	"\auser_id\x18\x02 \x01(\tR\x06userId\x12\x16\n" +
-	"\x06device\x18\x03 \x01(\tR\x06device\"\xa9\x01\n" +
+	"\x06device\x18\x03 \x01(\tR\x06device\"\xde\x01\n" +
 	"\aContact\x126\n" +
 	"\brelation\x18\x01 \x01(\x0e2\x1a.tegami.record.v1.RelationR\brelation\x12\x18\n" +
 	"\ablocked\x18\x02 \x01(\bR\ablocked\x12\x1a\n" +
 	"\bfavorite\x18\x03 \x01(\bR\bfavorite\x12\x14\n" +
 	"\x05alias\x18\x04 \x01(\tR\x05alias\x12\x1a\n" +
-	"\brevision\x18\x05 \x01(\x03R\brevision\"-\n" +
+	"\brevision\x18\x05 \x01(\x03R\brevision\x123\n" +
+	"\aprofile\x18\x06 \x01(\v2\x19.tegami.record.v1.ProfileR\aprofile\"-\n" +
 	"\n" +
 	"Invitation\x12\x1f\n" +
 	"\vexpire_time\x18\x01 \x01(\x03R\n" +
-	"expireTime\"\xba\x02\n" +
+	"expireTime\"\xfa\x01\n" +
+	"\x0eUpdateSettings\x12\x1b\n" +
+	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12#\n" +
+	"\rorigin_device\x18\x02 \x01(\tR\foriginDevice\x128\n" +
+	"\bsettings\x18\x03 \x01(\v2\x1a.tegami.record.v1.SettingsH\x00R\bsettings\x12K\n" +
+	"\x0fdevice_settings\x18\x04 \x01(\v2 .tegami.record.v1.DeviceSettingsH\x00R\x0edeviceSettings\x12\x16\n" +
+	"\x06fields\x18\x05 \x03(\tR\x06fieldsB\a\n" +
+	"\x05scope\"\x81\x01\n" +
+	"\rUpdateProfile\x12#\n" +
+	"\rorigin_device\x18\x01 \x01(\tR\foriginDevice\x123\n" +
+	"\aprofile\x18\x02 \x01(\v2\x19.tegami.record.v1.ProfileR\aprofile\x12\x16\n" +
+	"\x06fields\x18\x03 \x03(\tR\x06fields\"B\n" +
+	"\vProfileCopy\x123\n" +
+	"\aprofile\x18\x01 \x01(\v2\x19.tegami.record.v1.ProfileR\aprofile\"\xfb\x02\n" +
+	"\bSettings\x12<\n" +
+	"\tmay_write\x18\x01 \x01(\x0e2\x1a.tegami.record.v1.AudienceH\x00R\bmayWrite\x88\x01\x01\x12(\n" +
+	"\rread_receipts\x18\x02 \x01(\bH\x01R\freadReceipts\x88\x01\x01\x12\x1f\n" +
+	"\blanguage\x18\x03 \x01(\tH\x02R\blanguage\x88\x01\x01\x12O\n" +
+	"\x13sees_status_message\x18\x04 \x01(\x0e2\x1a.tegami.record.v1.AudienceH\x03R\x11seesStatusMessage\x88\x01\x01\x12@\n" +
+	"\vsees_avatar\x18\x05 \x01(\x0e2\x1a.tegami.record.v1.AudienceH\x04R\n" +
+	"seesAvatar\x88\x01\x01B\f\n" +
+	"\n" +
+	"_may_writeB\x10\n" +
+	"\x0e_read_receiptsB\v\n" +
+	"\t_languageB\x16\n" +
+	"\x14_sees_status_messageB\x0e\n" +
+	"\f_sees_avatar\"\xcf\x01\n" +
+	"\x0eDeviceSettings\x12)\n" +
+	"\rnotifications\x18\x01 \x01(\bH\x00R\rnotifications\x88\x01\x01\x12\x1f\n" +
+	"\bpreviews\x18\x02 \x01(\bH\x01R\bpreviews\x88\x01\x01\x12B\n" +
+	"\vquiet_hours\x18\x03 \x01(\v2\x1c.tegami.record.v1.QuietHoursH\x02R\n" +
+	"quietHours\x88\x01\x01B\x10\n" +
+	"\x0e_notificationsB\v\n" +
+	"\t_previewsB\x0e\n" +
+	"\f_quiet_hours\"k\n" +
+	"\n" +
+	"QuietHours\x12!\n" +
+	"\fstart_minute\x18\x01 \x01(\x05R\vstartMinute\x12\x1d\n" +
+	"\n" +
+	"end_minute\x18\x02 \x01(\x05R\tendMinute\x12\x1b\n" +
+	"\ttime_zone\x18\x03 \x01(\tR\btimeZone\"\xa9\x01\n" +
+	"\aProfile\x12&\n" +
+	"\fdisplay_name\x18\x01 \x01(\tH\x00R\vdisplayName\x88\x01\x01\x12*\n" +
+	"\x0estatus_message\x18\x02 \x01(\tH\x01R\rstatusMessage\x88\x01\x01\x12\x1b\n" +
+	"\x06avatar\x18\x03 \x01(\tH\x02R\x06avatar\x88\x01\x01B\x0f\n" +
+	"\r_display_nameB\x11\n" +
+	"\x0f_status_messageB\t\n" +
+	"\a_avatar\"\xcf\x03\n" +
 	"\tOperation\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12\x12\n" +
 	"\x04time\x18\x02 \x01(\x03R\x04time\x12#\n" +
 	"\rorigin_device\x18\x03 \x01(\tR\foriginDevice\x12D\n" +
 	"\x0freceive_message\x18\x04 \x01(\v2\x19.tegami.record.v1.MessageH\x00R\x0ereceiveMessage\x12>\n" +
 	"\fsend_message\x18\x05 \x01(\v2\x19.tegami.record.v1.MessageH\x00R\vsendMessage\x12J\n" +
-	"\x0fcontact_updated\x18\x06 \x01(\v2\x1f.tegami.record.v1.ContactUpdateH\x00R\x0econtactUpdatedB\x06\n" +
+	"\x0fcontact_updated\x18\x06 \x01(\v2\x1f.tegami.record.v1.ContactUpdateH\x00R\x0econtactUpdated\x12M\n" +
+	"\x10settings_updated\x18\a \x01(\v2 .tegami.record.v1.SettingsUpdateH\x00R\x0fsettingsUpdated\x12D\n" +
+	"\x0fprofile_updated\x18\b \x01(\v2\x19.tegami.record.v1.ProfileH\x00R\x0eprofileUpdatedB\x06\n" +
 	"\x04kind\"]\n" +
 	"\rContactUpdate\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\tR\x06userId\x123\n" +
@@ -2190,7 +2964,12 @@ const file_record_proto_rawDesc = "" +
 	"\x11client_message_id\x18\x04 \x01(\tR\x0fclientMessageId\x12\x12\n" +
 	"\x04time\x18\x05 \x01(\x03R\x04time\x12\x1f\n" +
 	"\vsealed_body\x18\x06 \x01(\fR\n" +
-	"sealedBody\"\x99\x02\n" +
+	"sealedBody\"\xbd\x01\n" +
+	"\x0eSettingsUpdate\x128\n" +
+	"\bsettings\x18\x01 \x01(\v2\x1a.tegami.record.v1.SettingsH\x00R\bsettings\x12K\n" +
+	"\x0fdevice_settings\x18\x02 \x01(\v2 .tegami.record.v1.DeviceSettingsH\x00R\x0edeviceSettings\x12\x1b\n" +
+	"\tdevice_id\x18\x03 \x01(\tR\bdeviceIdB\a\n" +
+	"\x05scope\"\x99\x02\n" +
 	"\x05State\x12#\n" +
 	"\rapply_version\x18\x01 \x01(\rR\fapplyVersion\x12\x12\n" +
 	"\x04time\x18\x02 \x01(\x03R\x04time\x12\x12\n" +
@@ -2218,7 +2997,12 @@ const file_record_proto_rawDesc = "" +
 	"\rRELATION_NONE\x10\x00\x12\x16\n" +
 	"\x12RELATION_REQUESTED\x10\x01\x12\x15\n" +
 	"\x11RELATION_RECEIVED\x10\x02\x12\x13\n" +
-	"\x0fRELATION_FRIEND\x10\x03B+Z)github.com/tegami-im/tegami/actors/recordb\x06proto3"
+	"\x0fRELATION_FRIEND\x10\x03*f\n" +
+	"\bAudience\x12\x18\n" +
+	"\x14AUDIENCE_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11AUDIENCE_EVERYONE\x10\x01\x12\x14\n" +
+	"\x10AUDIENCE_FRIENDS\x10\x02\x12\x13\n" +
+	"\x0fAUDIENCE_NOBODY\x10\x03B+Z)github.com/tegami-im/tegami/actors/recordb\x06proto3"
 
 var (
 	file_record_proto_rawDescOnce sync.Once
@@ -2232,64 +3016,90 @@ func file_record_proto_rawDescGZIP() []byte {
 	return file_record_proto_rawDescData
 }
 
-var file_record_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_record_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_record_proto_goTypes = []any{
 	(Relation)(0),            // 0: tegami.record.v1.Relation
-	(Befriend_Action)(0),     // 1: tegami.record.v1.Befriend.Action
-	(*Record)(nil),           // 2: tegami.record.v1.Record
-	(*Source)(nil),           // 3: tegami.record.v1.Source
-	(*Send)(nil),             // 4: tegami.record.v1.Send
-	(*SentCopy)(nil),         // 5: tegami.record.v1.SentCopy
-	(*CreateAccount)(nil),    // 6: tegami.record.v1.CreateAccount
-	(*SignIn)(nil),           // 7: tegami.record.v1.SignIn
-	(*Refresh)(nil),          // 8: tegami.record.v1.Refresh
-	(*SignOut)(nil),          // 9: tegami.record.v1.SignOut
-	(*Version)(nil),          // 10: tegami.record.v1.Version
-	(*Trim)(nil),             // 11: tegami.record.v1.Trim
-	(*Befriend)(nil),         // 12: tegami.record.v1.Befriend
-	(*Friendship)(nil),       // 13: tegami.record.v1.Friendship
-	(*EditContact)(nil),      // 14: tegami.record.v1.EditContact
-	(*CreateInvitation)(nil), // 15: tegami.record.v1.CreateInvitation
-	(*RedeemInvitation)(nil), // 16: tegami.record.v1.RedeemInvitation
-	(*Contact)(nil),          // 17: tegami.record.v1.Contact
-	(*Invitation)(nil),       // 18: tegami.record.v1.Invitation
-	(*Operation)(nil),        // 19: tegami.record.v1.Operation
-	(*ContactUpdate)(nil),    // 20: tegami.record.v1.ContactUpdate
-	(*Message)(nil),          // 21: tegami.record.v1.Message
-	(*State)(nil),            // 22: tegami.record.v1.State
-	(*Account)(nil),          // 23: tegami.record.v1.Account
-	(*Device)(nil),           // 24: tegami.record.v1.Device
+	(Audience)(0),            // 1: tegami.record.v1.Audience
+	(Befriend_Action)(0),     // 2: tegami.record.v1.Befriend.Action
+	(*Record)(nil),           // 3: tegami.record.v1.Record
+	(*Source)(nil),           // 4: tegami.record.v1.Source
+	(*Send)(nil),             // 5: tegami.record.v1.Send
+	(*SentCopy)(nil),         // 6: tegami.record.v1.SentCopy
+	(*CreateAccount)(nil),    // 7: tegami.record.v1.CreateAccount
+	(*SignIn)(nil),           // 8: tegami.record.v1.SignIn
+	(*Refresh)(nil),          // 9: tegami.record.v1.Refresh
+	(*SignOut)(nil),          // 10: tegami.record.v1.SignOut
+	(*Version)(nil),          // 11: tegami.record.v1.Version
+	(*Trim)(nil),             // 12: tegami.record.v1.Trim
+	(*Befriend)(nil),         // 13: tegami.record.v1.Befriend
+	(*Friendship)(nil),       // 14: tegami.record.v1.Friendship
+	(*EditContact)(nil),      // 15: tegami.record.v1.EditContact
+	(*CreateInvitation)(nil), // 16: tegami.record.v1.CreateInvitation
+	(*RedeemInvitation)(nil), // 17: tegami.record.v1.RedeemInvitation
+	(*Contact)(nil),          // 18: tegami.record.v1.Contact
+	(*Invitation)(nil),       // 19: tegami.record.v1.Invitation
+	(*UpdateSettings)(nil),   // 20: tegami.record.v1.UpdateSettings
+	(*UpdateProfile)(nil),    // 21: tegami.record.v1.UpdateProfile
+	(*ProfileCopy)(nil),      // 22: tegami.record.v1.ProfileCopy
+	(*Settings)(nil),         // 23: tegami.record.v1.Settings
+	(*DeviceSettings)(nil),   // 24: tegami.record.v1.DeviceSettings
+	(*QuietHours)(nil),       // 25: tegami.record.v1.QuietHours
+	(*Profile)(nil),          // 26: tegami.record.v1.Profile
+	(*Operation)(nil),        // 27: tegami.record.v1.Operation
+	(*ContactUpdate)(nil),    // 28: tegami.record.v1.ContactUpdate
+	(*Message)(nil),          // 29: tegami.record.v1.Message
+	(*SettingsUpdate)(nil),   // 30: tegami.record.v1.SettingsUpdate
+	(*State)(nil),            // 31: tegami.record.v1.State
+	(*Account)(nil),          // 32: tegami.record.v1.Account
+	(*Device)(nil),           // 33: tegami.record.v1.Device
 }
 var file_record_proto_depIdxs = []int32{
-	3,  // 0: tegami.record.v1.Record.source:type_name -> tegami.record.v1.Source
-	4,  // 1: tegami.record.v1.Record.send:type_name -> tegami.record.v1.Send
-	5,  // 2: tegami.record.v1.Record.sent_copy:type_name -> tegami.record.v1.SentCopy
-	6,  // 3: tegami.record.v1.Record.create_account:type_name -> tegami.record.v1.CreateAccount
-	7,  // 4: tegami.record.v1.Record.sign_in:type_name -> tegami.record.v1.SignIn
-	8,  // 5: tegami.record.v1.Record.refresh:type_name -> tegami.record.v1.Refresh
-	9,  // 6: tegami.record.v1.Record.sign_out:type_name -> tegami.record.v1.SignOut
-	10, // 7: tegami.record.v1.Record.version:type_name -> tegami.record.v1.Version
-	11, // 8: tegami.record.v1.Record.trim:type_name -> tegami.record.v1.Trim
-	12, // 9: tegami.record.v1.Record.befriend:type_name -> tegami.record.v1.Befriend
-	13, // 10: tegami.record.v1.Record.friendship:type_name -> tegami.record.v1.Friendship
-	14, // 11: tegami.record.v1.Record.edit_contact:type_name -> tegami.record.v1.EditContact
-	15, // 12: tegami.record.v1.Record.create_invitation:type_name -> tegami.record.v1.CreateInvitation
-	16, // 13: tegami.record.v1.Record.redeem_invitation:type_name -> tegami.record.v1.RedeemInvitation
-	1,  // 14: tegami.record.v1.Befriend.action:type_name -> tegami.record.v1.Befriend.Action
-	0,  // 15: tegami.record.v1.Friendship.relation:type_name -> tegami.record.v1.Relation
-	0,  // 16: tegami.record.v1.Contact.relation:type_name -> tegami.record.v1.Relation
-	21, // 17: tegami.record.v1.Operation.receive_message:type_name -> tegami.record.v1.Message
-	21, // 18: tegami.record.v1.Operation.send_message:type_name -> tegami.record.v1.Message
-	20, // 19: tegami.record.v1.Operation.contact_updated:type_name -> tegami.record.v1.ContactUpdate
-	17, // 20: tegami.record.v1.ContactUpdate.contact:type_name -> tegami.record.v1.Contact
-	23, // 21: tegami.record.v1.State.account:type_name -> tegami.record.v1.Account
-	24, // 22: tegami.record.v1.State.devices:type_name -> tegami.record.v1.Device
-	23, // [23:23] is the sub-list for method output_type
-	23, // [23:23] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	4,  // 0: tegami.record.v1.Record.source:type_name -> tegami.record.v1.Source
+	5,  // 1: tegami.record.v1.Record.send:type_name -> tegami.record.v1.Send
+	6,  // 2: tegami.record.v1.Record.sent_copy:type_name -> tegami.record.v1.SentCopy
+	7,  // 3: tegami.record.v1.Record.create_account:type_name -> tegami.record.v1.CreateAccount
+	8,  // 4: tegami.record.v1.Record.sign_in:type_name -> tegami.record.v1.SignIn
+	9,  // 5: tegami.record.v1.Record.refresh:type_name -> tegami.record.v1.Refresh
+	10, // 6: tegami.record.v1.Record.sign_out:type_name -> tegami.record.v1.SignOut
+	11, // 7: tegami.record.v1.Record.version:type_name -> tegami.record.v1.Version
+	12, // 8: tegami.record.v1.Record.trim:type_name -> tegami.record.v1.Trim
+	13, // 9: tegami.record.v1.Record.befriend:type_name -> tegami.record.v1.Befriend
+	14, // 10: tegami.record.v1.Record.friendship:type_name -> tegami.record.v1.Friendship
+	15, // 11: tegami.record.v1.Record.edit_contact:type_name -> tegami.record.v1.EditContact
+	16, // 12: tegami.record.v1.Record.create_invitation:type_name -> tegami.record.v1.CreateInvitation
+	17, // 13: tegami.record.v1.Record.redeem_invitation:type_name -> tegami.record.v1.RedeemInvitation
+	20, // 14: tegami.record.v1.Record.update_settings:type_name -> tegami.record.v1.UpdateSettings
+	21, // 15: tegami.record.v1.Record.update_profile:type_name -> tegami.record.v1.UpdateProfile
+	22, // 16: tegami.record.v1.Record.profile_copy:type_name -> tegami.record.v1.ProfileCopy
+	2,  // 17: tegami.record.v1.Befriend.action:type_name -> tegami.record.v1.Befriend.Action
+	0,  // 18: tegami.record.v1.Friendship.relation:type_name -> tegami.record.v1.Relation
+	26, // 19: tegami.record.v1.Friendship.profile:type_name -> tegami.record.v1.Profile
+	0,  // 20: tegami.record.v1.Contact.relation:type_name -> tegami.record.v1.Relation
+	26, // 21: tegami.record.v1.Contact.profile:type_name -> tegami.record.v1.Profile
+	23, // 22: tegami.record.v1.UpdateSettings.settings:type_name -> tegami.record.v1.Settings
+	24, // 23: tegami.record.v1.UpdateSettings.device_settings:type_name -> tegami.record.v1.DeviceSettings
+	26, // 24: tegami.record.v1.UpdateProfile.profile:type_name -> tegami.record.v1.Profile
+	26, // 25: tegami.record.v1.ProfileCopy.profile:type_name -> tegami.record.v1.Profile
+	1,  // 26: tegami.record.v1.Settings.may_write:type_name -> tegami.record.v1.Audience
+	1,  // 27: tegami.record.v1.Settings.sees_status_message:type_name -> tegami.record.v1.Audience
+	1,  // 28: tegami.record.v1.Settings.sees_avatar:type_name -> tegami.record.v1.Audience
+	25, // 29: tegami.record.v1.DeviceSettings.quiet_hours:type_name -> tegami.record.v1.QuietHours
+	29, // 30: tegami.record.v1.Operation.receive_message:type_name -> tegami.record.v1.Message
+	29, // 31: tegami.record.v1.Operation.send_message:type_name -> tegami.record.v1.Message
+	28, // 32: tegami.record.v1.Operation.contact_updated:type_name -> tegami.record.v1.ContactUpdate
+	30, // 33: tegami.record.v1.Operation.settings_updated:type_name -> tegami.record.v1.SettingsUpdate
+	26, // 34: tegami.record.v1.Operation.profile_updated:type_name -> tegami.record.v1.Profile
+	18, // 35: tegami.record.v1.ContactUpdate.contact:type_name -> tegami.record.v1.Contact
+	23, // 36: tegami.record.v1.SettingsUpdate.settings:type_name -> tegami.record.v1.Settings
+	24, // 37: tegami.record.v1.SettingsUpdate.device_settings:type_name -> tegami.record.v1.DeviceSettings
+	32, // 38: tegami.record.v1.State.account:type_name -> tegami.record.v1.Account
+	33, // 39: tegami.record.v1.State.devices:type_name -> tegami.record.v1.Device
+	40, // [40:40] is the sub-list for method output_type
+	40, // [40:40] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_record_proto_init() }
@@ -2311,6 +3121,9 @@ func file_record_proto_init() {
 		(*Record_EditContact)(nil),
 		(*Record_CreateInvitation)(nil),
 		(*Record_RedeemInvitation)(nil),
+		(*Record_UpdateSettings)(nil),
+		(*Record_UpdateProfile)(nil),
+		(*Record_ProfileCopy)(nil),
 	}
 	file_record_proto_msgTypes[12].OneofWrappers = []any{
 		(*EditContact_Blocked)(nil),
@@ -2318,17 +3131,30 @@ func file_record_proto_init() {
 		(*EditContact_Alias)(nil),
 	}
 	file_record_proto_msgTypes[17].OneofWrappers = []any{
+		(*UpdateSettings_Settings)(nil),
+		(*UpdateSettings_DeviceSettings)(nil),
+	}
+	file_record_proto_msgTypes[20].OneofWrappers = []any{}
+	file_record_proto_msgTypes[21].OneofWrappers = []any{}
+	file_record_proto_msgTypes[23].OneofWrappers = []any{}
+	file_record_proto_msgTypes[24].OneofWrappers = []any{
 		(*Operation_ReceiveMessage)(nil),
 		(*Operation_SendMessage)(nil),
 		(*Operation_ContactUpdated)(nil),
+		(*Operation_SettingsUpdated)(nil),
+		(*Operation_ProfileUpdated)(nil),
+	}
+	file_record_proto_msgTypes[27].OneofWrappers = []any{
+		(*SettingsUpdate_Settings)(nil),
+		(*SettingsUpdate_DeviceSettings)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_record_proto_rawDesc), len(file_record_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   23,
+			NumEnums:      3,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

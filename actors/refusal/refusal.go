@@ -64,6 +64,8 @@ const (
 	TooManyInvitations Reason = 11
 	// Yourself: a user cannot be a contact of their own.
 	Yourself Reason = 12
+	// NotFriends: the recipient takes messages of friends alone.
+	NotFriends Reason = 13
 
 	// Busy: a queue is full.
 	Busy Reason = 64
@@ -114,6 +116,7 @@ var words = map[Reason]struct {
 	TooManyContacts:    {CodeFailedPrecondition, "too_many_contacts", "there are as many contacts as may be"},
 	UnknownInvitation:  {CodeNotFound, "unknown_invitation", "no such invitation, or it was redeemed or is too old"},
 	TooManyInvitations: {CodeFailedPrecondition, "too_many_invitations", "there are as many open invitations as may be"},
+	NotFriends:         {CodePermissionDenied, "not_friends", "the recipient takes messages of friends alone"},
 	Yourself:           {CodeInvalidArgument, "yourself", "this is the caller"},
 
 	Busy:             {CodeResourceExhausted, "busy", "too much is in flight"},

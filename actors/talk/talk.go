@@ -108,6 +108,8 @@ type View struct {
 	// ContactsForgotten: contacts that were removed since are not remembered.
 	ContactsForgotten bool
 	ContactCounts     ContactCounts
+	Settings          Settings
+	Profile           *record.Profile
 }
 
 // Look says what of a mailbox is asked for, beside what every View has.
@@ -119,6 +121,11 @@ type Look struct {
 	Contacts      bool
 	ContactsSince int64
 	ContactCounts bool
+	// Settings asks for those of the user and of SettingsDevice.
+	Settings       bool
+	SettingsDevice string
+	// ProfileFor is the user to whom the profile is to be shown; empty for none.
+	ProfileFor string
 }
 
 // ContactCounts are how many contacts there are, and how many requests that wait
@@ -155,6 +162,13 @@ type Contacts struct {
 	Contacts []Contact
 	// Revision is the newest of the mailbox.
 	Revision int64
+}
+
+// Settings are those that a user and one of the user's devices made. They are
+// shared and never changed.
+type Settings struct {
+	User   *record.Settings
+	Device *record.DeviceSettings
 }
 
 // A FriendAction is what a user does about the friendship with another.

@@ -121,13 +121,17 @@ func NewLook(l talk.Look) *Look {
 	if l == (talk.Look{}) {
 		return nil
 	}
-	return &Look{Contact: l.Contact, Contacts: l.Contacts, ContactsSince: l.ContactsSince, ContactCounts: l.ContactCounts}
+	return &Look{
+		Contact: l.Contact, Contacts: l.Contacts, ContactsSince: l.ContactsSince, ContactCounts: l.ContactCounts,
+		Settings: l.Settings, SettingsDevice: l.SettingsDevice, ProfileFor: l.ProfileFor,
+	}
 }
 
 // Value returns the look.
 func (x *Look) Value() talk.Look {
 	return talk.Look{
 		Contact: x.GetContact(), Contacts: x.GetContacts(), ContactsSince: x.GetContactsSince(), ContactCounts: x.GetContactCounts(),
+		Settings: x.GetSettings(), SettingsDevice: x.GetSettingsDevice(), ProfileFor: x.GetProfileFor(),
 	}
 }
 
@@ -137,6 +141,7 @@ func NewInspected(id uint64, v talk.View, refused *refusal.Refusal) *Inspected {
 		Id: id, Refusal: NewRefusal(refused), Head: v.Head.Revision, First: v.Head.First,
 		Contact: v.Contact, ContactsForgotten: v.ContactsForgotten,
 		ContactCount: int32(v.ContactCounts.Contacts), RequestCount: int32(v.ContactCounts.Requests),
+		Settings: v.Settings.User, DeviceSettings: v.Settings.Device, Profile: v.Profile,
 	}
 	for _, c := range v.Contacts {
 		x.Contacts = append(x.Contacts, &Contact{User: c.User, Contact: c.Contact})
@@ -161,6 +166,8 @@ func (x *Inspected) Value() (talk.View, *refusal.Refusal) {
 
 		Contact: x.GetContact(), ContactsForgotten: x.GetContactsForgotten(),
 		ContactCounts: talk.ContactCounts{Contacts: int(x.GetContactCount()), Requests: int(x.GetRequestCount())},
+		Settings:      talk.Settings{User: x.GetSettings(), Device: x.GetDeviceSettings()},
+		Profile:       x.GetProfile(),
 	}
 	for _, c := range x.GetContacts() {
 		v.Contacts = append(v.Contacts, talk.Contact{User: c.GetUser(), Contact: c.GetContact()})

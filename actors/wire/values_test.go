@@ -111,6 +111,7 @@ func TestLooksArriveAsTheyWereSent(t *testing.T) {
 		sent := talk.Look{
 			Contact: names.Draw(t, "contact"), Contacts: rapid.Bool().Draw(t, "contacts"),
 			ContactsSince: revisions.Draw(t, "since"), ContactCounts: rapid.Bool().Draw(t, "counts"),
+			Settings: rapid.Bool().Draw(t, "settings"), SettingsDevice: names.Draw(t, "device"), ProfileFor: names.Draw(t, "viewer"),
 		}
 		if got := overTheWire(t, &wire.Inspect{Look: wire.NewLook(sent)}).GetLook().Value(); got != sent {
 			t.Fatalf("%+v, want %+v", got, sent)
@@ -141,6 +142,11 @@ func TestViewsArriveAsTheyWereSent(t *testing.T) {
 		sent.ContactsForgotten = rapid.Bool().Draw(t, "forgotten")
 		counts := rapid.IntRange(0, mailbox.MaxContacts)
 		sent.ContactCounts = talk.ContactCounts{Contacts: counts.Draw(t, "count"), Requests: counts.Draw(t, "requests")}
+		if rapid.Bool().Draw(t, "settings") {
+			sent.Settings.User = &record.Settings{Language: new(names.Draw(t, "language"))}
+			sent.Settings.Device = &record.DeviceSettings{Previews: new(rapid.Bool().Draw(t, "previews"))}
+			sent.Profile = &record.Profile{StatusMessage: new(names.Draw(t, "status"))}
+		}
 		refused := maybeRefused.Draw(t, "refusal")
 		got, gotRefused := overTheWire(t, wire.NewInspected(3, sent, refused)).Value()
 		same(t, got, sent)

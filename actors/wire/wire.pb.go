@@ -977,6 +977,11 @@ type Look struct {
 	Contacts      bool   `protobuf:"varint,2,opt,name=contacts,proto3" json:"contacts,omitempty"`
 	ContactsSince int64  `protobuf:"varint,3,opt,name=contacts_since,json=contactsSince,proto3" json:"contacts_since,omitempty"`
 	ContactCounts bool   `protobuf:"varint,4,opt,name=contact_counts,json=contactCounts,proto3" json:"contact_counts,omitempty"`
+	// Those of the user and of a device.
+	Settings       bool   `protobuf:"varint,5,opt,name=settings,proto3" json:"settings,omitempty"`
+	SettingsDevice string `protobuf:"bytes,6,opt,name=settings_device,json=settingsDevice,proto3" json:"settings_device,omitempty"`
+	// The user to whom the profile is to be shown.
+	ProfileFor    string `protobuf:"bytes,7,opt,name=profile_for,json=profileFor,proto3" json:"profile_for,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1039,6 +1044,27 @@ func (x *Look) GetContactCounts() bool {
 	return false
 }
 
+func (x *Look) GetSettings() bool {
+	if x != nil {
+		return x.Settings
+	}
+	return false
+}
+
+func (x *Look) GetSettingsDevice() string {
+	if x != nil {
+		return x.SettingsDevice
+	}
+	return ""
+}
+
+func (x *Look) GetProfileFor() string {
+	if x != nil {
+		return x.ProfileFor
+	}
+	return ""
+}
+
 type Inspected struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Id      uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1046,14 +1072,17 @@ type Inspected struct {
 	// Set when there is one.
 	Account *Account `protobuf:"bytes,3,opt,name=account,proto3" json:"account,omitempty"`
 	// Newest session first.
-	Devices           []*Device       `protobuf:"bytes,4,rep,name=devices,proto3" json:"devices,omitempty"`
-	Head              int64           `protobuf:"varint,5,opt,name=head,proto3" json:"head,omitempty"`
-	First             int64           `protobuf:"varint,6,opt,name=first,proto3" json:"first,omitempty"`
-	Contact           *record.Contact `protobuf:"bytes,7,opt,name=contact,proto3" json:"contact,omitempty"`
-	Contacts          []*Contact      `protobuf:"bytes,8,rep,name=contacts,proto3" json:"contacts,omitempty"`
-	ContactsForgotten bool            `protobuf:"varint,9,opt,name=contacts_forgotten,json=contactsForgotten,proto3" json:"contacts_forgotten,omitempty"`
-	ContactCount      int32           `protobuf:"varint,10,opt,name=contact_count,json=contactCount,proto3" json:"contact_count,omitempty"`
-	RequestCount      int32           `protobuf:"varint,11,opt,name=request_count,json=requestCount,proto3" json:"request_count,omitempty"`
+	Devices           []*Device              `protobuf:"bytes,4,rep,name=devices,proto3" json:"devices,omitempty"`
+	Head              int64                  `protobuf:"varint,5,opt,name=head,proto3" json:"head,omitempty"`
+	First             int64                  `protobuf:"varint,6,opt,name=first,proto3" json:"first,omitempty"`
+	Contact           *record.Contact        `protobuf:"bytes,7,opt,name=contact,proto3" json:"contact,omitempty"`
+	Contacts          []*Contact             `protobuf:"bytes,8,rep,name=contacts,proto3" json:"contacts,omitempty"`
+	ContactsForgotten bool                   `protobuf:"varint,9,opt,name=contacts_forgotten,json=contactsForgotten,proto3" json:"contacts_forgotten,omitempty"`
+	ContactCount      int32                  `protobuf:"varint,10,opt,name=contact_count,json=contactCount,proto3" json:"contact_count,omitempty"`
+	RequestCount      int32                  `protobuf:"varint,11,opt,name=request_count,json=requestCount,proto3" json:"request_count,omitempty"`
+	Settings          *record.Settings       `protobuf:"bytes,12,opt,name=settings,proto3" json:"settings,omitempty"`
+	DeviceSettings    *record.DeviceSettings `protobuf:"bytes,13,opt,name=device_settings,json=deviceSettings,proto3" json:"device_settings,omitempty"`
+	Profile           *record.Profile        `protobuf:"bytes,14,opt,name=profile,proto3" json:"profile,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -1163,6 +1192,27 @@ func (x *Inspected) GetRequestCount() int32 {
 		return x.RequestCount
 	}
 	return 0
+}
+
+func (x *Inspected) GetSettings() *record.Settings {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+func (x *Inspected) GetDeviceSettings() *record.DeviceSettings {
+	if x != nil {
+		return x.DeviceSettings
+	}
+	return nil
+}
+
+func (x *Inspected) GetProfile() *record.Profile {
+	if x != nil {
+		return x.Profile
+	}
+	return nil
 }
 
 type Contact struct {
@@ -1814,12 +1864,16 @@ const file_wire_proto_rawDesc = "" +
 	"\aInspect\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x18\n" +
 	"\amailbox\x18\x02 \x01(\tR\amailbox\x12(\n" +
-	"\x04look\x18\x03 \x01(\v2\x14.tegami.node.v1.LookR\x04look\"\x8a\x01\n" +
+	"\x04look\x18\x03 \x01(\v2\x14.tegami.node.v1.LookR\x04look\"\xf0\x01\n" +
 	"\x04Look\x12\x18\n" +
 	"\acontact\x18\x01 \x01(\tR\acontact\x12\x1a\n" +
 	"\bcontacts\x18\x02 \x01(\bR\bcontacts\x12%\n" +
 	"\x0econtacts_since\x18\x03 \x01(\x03R\rcontactsSince\x12%\n" +
-	"\x0econtact_counts\x18\x04 \x01(\bR\rcontactCounts\"\xc0\x03\n" +
+	"\x0econtact_counts\x18\x04 \x01(\bR\rcontactCounts\x12\x1a\n" +
+	"\bsettings\x18\x05 \x01(\bR\bsettings\x12'\n" +
+	"\x0fsettings_device\x18\x06 \x01(\tR\x0esettingsDevice\x12\x1f\n" +
+	"\vprofile_for\x18\a \x01(\tR\n" +
+	"profileFor\"\xf8\x04\n" +
 	"\tInspected\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x121\n" +
 	"\arefusal\x18\x02 \x01(\v2\x17.tegami.node.v1.RefusalR\arefusal\x121\n" +
@@ -1832,7 +1886,10 @@ const file_wire_proto_rawDesc = "" +
 	"\x12contacts_forgotten\x18\t \x01(\bR\x11contactsForgotten\x12#\n" +
 	"\rcontact_count\x18\n" +
 	" \x01(\x05R\fcontactCount\x12#\n" +
-	"\rrequest_count\x18\v \x01(\x05R\frequestCount\"R\n" +
+	"\rrequest_count\x18\v \x01(\x05R\frequestCount\x126\n" +
+	"\bsettings\x18\f \x01(\v2\x1a.tegami.record.v1.SettingsR\bsettings\x12I\n" +
+	"\x0fdevice_settings\x18\r \x01(\v2 .tegami.record.v1.DeviceSettingsR\x0edeviceSettings\x123\n" +
+	"\aprofile\x18\x0e \x01(\v2\x19.tegami.record.v1.ProfileR\aprofile\"R\n" +
 	"\aContact\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x123\n" +
 	"\acontact\x18\x02 \x01(\v2\x19.tegami.record.v1.ContactR\acontact\"o\n" +
@@ -1891,30 +1948,33 @@ func file_wire_proto_rawDescGZIP() []byte {
 
 var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_wire_proto_goTypes = []any{
-	(*Frame)(nil),             // 0: tegami.node.v1.Frame
-	(*Message)(nil),           // 1: tegami.node.v1.Message
-	(*Command)(nil),           // 2: tegami.node.v1.Command
-	(*CommandAnswer)(nil),     // 3: tegami.node.v1.CommandAnswer
-	(*FollowUps)(nil),         // 4: tegami.node.v1.FollowUps
-	(*FollowUpsAppended)(nil), // 5: tegami.node.v1.FollowUpsAppended
-	(*Fetch)(nil),             // 6: tegami.node.v1.Fetch
-	(*Fetched)(nil),           // 7: tegami.node.v1.Fetched
-	(*Unsubscribe)(nil),       // 8: tegami.node.v1.Unsubscribe
-	(*Inspect)(nil),           // 9: tegami.node.v1.Inspect
-	(*Look)(nil),              // 10: tegami.node.v1.Look
-	(*Inspected)(nil),         // 11: tegami.node.v1.Inspected
-	(*Contact)(nil),           // 12: tegami.node.v1.Contact
-	(*History)(nil),           // 13: tegami.node.v1.History
-	(*HistoryPage)(nil),       // 14: tegami.node.v1.HistoryPage
-	(*Keys)(nil),              // 15: tegami.node.v1.Keys
-	(*KeysAnswer)(nil),        // 16: tegami.node.v1.KeysAnswer
-	(*Refusal)(nil),           // 17: tegami.node.v1.Refusal
-	(*Session)(nil),           // 18: tegami.node.v1.Session
-	(*Account)(nil),           // 19: tegami.node.v1.Account
-	(*Device)(nil),            // 20: tegami.node.v1.Device
-	(*record.Record)(nil),     // 21: tegami.record.v1.Record
-	(*record.Operation)(nil),  // 22: tegami.record.v1.Operation
-	(*record.Contact)(nil),    // 23: tegami.record.v1.Contact
+	(*Frame)(nil),                 // 0: tegami.node.v1.Frame
+	(*Message)(nil),               // 1: tegami.node.v1.Message
+	(*Command)(nil),               // 2: tegami.node.v1.Command
+	(*CommandAnswer)(nil),         // 3: tegami.node.v1.CommandAnswer
+	(*FollowUps)(nil),             // 4: tegami.node.v1.FollowUps
+	(*FollowUpsAppended)(nil),     // 5: tegami.node.v1.FollowUpsAppended
+	(*Fetch)(nil),                 // 6: tegami.node.v1.Fetch
+	(*Fetched)(nil),               // 7: tegami.node.v1.Fetched
+	(*Unsubscribe)(nil),           // 8: tegami.node.v1.Unsubscribe
+	(*Inspect)(nil),               // 9: tegami.node.v1.Inspect
+	(*Look)(nil),                  // 10: tegami.node.v1.Look
+	(*Inspected)(nil),             // 11: tegami.node.v1.Inspected
+	(*Contact)(nil),               // 12: tegami.node.v1.Contact
+	(*History)(nil),               // 13: tegami.node.v1.History
+	(*HistoryPage)(nil),           // 14: tegami.node.v1.HistoryPage
+	(*Keys)(nil),                  // 15: tegami.node.v1.Keys
+	(*KeysAnswer)(nil),            // 16: tegami.node.v1.KeysAnswer
+	(*Refusal)(nil),               // 17: tegami.node.v1.Refusal
+	(*Session)(nil),               // 18: tegami.node.v1.Session
+	(*Account)(nil),               // 19: tegami.node.v1.Account
+	(*Device)(nil),                // 20: tegami.node.v1.Device
+	(*record.Record)(nil),         // 21: tegami.record.v1.Record
+	(*record.Operation)(nil),      // 22: tegami.record.v1.Operation
+	(*record.Contact)(nil),        // 23: tegami.record.v1.Contact
+	(*record.Settings)(nil),       // 24: tegami.record.v1.Settings
+	(*record.DeviceSettings)(nil), // 25: tegami.record.v1.DeviceSettings
+	(*record.Profile)(nil),        // 26: tegami.record.v1.Profile
 }
 var file_wire_proto_depIdxs = []int32{
 	1,  // 0: tegami.node.v1.Frame.messages:type_name -> tegami.node.v1.Message
@@ -1945,15 +2005,18 @@ var file_wire_proto_depIdxs = []int32{
 	20, // 25: tegami.node.v1.Inspected.devices:type_name -> tegami.node.v1.Device
 	23, // 26: tegami.node.v1.Inspected.contact:type_name -> tegami.record.v1.Contact
 	12, // 27: tegami.node.v1.Inspected.contacts:type_name -> tegami.node.v1.Contact
-	23, // 28: tegami.node.v1.Contact.contact:type_name -> tegami.record.v1.Contact
-	17, // 29: tegami.node.v1.HistoryPage.refusal:type_name -> tegami.node.v1.Refusal
-	22, // 30: tegami.node.v1.HistoryPage.operations:type_name -> tegami.record.v1.Operation
-	17, // 31: tegami.node.v1.KeysAnswer.refusal:type_name -> tegami.node.v1.Refusal
-	32, // [32:32] is the sub-list for method output_type
-	32, // [32:32] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	24, // 28: tegami.node.v1.Inspected.settings:type_name -> tegami.record.v1.Settings
+	25, // 29: tegami.node.v1.Inspected.device_settings:type_name -> tegami.record.v1.DeviceSettings
+	26, // 30: tegami.node.v1.Inspected.profile:type_name -> tegami.record.v1.Profile
+	23, // 31: tegami.node.v1.Contact.contact:type_name -> tegami.record.v1.Contact
+	17, // 32: tegami.node.v1.HistoryPage.refusal:type_name -> tegami.node.v1.Refusal
+	22, // 33: tegami.node.v1.HistoryPage.operations:type_name -> tegami.record.v1.Operation
+	17, // 34: tegami.node.v1.KeysAnswer.refusal:type_name -> tegami.node.v1.Refusal
+	35, // [35:35] is the sub-list for method output_type
+	35, // [35:35] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }

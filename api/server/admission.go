@@ -32,31 +32,36 @@ const (
 // rules has who may call each method. A method that is added to the schema
 // stays closed until it is given a rule here.
 var rules = map[string]access{
-	tegamiv1connect.AuthServiceRegisterProcedure:            anybody,
-	tegamiv1connect.AuthServiceLoginProcedure:               anybody,
-	tegamiv1connect.AuthServiceRefreshProcedure:             anybody,
-	tegamiv1connect.AuthServiceLogoutProcedure:              device,
-	tegamiv1connect.AuthServiceListDevicesProcedure:         device,
-	tegamiv1connect.AuthServiceRevokeDeviceProcedure:        device,
-	tegamiv1connect.TalkServiceSendMessageProcedure:         device,
-	tegamiv1connect.TalkServiceFetchOpsProcedure:            device,
-	tegamiv1connect.TalkServiceGetHeadProcedure:             device,
-	tegamiv1connect.TalkServiceListMessagesProcedure:        device,
-	tegamiv1connect.ContactServiceFindUserProcedure:         device,
-	tegamiv1connect.ContactServiceRequestFriendProcedure:    device,
-	tegamiv1connect.ContactServiceAcceptFriendProcedure:     device,
-	tegamiv1connect.ContactServiceDeclineFriendProcedure:    device,
-	tegamiv1connect.ContactServiceRemoveFriendProcedure:     device,
-	tegamiv1connect.ContactServiceListContactsProcedure:     device,
-	tegamiv1connect.ContactServiceBlockProcedure:            device,
-	tegamiv1connect.ContactServiceUnblockProcedure:          device,
-	tegamiv1connect.ContactServiceListBlockedProcedure:      device,
-	tegamiv1connect.ContactServiceSetFavoriteProcedure:      device,
-	tegamiv1connect.ContactServiceSetAliasProcedure:         device,
-	tegamiv1connect.ContactServiceCreateInvitationProcedure: device,
-	tegamiv1connect.ContactServiceRedeemInvitationProcedure: device,
-	tegamiv1connect.AdminServiceCreateUsersProcedure:        operator,
-	tegamiv1connect.AdminServiceIssueTokenProcedure:         operator,
+	tegamiv1connect.AuthServiceRegisterProcedure:                 anybody,
+	tegamiv1connect.AuthServiceLoginProcedure:                    anybody,
+	tegamiv1connect.AuthServiceRefreshProcedure:                  anybody,
+	tegamiv1connect.AuthServiceLogoutProcedure:                   device,
+	tegamiv1connect.AuthServiceListDevicesProcedure:              device,
+	tegamiv1connect.AuthServiceRevokeDeviceProcedure:             device,
+	tegamiv1connect.TalkServiceSendMessageProcedure:              device,
+	tegamiv1connect.TalkServiceFetchOpsProcedure:                 device,
+	tegamiv1connect.TalkServiceGetHeadProcedure:                  device,
+	tegamiv1connect.TalkServiceListMessagesProcedure:             device,
+	tegamiv1connect.ContactServiceFindUserProcedure:              device,
+	tegamiv1connect.ContactServiceRequestFriendProcedure:         device,
+	tegamiv1connect.ContactServiceAcceptFriendProcedure:          device,
+	tegamiv1connect.ContactServiceDeclineFriendProcedure:         device,
+	tegamiv1connect.ContactServiceRemoveFriendProcedure:          device,
+	tegamiv1connect.ContactServiceListContactsProcedure:          device,
+	tegamiv1connect.ContactServiceBlockProcedure:                 device,
+	tegamiv1connect.ContactServiceUnblockProcedure:               device,
+	tegamiv1connect.ContactServiceListBlockedProcedure:           device,
+	tegamiv1connect.ContactServiceSetFavoriteProcedure:           device,
+	tegamiv1connect.ContactServiceSetAliasProcedure:              device,
+	tegamiv1connect.ContactServiceCreateInvitationProcedure:      device,
+	tegamiv1connect.ContactServiceRedeemInvitationProcedure:      device,
+	tegamiv1connect.SettingsServiceGetSettingsProcedure:          device,
+	tegamiv1connect.SettingsServiceUpdateSettingsProcedure:       device,
+	tegamiv1connect.SettingsServiceUpdateDeviceSettingsProcedure: device,
+	tegamiv1connect.ProfileServiceGetProfileProcedure:            device,
+	tegamiv1connect.ProfileServiceUpdateProfileProcedure:         device,
+	tegamiv1connect.AdminServiceCreateUsersProcedure:             operator,
+	tegamiv1connect.AdminServiceIssueTokenProcedure:              operator,
 }
 
 // deviceKey names one device for its limits.
@@ -139,7 +144,7 @@ func (a *admission) limitCaller(procedure string, caller talk.Session) error {
 		if wait, ok := a.polls.Allow(deviceKey{caller.User, caller.Device}); !ok {
 			return refusal.After(refusal.RateLimited, wait)
 		}
-	case tegamiv1connect.ContactServiceFindUserProcedure, tegamiv1connect.ContactServiceRequestFriendProcedure,
+	case tegamiv1connect.ContactServiceFindUserProcedure, tegamiv1connect.ProfileServiceGetProfileProcedure, tegamiv1connect.ContactServiceRequestFriendProcedure,
 		tegamiv1connect.ContactServiceCreateInvitationProcedure, tegamiv1connect.ContactServiceRedeemInvitationProcedure:
 		if wait, ok := a.finds.Allow(caller.User); !ok {
 			return refusal.After(refusal.RateLimited, wait)

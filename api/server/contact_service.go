@@ -29,7 +29,7 @@ func (s contactService) FindUser(ctx context.Context, request *tegamiv1.FindUser
 	}
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	account, err := s.talk.Account(ctx, request.GetUserId())
+	profile, err := s.talk.Profile(ctx, callerOf(ctx).User, request.GetUserId())
 	if err != nil {
 		return nil, naming(err, contactFields)
 	}
@@ -37,7 +37,7 @@ func (s contactService) FindUser(ctx context.Context, request *tegamiv1.FindUser
 	if err != nil {
 		return nil, err
 	}
-	return &tegamiv1.FindUserResponse{UserId: request.GetUserId(), DisplayName: account.DisplayName, Contact: contact}, nil
+	return &tegamiv1.FindUserResponse{UserId: request.GetUserId(), DisplayName: profile.GetDisplayName(), Contact: contact}, nil
 }
 
 // contact returns what a user is to the caller.
@@ -174,6 +174,7 @@ func contactOf(user string, c *record.Contact) *tegamiv1.Contact {
 		Favorite: c.GetFavorite(),
 		Alias:    c.GetAlias(),
 		Revision: c.GetRevision(),
+		Profile:  profileOf(c.GetProfile()),
 	}
 }
 

@@ -34,7 +34,10 @@ type fakeUser struct {
 	sends   map[string]fakeSend
 	polls   map[*fakePoll]struct{}
 
-	contacts map[string]*record.Contact
+	contacts       map[string]*record.Contact
+	settings       record.Settings
+	deviceSettings record.DeviceSettings
+	profile        record.Profile
 }
 
 type fakeDevice struct {

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	tegamiv1 "github.com/tegami-im/tegami/api/gen/tegami/v1"
 	"github.com/tegami-im/tegami/api/gen/tegami/v1/tegamiv1connect"
@@ -114,6 +115,23 @@ var badFields = []struct {
 	{tegamiv1connect.ContactServiceRedeemInvitationProcedure, &tegamiv1.RedeemInvitationRequest{}, "code", "required"},
 	{tegamiv1connect.ContactServiceRedeemInvitationProcedure, &tegamiv1.RedeemInvitationRequest{Code: strings.Repeat("c", 129)}, "code", "too_long"},
 	{tegamiv1connect.ContactServiceRedeemInvitationProcedure, &tegamiv1.RedeemInvitationRequest{Code: fakeCode + "alice"}, "code", "yourself"},
+	{tegamiv1connect.SettingsServiceUpdateSettingsProcedure, &tegamiv1.UpdateSettingsRequest{Settings: &tegamiv1.Settings{MayWrite: tegamiv1.Audience_NOBODY.Enum()}}, "settings.mayWrite", "out_of_bounds"},
+	{tegamiv1connect.SettingsServiceUpdateSettingsProcedure, &tegamiv1.UpdateSettingsRequest{Settings: &tegamiv1.Settings{SeesAvatar: tegamiv1.Audience(9).Enum()}}, "settings.seesAvatar", "out_of_bounds"},
+	{tegamiv1connect.SettingsServiceUpdateSettingsProcedure, &tegamiv1.UpdateSettingsRequest{Settings: &tegamiv1.Settings{SeesStatusMessage: tegamiv1.Audience(0).Enum()}}, "settings.seesStatusMessage", "out_of_bounds"},
+	{tegamiv1connect.SettingsServiceUpdateSettingsProcedure, &tegamiv1.UpdateSettingsRequest{Settings: &tegamiv1.Settings{Language: new(long64)}}, "settings.language", "too_long"},
+	{tegamiv1connect.SettingsServiceUpdateSettingsProcedure, &tegamiv1.UpdateSettingsRequest{Settings: &tegamiv1.Settings{Language: new("日本語")}}, "settings.language", "bad_character"},
+	{tegamiv1connect.SettingsServiceUpdateSettingsProcedure, &tegamiv1.UpdateSettingsRequest{UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"colour"}}}, "updateMask", "unknown_field"},
+	{tegamiv1connect.SettingsServiceUpdateDeviceSettingsProcedure, &tegamiv1.UpdateDeviceSettingsRequest{Settings: &tegamiv1.DeviceSettings{QuietHours: &tegamiv1.QuietHours{StartMinute: -1}}}, "settings.quietHours.startMinute", "out_of_bounds"},
+	{tegamiv1connect.SettingsServiceUpdateDeviceSettingsProcedure, &tegamiv1.UpdateDeviceSettingsRequest{Settings: &tegamiv1.DeviceSettings{QuietHours: &tegamiv1.QuietHours{EndMinute: 1440}}}, "settings.quietHours.endMinute", "out_of_bounds"},
+	{tegamiv1connect.SettingsServiceUpdateDeviceSettingsProcedure, &tegamiv1.UpdateDeviceSettingsRequest{Settings: &tegamiv1.DeviceSettings{QuietHours: &tegamiv1.QuietHours{}}}, "settings.quietHours.timeZone", "required"},
+	{tegamiv1connect.SettingsServiceUpdateDeviceSettingsProcedure, &tegamiv1.UpdateDeviceSettingsRequest{Settings: &tegamiv1.DeviceSettings{QuietHours: &tegamiv1.QuietHours{TimeZone: "Asia Tokyo"}}}, "settings.quietHours.timeZone", "bad_character"},
+	{tegamiv1connect.SettingsServiceUpdateDeviceSettingsProcedure, &tegamiv1.UpdateDeviceSettingsRequest{Settings: &tegamiv1.DeviceSettings{QuietHours: &tegamiv1.QuietHours{TimeZone: long65}}}, "settings.quietHours.timeZone", "too_long"},
+	{tegamiv1connect.SettingsServiceUpdateDeviceSettingsProcedure, &tegamiv1.UpdateDeviceSettingsRequest{UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"language"}}}, "updateMask", "unknown_field"},
+	{tegamiv1connect.ProfileServiceGetProfileProcedure, &tegamiv1.GetProfileRequest{}, "userId", "required"},
+	{tegamiv1connect.ProfileServiceUpdateProfileProcedure, &tegamiv1.UpdateProfileRequest{Profile: &tegamiv1.Profile{DisplayName: new(strings.Repeat("名", 257))}}, "profile.displayName", "too_long"},
+	{tegamiv1connect.ProfileServiceUpdateProfileProcedure, &tegamiv1.UpdateProfileRequest{Profile: &tegamiv1.Profile{StatusMessage: new(strings.Repeat("名", 501))}}, "profile.statusMessage", "too_long"},
+	{tegamiv1connect.ProfileServiceUpdateProfileProcedure, &tegamiv1.UpdateProfileRequest{Profile: &tegamiv1.Profile{Avatar: new(strings.Repeat("a", 513))}}, "profile.avatar", "too_long"},
+	{tegamiv1connect.ProfileServiceUpdateProfileProcedure, &tegamiv1.UpdateProfileRequest{Profile: &tegamiv1.Profile{Avatar: new("é")}}, "profile.avatar", "bad_character"},
 	{tegamiv1connect.AdminServiceCreateUsersProcedure, users(5001, &tegamiv1.NewUser{UserId: "bob"}), "users", "too_many"},
 	{tegamiv1connect.AdminServiceCreateUsersProcedure, users(4, &tegamiv1.NewUser{}), "users[3].userId", "required"},
 	{tegamiv1connect.AdminServiceCreateUsersProcedure, users(1, &tegamiv1.NewUser{UserId: "bob", DisplayName: strings.Repeat("n", 257)}), "users[0].displayName", "too_long"},

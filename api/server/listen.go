@@ -119,6 +119,8 @@ func (s *Server) publicHandler(hot map[string]*hotMethod) http.Handler {
 	tegamiv1connect.RegisterAuthServiceHandler(rpc, authService{s})
 	tegamiv1connect.RegisterTalkServiceHandler(rpc, talkService{s})
 	tegamiv1connect.RegisterContactServiceHandler(rpc, contactService{s})
+	tegamiv1connect.RegisterSettingsServiceHandler(rpc, settingsService{s})
+	tegamiv1connect.RegisterProfileServiceHandler(rpc, profileService{s})
 	mux := http.NewServeMux()
 	s.mount(mux, rpc, s.opts.HTTP.MaxRequestBytes, hot)
 	return mux

@@ -120,8 +120,8 @@ type Limits struct {
 	Sends limit.Rate
 	// Polls is for each device. Default 100 a second, burst 200.
 	Polls limit.Rate
-	// Finds is for each user, over FindUser, RequestFriend, CreateInvitation and
-	// RedeemInvitation together. Default 1 a second, burst 60.
+	// Finds is for each user, over FindUser, GetProfile, RequestFriend,
+	// CreateInvitation and RedeemInvitation together. Default 1 a second, burst 60.
 	Finds limit.Rate
 	// SignIns is for each address that is not loopback, over Register, Login
 	// and Refresh together. Default 10 a second, burst 50.

@@ -64,6 +64,12 @@ func (o *opened) fill(from *record.Operation, body talk.Body) {
 		contact := contactOf(kind.ContactUpdated.GetUserId(), kind.ContactUpdated.GetContact())
 		o.operation.Kind = &tegamiv1.Operation_ContactUpdated{ContactUpdated: contact}
 		return
+	case *record.Operation_SettingsUpdated:
+		o.operation.Kind = &tegamiv1.Operation_SettingsUpdated{SettingsUpdated: settingsUpdateOf(kind.SettingsUpdated)}
+		return
+	case *record.Operation_ProfileUpdated:
+		o.operation.Kind = &tegamiv1.Operation_ProfileUpdated{ProfileUpdated: profileOf(kind.ProfileUpdated)}
+		return
 	default:
 		return // a kind of a later version: the client sees its revision
 	}

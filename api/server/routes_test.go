@@ -135,6 +135,21 @@ var rows = map[string]route{
 	tegamiv1connect.ContactServiceRedeemInvitationProcedure: {caller: deviceToken, request: func(_, peer device, _ string) proto.Message {
 		return &tegamiv1.RedeemInvitationRequest{Code: fakeCode + peer.user}
 	}},
+	tegamiv1connect.SettingsServiceGetSettingsProcedure: {caller: deviceToken, request: func(device, device, string) proto.Message {
+		return &tegamiv1.GetSettingsRequest{}
+	}},
+	tegamiv1connect.SettingsServiceUpdateSettingsProcedure: {caller: deviceToken, request: func(device, device, string) proto.Message {
+		return &tegamiv1.UpdateSettingsRequest{Settings: &tegamiv1.Settings{ReadReceipts: new(false)}}
+	}},
+	tegamiv1connect.SettingsServiceUpdateDeviceSettingsProcedure: {caller: deviceToken, request: func(device, device, string) proto.Message {
+		return &tegamiv1.UpdateDeviceSettingsRequest{Settings: &tegamiv1.DeviceSettings{Previews: new(false)}}
+	}},
+	tegamiv1connect.ProfileServiceGetProfileProcedure: {caller: deviceToken, request: func(_, peer device, _ string) proto.Message {
+		return &tegamiv1.GetProfileRequest{UserId: peer.user}
+	}},
+	tegamiv1connect.ProfileServiceUpdateProfileProcedure: {caller: deviceToken, request: func(device, device, string) proto.Message {
+		return &tegamiv1.UpdateProfileRequest{Profile: &tegamiv1.Profile{Avatar: new("picture")}}
+	}},
 	tegamiv1connect.AdminServiceCreateUsersProcedure: {caller: operatorToken, request: func(_, _ device, n string) proto.Message {
 		return &tegamiv1.CreateUsersRequest{Users: []*tegamiv1.NewUser{{UserId: "made-" + n}}}
 	}},

@@ -52,6 +52,17 @@ type Talk interface {
 	// changed above a revision, with those that were removed, or from 0 all that
 	// there are. Refused with CursorAhead, CursorTooOld.
 	Contacts(ctx context.Context, user string, since int64) (talk.Contacts, error)
+	// Settings returns what settings the session's user and device have made.
+	Settings(ctx context.Context, session talk.Session) (talk.Settings, error)
+	// UpdateSettings changes those of the user's settings that are named.
+	UpdateSettings(ctx context.Context, session talk.Session, settings *record.Settings, fields []string) error
+	// UpdateDeviceSettings changes those of the device's settings that are named.
+	UpdateDeviceSettings(ctx context.Context, session talk.Session, settings *record.DeviceSettings, fields []string) error
+	// Profile returns what a viewer may see of a user's profile. Refused with
+	// UnknownRecipient.
+	Profile(ctx context.Context, viewer, user string) (*record.Profile, error)
+	// UpdateProfile changes those parts of the user's profile that are named.
+	UpdateProfile(ctx context.Context, session talk.Session, profile *record.Profile, fields []string) error
 	// Invite makes a code for the session's user. Refused with
 	// TooManyInvitations.
 	Invite(ctx context.Context, session talk.Session) (talk.Invitation, error)

@@ -35,6 +35,10 @@ const (
 	MaxNewUsers           = 5_000
 	MaxAliasRunes         = 64
 	MaxCodeLength         = 128
+	MaxLanguageLength     = 35
+	MaxTimeZoneLength     = 64
+	MaxStatusMessageRunes = 500
+	MaxAvatarLength       = 512
 )
 
 // Reasons, as clients see them.
@@ -47,6 +51,7 @@ const (
 	outOfBounds  = "out_of_bounds"
 	badCharacter = "bad_character"
 	badUTF8      = "invalid_utf8"
+	unknownField = "unknown_field"
 )
 
 // UserID checks a user id: 3 to 64 of a-z0-9._- starting with a letter.

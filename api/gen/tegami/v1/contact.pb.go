@@ -90,7 +90,9 @@ type Contact struct {
 	Alias string `protobuf:"bytes,5,opt,name=alias,proto3" json:"alias,omitempty"`
 	// The revision of the operation that told of the newest change; 0 when there
 	// was none. A contact from an operation replaces one of a lower revision.
-	Revision      int64 `protobuf:"varint,6,opt,name=revision,proto3" json:"revision,omitempty"`
+	Revision int64 `protobuf:"varint,6,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Of a friend: the profile, as far as friends may see it.
+	Profile       *Profile `protobuf:"bytes,7,opt,name=profile,proto3" json:"profile,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -165,6 +167,13 @@ func (x *Contact) GetRevision() int64 {
 		return x.Revision
 	}
 	return 0
+}
+
+func (x *Contact) GetProfile() *Profile {
+	if x != nil {
+		return x.Profile
+	}
+	return nil
 }
 
 type FindUserRequest struct {
@@ -1365,14 +1374,15 @@ var File_tegami_v1_contact_proto protoreflect.FileDescriptor
 
 const file_tegami_v1_contact_proto_rawDesc = "" +
 	"\n" +
-	"\x17tegami/v1/contact.proto\x12\ttegami.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9c\x02\n" +
+	"\x17tegami/v1/contact.proto\x12\ttegami.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17tegami/v1/profile.proto\"\xca\x02\n" +
 	"\aContact\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\tR\x06userId\x127\n" +
 	"\brelation\x18\x02 \x01(\x0e2\x1b.tegami.v1.Contact.RelationR\brelation\x12\x18\n" +
 	"\ablocked\x18\x03 \x01(\bR\ablocked\x12\x1a\n" +
 	"\bfavorite\x18\x04 \x01(\bR\bfavorite\x12\x14\n" +
 	"\x05alias\x18\x05 \x01(\tR\x05alias\x12\x1a\n" +
-	"\brevision\x18\x06 \x01(\x03R\brevision\"W\n" +
+	"\brevision\x18\x06 \x01(\x03R\brevision\x12,\n" +
+	"\aprofile\x18\a \x01(\v2\x12.tegami.v1.ProfileR\aprofile\"W\n" +
 	"\bRelation\x12\x18\n" +
 	"\x14RELATION_UNSPECIFIED\x10\x00\x12\b\n" +
 	"\x04NONE\x10\x01\x12\r\n" +
@@ -1496,47 +1506,49 @@ var file_tegami_v1_contact_proto_goTypes = []any{
 	(*CreateInvitationResponse)(nil), // 25: tegami.v1.CreateInvitationResponse
 	(*RedeemInvitationRequest)(nil),  // 26: tegami.v1.RedeemInvitationRequest
 	(*RedeemInvitationResponse)(nil), // 27: tegami.v1.RedeemInvitationResponse
-	(*timestamppb.Timestamp)(nil),    // 28: google.protobuf.Timestamp
+	(*Profile)(nil),                  // 28: tegami.v1.Profile
+	(*timestamppb.Timestamp)(nil),    // 29: google.protobuf.Timestamp
 }
 var file_tegami_v1_contact_proto_depIdxs = []int32{
 	0,  // 0: tegami.v1.Contact.relation:type_name -> tegami.v1.Contact.Relation
-	1,  // 1: tegami.v1.FindUserResponse.contact:type_name -> tegami.v1.Contact
-	1,  // 2: tegami.v1.RequestFriendResponse.contact:type_name -> tegami.v1.Contact
-	1,  // 3: tegami.v1.ListContactsResponse.contacts:type_name -> tegami.v1.Contact
-	1,  // 4: tegami.v1.ListBlockedResponse.contacts:type_name -> tegami.v1.Contact
-	28, // 5: tegami.v1.CreateInvitationResponse.expire_time:type_name -> google.protobuf.Timestamp
-	1,  // 6: tegami.v1.RedeemInvitationResponse.contact:type_name -> tegami.v1.Contact
-	2,  // 7: tegami.v1.ContactService.FindUser:input_type -> tegami.v1.FindUserRequest
-	4,  // 8: tegami.v1.ContactService.RequestFriend:input_type -> tegami.v1.RequestFriendRequest
-	6,  // 9: tegami.v1.ContactService.AcceptFriend:input_type -> tegami.v1.AcceptFriendRequest
-	8,  // 10: tegami.v1.ContactService.DeclineFriend:input_type -> tegami.v1.DeclineFriendRequest
-	10, // 11: tegami.v1.ContactService.RemoveFriend:input_type -> tegami.v1.RemoveFriendRequest
-	12, // 12: tegami.v1.ContactService.ListContacts:input_type -> tegami.v1.ListContactsRequest
-	14, // 13: tegami.v1.ContactService.Block:input_type -> tegami.v1.BlockRequest
-	16, // 14: tegami.v1.ContactService.Unblock:input_type -> tegami.v1.UnblockRequest
-	18, // 15: tegami.v1.ContactService.ListBlocked:input_type -> tegami.v1.ListBlockedRequest
-	20, // 16: tegami.v1.ContactService.SetFavorite:input_type -> tegami.v1.SetFavoriteRequest
-	22, // 17: tegami.v1.ContactService.SetAlias:input_type -> tegami.v1.SetAliasRequest
-	24, // 18: tegami.v1.ContactService.CreateInvitation:input_type -> tegami.v1.CreateInvitationRequest
-	26, // 19: tegami.v1.ContactService.RedeemInvitation:input_type -> tegami.v1.RedeemInvitationRequest
-	3,  // 20: tegami.v1.ContactService.FindUser:output_type -> tegami.v1.FindUserResponse
-	5,  // 21: tegami.v1.ContactService.RequestFriend:output_type -> tegami.v1.RequestFriendResponse
-	7,  // 22: tegami.v1.ContactService.AcceptFriend:output_type -> tegami.v1.AcceptFriendResponse
-	9,  // 23: tegami.v1.ContactService.DeclineFriend:output_type -> tegami.v1.DeclineFriendResponse
-	11, // 24: tegami.v1.ContactService.RemoveFriend:output_type -> tegami.v1.RemoveFriendResponse
-	13, // 25: tegami.v1.ContactService.ListContacts:output_type -> tegami.v1.ListContactsResponse
-	15, // 26: tegami.v1.ContactService.Block:output_type -> tegami.v1.BlockResponse
-	17, // 27: tegami.v1.ContactService.Unblock:output_type -> tegami.v1.UnblockResponse
-	19, // 28: tegami.v1.ContactService.ListBlocked:output_type -> tegami.v1.ListBlockedResponse
-	21, // 29: tegami.v1.ContactService.SetFavorite:output_type -> tegami.v1.SetFavoriteResponse
-	23, // 30: tegami.v1.ContactService.SetAlias:output_type -> tegami.v1.SetAliasResponse
-	25, // 31: tegami.v1.ContactService.CreateInvitation:output_type -> tegami.v1.CreateInvitationResponse
-	27, // 32: tegami.v1.ContactService.RedeemInvitation:output_type -> tegami.v1.RedeemInvitationResponse
-	20, // [20:33] is the sub-list for method output_type
-	7,  // [7:20] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	28, // 1: tegami.v1.Contact.profile:type_name -> tegami.v1.Profile
+	1,  // 2: tegami.v1.FindUserResponse.contact:type_name -> tegami.v1.Contact
+	1,  // 3: tegami.v1.RequestFriendResponse.contact:type_name -> tegami.v1.Contact
+	1,  // 4: tegami.v1.ListContactsResponse.contacts:type_name -> tegami.v1.Contact
+	1,  // 5: tegami.v1.ListBlockedResponse.contacts:type_name -> tegami.v1.Contact
+	29, // 6: tegami.v1.CreateInvitationResponse.expire_time:type_name -> google.protobuf.Timestamp
+	1,  // 7: tegami.v1.RedeemInvitationResponse.contact:type_name -> tegami.v1.Contact
+	2,  // 8: tegami.v1.ContactService.FindUser:input_type -> tegami.v1.FindUserRequest
+	4,  // 9: tegami.v1.ContactService.RequestFriend:input_type -> tegami.v1.RequestFriendRequest
+	6,  // 10: tegami.v1.ContactService.AcceptFriend:input_type -> tegami.v1.AcceptFriendRequest
+	8,  // 11: tegami.v1.ContactService.DeclineFriend:input_type -> tegami.v1.DeclineFriendRequest
+	10, // 12: tegami.v1.ContactService.RemoveFriend:input_type -> tegami.v1.RemoveFriendRequest
+	12, // 13: tegami.v1.ContactService.ListContacts:input_type -> tegami.v1.ListContactsRequest
+	14, // 14: tegami.v1.ContactService.Block:input_type -> tegami.v1.BlockRequest
+	16, // 15: tegami.v1.ContactService.Unblock:input_type -> tegami.v1.UnblockRequest
+	18, // 16: tegami.v1.ContactService.ListBlocked:input_type -> tegami.v1.ListBlockedRequest
+	20, // 17: tegami.v1.ContactService.SetFavorite:input_type -> tegami.v1.SetFavoriteRequest
+	22, // 18: tegami.v1.ContactService.SetAlias:input_type -> tegami.v1.SetAliasRequest
+	24, // 19: tegami.v1.ContactService.CreateInvitation:input_type -> tegami.v1.CreateInvitationRequest
+	26, // 20: tegami.v1.ContactService.RedeemInvitation:input_type -> tegami.v1.RedeemInvitationRequest
+	3,  // 21: tegami.v1.ContactService.FindUser:output_type -> tegami.v1.FindUserResponse
+	5,  // 22: tegami.v1.ContactService.RequestFriend:output_type -> tegami.v1.RequestFriendResponse
+	7,  // 23: tegami.v1.ContactService.AcceptFriend:output_type -> tegami.v1.AcceptFriendResponse
+	9,  // 24: tegami.v1.ContactService.DeclineFriend:output_type -> tegami.v1.DeclineFriendResponse
+	11, // 25: tegami.v1.ContactService.RemoveFriend:output_type -> tegami.v1.RemoveFriendResponse
+	13, // 26: tegami.v1.ContactService.ListContacts:output_type -> tegami.v1.ListContactsResponse
+	15, // 27: tegami.v1.ContactService.Block:output_type -> tegami.v1.BlockResponse
+	17, // 28: tegami.v1.ContactService.Unblock:output_type -> tegami.v1.UnblockResponse
+	19, // 29: tegami.v1.ContactService.ListBlocked:output_type -> tegami.v1.ListBlockedResponse
+	21, // 30: tegami.v1.ContactService.SetFavorite:output_type -> tegami.v1.SetFavoriteResponse
+	23, // 31: tegami.v1.ContactService.SetAlias:output_type -> tegami.v1.SetAliasResponse
+	25, // 32: tegami.v1.ContactService.CreateInvitation:output_type -> tegami.v1.CreateInvitationResponse
+	27, // 33: tegami.v1.ContactService.RedeemInvitation:output_type -> tegami.v1.RedeemInvitationResponse
+	21, // [21:34] is the sub-list for method output_type
+	8,  // [8:21] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_tegami_v1_contact_proto_init() }
@@ -1544,6 +1556,7 @@ func file_tegami_v1_contact_proto_init() {
 	if File_tegami_v1_contact_proto != nil {
 		return
 	}
+	file_tegami_v1_profile_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -437,6 +437,8 @@ type Operation struct {
 	//	*Operation_ReceiveMessage
 	//	*Operation_SendMessage
 	//	*Operation_ContactUpdated
+	//	*Operation_SettingsUpdated
+	//	*Operation_ProfileUpdated
 	Kind          isOperation_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -520,6 +522,24 @@ func (x *Operation) GetContactUpdated() *Contact {
 	return nil
 }
 
+func (x *Operation) GetSettingsUpdated() *SettingsUpdate {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_SettingsUpdated); ok {
+			return x.SettingsUpdated
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetProfileUpdated() *Profile {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_ProfileUpdated); ok {
+			return x.ProfileUpdated
+		}
+	}
+	return nil
+}
+
 type isOperation_Kind interface {
 	isOperation_Kind()
 }
@@ -538,11 +558,25 @@ type Operation_ContactUpdated struct {
 	ContactUpdated *Contact `protobuf:"bytes,5,opt,name=contact_updated,json=contactUpdated,proto3,oneof"`
 }
 
+type Operation_SettingsUpdated struct {
+	// What settings of the caller came to be.
+	SettingsUpdated *SettingsUpdate `protobuf:"bytes,6,opt,name=settings_updated,json=settingsUpdated,proto3,oneof"`
+}
+
+type Operation_ProfileUpdated struct {
+	// What the caller's own profile came to be, whole.
+	ProfileUpdated *Profile `protobuf:"bytes,7,opt,name=profile_updated,json=profileUpdated,proto3,oneof"`
+}
+
 func (*Operation_ReceiveMessage) isOperation_Kind() {}
 
 func (*Operation_SendMessage) isOperation_Kind() {}
 
 func (*Operation_ContactUpdated) isOperation_Kind() {}
+
+func (*Operation_SettingsUpdated) isOperation_Kind() {}
+
+func (*Operation_ProfileUpdated) isOperation_Kind() {}
 
 type Message struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -886,7 +920,7 @@ var File_tegami_v1_talk_proto protoreflect.FileDescriptor
 
 const file_tegami_v1_talk_proto_rawDesc = "" +
 	"\n" +
-	"\x14tegami/v1/talk.proto\x12\ttegami.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17tegami/v1/contact.proto\"\x9e\x01\n" +
+	"\x14tegami/v1/talk.proto\x12\ttegami.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17tegami/v1/contact.proto\x1a\x17tegami/v1/profile.proto\x1a\x18tegami/v1/settings.proto\"\x9e\x01\n" +
 	"\x12SendMessageRequest\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\tR\x02to\x12\x14\n" +
 	"\x04text\x18\x02 \x01(\tH\x00R\x04text\x12.\n" +
@@ -917,14 +951,16 @@ const file_tegami_v1_talk_proto_rawDesc = "" +
 	"\aTIMEOUT\x10\x02\x12\x0e\n" +
 	"\n" +
 	"SUPERSEDED\x10\x03\x12\f\n" +
-	"\bDRAINING\x10\x04\"\xa3\x02\n" +
+	"\bDRAINING\x10\x04\"\xaa\x03\n" +
 	"\tOperation\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12;\n" +
 	"\vcreate_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12=\n" +
 	"\x0freceive_message\x18\x03 \x01(\v2\x12.tegami.v1.MessageH\x00R\x0ereceiveMessage\x127\n" +
 	"\fsend_message\x18\x04 \x01(\v2\x12.tegami.v1.MessageH\x00R\vsendMessage\x12=\n" +
-	"\x0fcontact_updated\x18\x05 \x01(\v2\x12.tegami.v1.ContactH\x00R\x0econtactUpdatedB\x06\n" +
+	"\x0fcontact_updated\x18\x05 \x01(\v2\x12.tegami.v1.ContactH\x00R\x0econtactUpdated\x12F\n" +
+	"\x10settings_updated\x18\x06 \x01(\v2\x19.tegami.v1.SettingsUpdateH\x00R\x0fsettingsUpdated\x12=\n" +
+	"\x0fprofile_updated\x18\a \x01(\v2\x12.tegami.v1.ProfileH\x00R\x0eprofileUpdatedB\x06\n" +
 	"\x04kind\"\x9f\x02\n" +
 	"\aMessage\x12\x1d\n" +
 	"\n" +
@@ -985,6 +1021,8 @@ var file_tegami_v1_talk_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
 	(*durationpb.Duration)(nil),   // 13: google.protobuf.Duration
 	(*Contact)(nil),               // 14: tegami.v1.Contact
+	(*SettingsUpdate)(nil),        // 15: tegami.v1.SettingsUpdate
+	(*Profile)(nil),               // 16: tegami.v1.Profile
 }
 var file_tegami_v1_talk_proto_depIdxs = []int32{
 	2,  // 0: tegami.v1.SendMessageRequest.content:type_name -> tegami.v1.Content
@@ -996,22 +1034,24 @@ var file_tegami_v1_talk_proto_depIdxs = []int32{
 	7,  // 6: tegami.v1.Operation.receive_message:type_name -> tegami.v1.Message
 	7,  // 7: tegami.v1.Operation.send_message:type_name -> tegami.v1.Message
 	14, // 8: tegami.v1.Operation.contact_updated:type_name -> tegami.v1.Contact
-	2,  // 9: tegami.v1.Message.content:type_name -> tegami.v1.Content
-	12, // 10: tegami.v1.Message.create_time:type_name -> google.protobuf.Timestamp
-	7,  // 11: tegami.v1.ListMessagesResponse.messages:type_name -> tegami.v1.Message
-	1,  // 12: tegami.v1.TalkService.SendMessage:input_type -> tegami.v1.SendMessageRequest
-	4,  // 13: tegami.v1.TalkService.FetchOps:input_type -> tegami.v1.FetchOpsRequest
-	8,  // 14: tegami.v1.TalkService.GetHead:input_type -> tegami.v1.GetHeadRequest
-	10, // 15: tegami.v1.TalkService.ListMessages:input_type -> tegami.v1.ListMessagesRequest
-	3,  // 16: tegami.v1.TalkService.SendMessage:output_type -> tegami.v1.SendMessageResponse
-	5,  // 17: tegami.v1.TalkService.FetchOps:output_type -> tegami.v1.FetchOpsResponse
-	9,  // 18: tegami.v1.TalkService.GetHead:output_type -> tegami.v1.GetHeadResponse
-	11, // 19: tegami.v1.TalkService.ListMessages:output_type -> tegami.v1.ListMessagesResponse
-	16, // [16:20] is the sub-list for method output_type
-	12, // [12:16] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	15, // 9: tegami.v1.Operation.settings_updated:type_name -> tegami.v1.SettingsUpdate
+	16, // 10: tegami.v1.Operation.profile_updated:type_name -> tegami.v1.Profile
+	2,  // 11: tegami.v1.Message.content:type_name -> tegami.v1.Content
+	12, // 12: tegami.v1.Message.create_time:type_name -> google.protobuf.Timestamp
+	7,  // 13: tegami.v1.ListMessagesResponse.messages:type_name -> tegami.v1.Message
+	1,  // 14: tegami.v1.TalkService.SendMessage:input_type -> tegami.v1.SendMessageRequest
+	4,  // 15: tegami.v1.TalkService.FetchOps:input_type -> tegami.v1.FetchOpsRequest
+	8,  // 16: tegami.v1.TalkService.GetHead:input_type -> tegami.v1.GetHeadRequest
+	10, // 17: tegami.v1.TalkService.ListMessages:input_type -> tegami.v1.ListMessagesRequest
+	3,  // 18: tegami.v1.TalkService.SendMessage:output_type -> tegami.v1.SendMessageResponse
+	5,  // 19: tegami.v1.TalkService.FetchOps:output_type -> tegami.v1.FetchOpsResponse
+	9,  // 20: tegami.v1.TalkService.GetHead:output_type -> tegami.v1.GetHeadResponse
+	11, // 21: tegami.v1.TalkService.ListMessages:output_type -> tegami.v1.ListMessagesResponse
+	18, // [18:22] is the sub-list for method output_type
+	14, // [14:18] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_tegami_v1_talk_proto_init() }
@@ -1020,6 +1060,8 @@ func file_tegami_v1_talk_proto_init() {
 		return
 	}
 	file_tegami_v1_contact_proto_init()
+	file_tegami_v1_profile_proto_init()
+	file_tegami_v1_settings_proto_init()
 	file_tegami_v1_talk_proto_msgTypes[0].OneofWrappers = []any{
 		(*SendMessageRequest_Text)(nil),
 		(*SendMessageRequest_Content)(nil),
@@ -1028,6 +1070,8 @@ func file_tegami_v1_talk_proto_init() {
 		(*Operation_ReceiveMessage)(nil),
 		(*Operation_SendMessage)(nil),
 		(*Operation_ContactUpdated)(nil),
+		(*Operation_SettingsUpdated)(nil),
+		(*Operation_ProfileUpdated)(nil),
 	}
 	file_tegami_v1_talk_proto_msgTypes[6].OneofWrappers = []any{
 		(*Message_Text)(nil),
