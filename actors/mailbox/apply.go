@@ -21,6 +21,7 @@ type decision struct {
 	// parts are the state's: read here, and changed by what is in changes.
 	parts   *parts
 	changes []change
+	few     [2]change // the room for most
 
 	answer Answer
 	// remembered: the answer is kept under the record's dedup key.

@@ -82,6 +82,12 @@ func kindOf(r *record.Record) *kind {
 		return &updateProfileKind
 	case *record.Record_ProfileCopy:
 		return &profileCopyKind
+	case *record.Record_MarkRead:
+		return &markReadKind
+	case *record.Record_PeerRead:
+		return &peerReadKind
+	case *record.Record_EditConversation:
+		return &editConversationKind
 	default:
 		return &unknownKind
 	}

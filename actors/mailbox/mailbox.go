@@ -44,7 +44,7 @@ import (
 // what Apply decides, and a new kind of record, is a new version. A mailbox is
 // at the highest version that its records have had: each is stamped with that
 // of whoever made it, and in each shard a Version record precedes the first.
-const ApplyVersion = 3
+const ApplyVersion = 4
 
 const (
 	// DedupWindow is how long, in log time, the answer to a command is
@@ -216,6 +216,12 @@ func (s *State) View(look talk.Look) talk.View {
 	}
 	if look.ProfileFor != "" {
 		v.Profile = s.Profile(look.ProfileFor)
+	}
+	if look.Conversation != "" {
+		v.Conversation = s.Conversation(look.Conversation)
+	}
+	if look.Conversations {
+		v.Conversations = s.Conversations(look.ConversationsSince)
 	}
 	return v
 }

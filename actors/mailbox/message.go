@@ -110,6 +110,7 @@ func (d *decision) deliver(peer string, m *delivery) bool {
 		return false
 	}
 	d.row.Peer = peer
+	d.count(peer, &m.message)
 	if m.message.To == d.user {
 		m.received.ReceiveMessage = &m.message
 		d.operation.Kind = &m.received

@@ -18,6 +18,8 @@ type parts struct {
 	settings    *record.Settings                  // nil before any was made
 	devices     map[string]*record.DeviceSettings // by device
 	profile     *record.Profile                   // nil before it was changed
+
+	conversations map[string]*record.Conversation // by peer
 }
 
 // partKind is the first byte of a part's key; what follows tells it from others
@@ -29,6 +31,8 @@ const (
 	invitationPart partKind = 'i' // hash of the code's secret
 	settingsPart   partKind = 's' // device; empty for the user's own
 	profilePart    partKind = 'p' // empty
+
+	conversationPart partKind = 'v' // peer
 )
 
 // change is a part as a decision leaves it; a nil value removes it.
@@ -67,6 +71,9 @@ func (p *parts) set(c *change) {
 		put(&p.devices, c.name, settings)
 	case profilePart:
 		p.profile, _ = c.value.(*record.Profile)
+	case conversationPart:
+		conversation, _ := c.value.(*record.Conversation)
+		put(&p.conversations, c.name, conversation)
 	}
 }
 
@@ -100,6 +107,8 @@ func (p *parts) load(stored persistence.Part) error {
 		}
 	case profilePart:
 		c.value = new(record.Profile)
+	case conversationPart:
+		c.value = new(record.Conversation)
 	default:
 		return fmt.Errorf("part of kind %q, which this version does not know", stored.Key[0])
 	}
@@ -115,6 +124,9 @@ func CheckPart(stored persistence.Part) error { return new(parts).load(stored) }
 
 // changePart has a part changed when the decision is carried out.
 func (d *decision) changePart(kind partKind, name string, value proto.Message) {
+	if d.changes == nil {
+		d.changes = d.few[:0]
+	}
 	d.changes = append(d.changes, change{kind: kind, name: name, value: value})
 }
 

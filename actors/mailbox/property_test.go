@@ -71,7 +71,7 @@ func drawContactRecord(t *rapid.T, offset int) *record.Record {
 	yes := rapid.Bool().Draw(t, "yes")
 	code := fmt.Sprint("code", rapid.IntRange(0, 2).Draw(t, "code"))
 	var r *record.Record
-	switch rapid.IntRange(0, 8).Draw(t, "change") {
+	switch rapid.IntRange(0, 10).Draw(t, "change") {
 	case 0:
 		action := rapid.SampledFrom([]record.Befriend_Action{
 			record.Befriend_REQUEST, record.Befriend_ACCEPT, record.Befriend_DECLINE, record.Befriend_REMOVE,
@@ -108,6 +108,17 @@ func drawContactRecord(t *rapid.T, offset int) *record.Record {
 			Fields: []string{"previews"},
 		}}}
 	case 7:
+		r = &record.Record{Kind: &record.Record_MarkRead{MarkRead: &record.MarkRead{
+			Peer: peer, Revision: int64(rapid.IntRange(0, 30).Draw(t, "revision")), Received: int64(rapid.IntRange(0, 9).Draw(t, "received")),
+			MessageId: hash(16, code),
+		}}}
+	case 8:
+		r = editConversation(peer, "d1", &record.EditConversation_Pinned{Pinned: yes}, nil)
+	case 9:
+		r = &record.Record{Kind: &record.Record_UpdateProfile{UpdateProfile: &record.UpdateProfile{
+			Profile: &record.Profile{StatusMessage: &code}, Fields: []string{"status_message"},
+		}}}
+	case 10:
 		r = &record.Record{Kind: &record.Record_UpdateProfile{UpdateProfile: &record.UpdateProfile{
 			Profile: &record.Profile{Avatar: &code}, Fields: []string{"avatar"},
 		}}}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -134,6 +135,9 @@ func (s *State) describe() string {
 	for hash, i := range s.parts.invitations {
 		lines = append(lines, fmt.Sprintf("invitation %x until +%v", hash, sinceStart(i.ExpireTime)))
 	}
+	for peer, c := range s.parts.conversations {
+		lines = append(lines, fmt.Sprintf("with %s: %s", peer, conversationInWords(c)))
+	}
 	if s.parts.settings != nil {
 		lines = append(lines, "settings "+fieldsInWords(s.parts.settings))
 	}
@@ -148,6 +152,20 @@ func (s *State) describe() string {
 }
 
 func sinceStart(millis int64) time.Duration { return time.Duration(millis-start) * time.Millisecond }
+
+func conversationInWords(c *record.Conversation) string {
+	words := fmt.Sprintf("%d unread, last %d, read to %d", c.Received-c.Read, c.LastRevision, c.ReadRevision)
+	if c.Pinned {
+		words += ", pinned"
+	}
+	if c.Muted {
+		words += ", muted"
+	}
+	if len(c.PeerReadId) > 0 {
+		words += fmt.Sprintf(", peer read %x", c.PeerReadId[:2])
+	}
+	return words
+}
 
 func contactInWords(c *record.Contact) string {
 	words := []string{strings.ToLower(strings.TrimPrefix(c.GetRelation().String(), "RELATION_"))}
@@ -247,6 +265,13 @@ func (w *world) request(user, device, verb string, args []string) (mailbox strin
 		return user, createInvitation(arg(0))
 	case "redeem":
 		return peer, redeemInvitation(arg(1), user, device)
+	case "read":
+		r, _ := w.markRead(user, device, peer, arg(1))
+		return user, r
+	case "pin", "unpin":
+		return user, editConversation(peer, device, &record.EditConversation_Pinned{Pinned: verb == "pin"}, nil)
+	case "mute", "unmute":
+		return user, editConversation(peer, device, nil, &record.EditConversation_Muted{Muted: verb == "mute"})
 	case "sign-in":
 		return user, signIn(device, fmt.Sprint("token", w.minted))
 	case "sign-out":
@@ -270,11 +295,46 @@ func (w *world) request(user, device, verb string, args []string) (mailbox strin
 	case "send":
 		r := send(user, fmt.Sprint("m", w.minted), 1)
 		m := r.GetSend()
+		m.MessageId[0], m.MessageId[1] = byte(w.minted>>8), byte(w.minted)
 		m.FromDevice, m.SealedBody, m.SealedCopy = device, []byte(strings.Join(args[1:], " ")), []byte(strings.Join(args[1:], " "))
 		return peer, r
 	}
 	w.t.Fatalf("no such request: %s", verb)
 	return "", nil
+}
+
+func editConversation(peer, device string, pinned *record.EditConversation_Pinned, muted *record.EditConversation_Muted) *record.Record {
+	c := &record.EditConversation{Peer: peer, Device: device}
+	if c.Change = muted; pinned != nil {
+		c.Change = pinned
+	}
+	return &record.Record{Kind: &record.Record_EditConversation{EditConversation: c}}
+}
+
+// markRead makes the record that marks a conversation read up to a revision, as
+// the node does; ok is false when there is no message up to there.
+func (w *world) markRead(user, device, peer, revision string) (r *record.Record, ok bool) {
+	upTo, _ := strconv.ParseInt(revision, 10, 64)
+	c := &record.MarkRead{Peer: peer, Device: device}
+	for _, write := range slices.Backward(w.mailboxes[user].stored) {
+		for _, row := range write.Rows {
+			op := new(record.Operation)
+			if err := proto.Unmarshal(row.Data, op); err != nil {
+				w.t.Fatal(err)
+			}
+			if row.Peer != peer || row.Revision > upTo {
+				continue
+			}
+			m := op.GetReceiveMessage()
+			if c.Revision == 0 {
+				c.Revision, c.Received = op.Revision, max(m.GetReceived(), op.GetSendMessage().GetReceived())
+			}
+			if m != nil && c.MessageId == nil {
+				c.MessageId, c.MessageTime = m.MessageId, m.Time
+			}
+		}
+	}
+	return &record.Record{Kind: &record.Record_MarkRead{MarkRead: c}}, c.Revision > 0
 }
 
 // fields sets fields of a message, name=value or name= for none, and returns
@@ -360,6 +420,10 @@ func operationInWords(op *record.Operation) string {
 		return fmt.Sprintf("to %s: %s", kind.SendMessage.To, kind.SendMessage.SealedBody)
 	case *record.Operation_ContactUpdated:
 		return fmt.Sprintf("contact %s: %s", kind.ContactUpdated.UserId, contactInWords(kind.ContactUpdated.Contact))
+	case *record.Operation_ConversationUpdated:
+		return fmt.Sprintf("with %s: %s", kind.ConversationUpdated.Peer, conversationInWords(kind.ConversationUpdated.Conversation))
+	case *record.Operation_MessageRead:
+		return fmt.Sprintf("%s has read to %x", kind.MessageRead.Peer, kind.MessageRead.MessageId[:2])
 	case *record.Operation_SettingsUpdated:
 		if s := kind.SettingsUpdated.GetDeviceSettings(); s != nil {
 			return "settings of " + kind.SettingsUpdated.DeviceId + " " + fieldsInWords(s)

@@ -298,6 +298,29 @@ func TestGatewayServesContacts(t *testing.T) {
 	if settings.User.GetLanguage() != "eo" {
 		t.Errorf("bob's settings are %v", settings.User)
 	}
+	for _, id := range []string{"1", "2"} {
+		if _, err := gateway.send(users["alice"], "bob", id, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unread := func() int64 {
+		t.Helper()
+		c, err := gateway.Conversation(ctx, "bob", "alice")
+		must(err)
+		return c.Received - c.Read
+	}
+	if got := unread(); got != 2 {
+		t.Errorf("%d messages are unread, want 2", got)
+	}
+	list, err := gateway.Conversations(ctx, "bob", 0, 0, 10)
+	must(err)
+	if len(list.Conversations) != 1 || list.Conversations[0].Last.GetReceiveMessage() == nil {
+		t.Fatalf("bob's conversations are %+v", list)
+	}
+	must(gateway.MarkRead(ctx, users["bob"], "alice", list.Conversations[0].LastRevision))
+	if got := unread(); got != 0 {
+		t.Errorf("%d messages are unread, want 0", got)
+	}
 	if _, err := gateway.Contacts(ctx, "alice", 1000); refusal.From(err).Reason != refusal.CursorAhead {
 		t.Errorf("contacts since a revision that is not there yet: %v", err)
 	}

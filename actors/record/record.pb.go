@@ -236,6 +236,9 @@ type Record struct {
 	//	*Record_UpdateSettings
 	//	*Record_UpdateProfile
 	//	*Record_ProfileCopy
+	//	*Record_MarkRead
+	//	*Record_PeerRead
+	//	*Record_EditConversation
 	Kind          isRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -471,6 +474,33 @@ func (x *Record) GetProfileCopy() *ProfileCopy {
 	return nil
 }
 
+func (x *Record) GetMarkRead() *MarkRead {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_MarkRead); ok {
+			return x.MarkRead
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetPeerRead() *PeerRead {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_PeerRead); ok {
+			return x.PeerRead
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetEditConversation() *EditConversation {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_EditConversation); ok {
+			return x.EditConversation
+		}
+	}
+	return nil
+}
+
 type isRecord_Kind interface {
 	isRecord_Kind()
 }
@@ -541,6 +571,19 @@ type Record_ProfileCopy struct {
 	ProfileCopy *ProfileCopy `protobuf:"bytes,25,opt,name=profile_copy,json=profileCopy,proto3,oneof"`
 }
 
+type Record_MarkRead struct {
+	// Since version 4.
+	MarkRead *MarkRead `protobuf:"bytes,26,opt,name=mark_read,json=markRead,proto3,oneof"`
+}
+
+type Record_PeerRead struct {
+	PeerRead *PeerRead `protobuf:"bytes,27,opt,name=peer_read,json=peerRead,proto3,oneof"`
+}
+
+type Record_EditConversation struct {
+	EditConversation *EditConversation `protobuf:"bytes,28,opt,name=edit_conversation,json=editConversation,proto3,oneof"`
+}
+
 func (*Record_Send) isRecord_Kind() {}
 
 func (*Record_SentCopy) isRecord_Kind() {}
@@ -572,6 +615,12 @@ func (*Record_UpdateSettings) isRecord_Kind() {}
 func (*Record_UpdateProfile) isRecord_Kind() {}
 
 func (*Record_ProfileCopy) isRecord_Kind() {}
+
+func (*Record_MarkRead) isRecord_Kind() {}
+
+func (*Record_PeerRead) isRecord_Kind() {}
+
+func (*Record_EditConversation) isRecord_Kind() {}
 
 // Source is the record of another mailbox that a follow-up follows from.
 type Source struct {
@@ -1873,6 +1922,364 @@ func (x *ProfileCopy) GetProfile() *Profile {
 	return nil
 }
 
+// MarkRead moves the mark up to which the owner has read a conversation. It
+// never moves back.
+type MarkRead struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Peer   string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	Device string                 `protobuf:"bytes,2,opt,name=device,proto3" json:"device,omitempty"`
+	// A message of the conversation, of either side: its revision, and how many
+	// messages had been received by then. Whoever appends has read it.
+	Revision int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	Received int64 `protobuf:"varint,4,opt,name=received,proto3" json:"received,omitempty"`
+	// The newest message of the peer's that is read by then, and its time; empty
+	// when it lies too far back.
+	MessageId     []byte `protobuf:"bytes,5,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	MessageTime   int64  `protobuf:"varint,6,opt,name=message_time,json=messageTime,proto3" json:"message_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MarkRead) Reset() {
+	*x = MarkRead{}
+	mi := &file_record_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MarkRead) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MarkRead) ProtoMessage() {}
+
+func (x *MarkRead) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MarkRead.ProtoReflect.Descriptor instead.
+func (*MarkRead) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *MarkRead) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *MarkRead) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *MarkRead) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *MarkRead) GetReceived() int64 {
+	if x != nil {
+		return x.Received
+	}
+	return 0
+}
+
+func (x *MarkRead) GetMessageId() []byte {
+	if x != nil {
+		return x.MessageId
+	}
+	return nil
+}
+
+func (x *MarkRead) GetMessageTime() int64 {
+	if x != nil {
+		return x.MessageTime
+	}
+	return 0
+}
+
+// PeerRead is a follow-up: the peer has read the owner's messages up to one.
+type PeerRead struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	MessageId []byte                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	// Its log time, in milliseconds since 1970.
+	MessageTime   int64 `protobuf:"varint,2,opt,name=message_time,json=messageTime,proto3" json:"message_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeerRead) Reset() {
+	*x = PeerRead{}
+	mi := &file_record_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeerRead) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeerRead) ProtoMessage() {}
+
+func (x *PeerRead) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeerRead.ProtoReflect.Descriptor instead.
+func (*PeerRead) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *PeerRead) GetMessageId() []byte {
+	if x != nil {
+		return x.MessageId
+	}
+	return nil
+}
+
+func (x *PeerRead) GetMessageTime() int64 {
+	if x != nil {
+		return x.MessageTime
+	}
+	return 0
+}
+
+// EditConversation changes what the owner alone decides about a conversation.
+type EditConversation struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Peer   string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	Device string                 `protobuf:"bytes,2,opt,name=device,proto3" json:"device,omitempty"`
+	// Types that are valid to be assigned to Change:
+	//
+	//	*EditConversation_Pinned
+	//	*EditConversation_Muted
+	Change        isEditConversation_Change `protobuf_oneof:"change"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EditConversation) Reset() {
+	*x = EditConversation{}
+	mi := &file_record_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EditConversation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EditConversation) ProtoMessage() {}
+
+func (x *EditConversation) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EditConversation.ProtoReflect.Descriptor instead.
+func (*EditConversation) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *EditConversation) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *EditConversation) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *EditConversation) GetChange() isEditConversation_Change {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+func (x *EditConversation) GetPinned() bool {
+	if x != nil {
+		if x, ok := x.Change.(*EditConversation_Pinned); ok {
+			return x.Pinned
+		}
+	}
+	return false
+}
+
+func (x *EditConversation) GetMuted() bool {
+	if x != nil {
+		if x, ok := x.Change.(*EditConversation_Muted); ok {
+			return x.Muted
+		}
+	}
+	return false
+}
+
+type isEditConversation_Change interface {
+	isEditConversation_Change()
+}
+
+type EditConversation_Pinned struct {
+	Pinned bool `protobuf:"varint,3,opt,name=pinned,proto3,oneof"`
+}
+
+type EditConversation_Muted struct {
+	Muted bool `protobuf:"varint,4,opt,name=muted,proto3,oneof"`
+}
+
+func (*EditConversation_Pinned) isEditConversation_Change() {}
+
+func (*EditConversation_Muted) isEditConversation_Change() {}
+
+// Conversation is a part of a mailbox's state: what is known of all messages
+// with one other user, since the mailbox came to be of version 4.
+type Conversation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the newest message.
+	LastRevision int64 `protobuf:"varint,1,opt,name=last_revision,json=lastRevision,proto3" json:"last_revision,omitempty"`
+	// How many messages of the peer's there were, and how many of them are read.
+	Received int64 `protobuf:"varint,2,opt,name=received,proto3" json:"received,omitempty"`
+	Read     int64 `protobuf:"varint,3,opt,name=read,proto3" json:"read,omitempty"`
+	// Up to where the owner has read.
+	ReadRevision int64 `protobuf:"varint,4,opt,name=read_revision,json=readRevision,proto3" json:"read_revision,omitempty"`
+	Pinned       bool  `protobuf:"varint,5,opt,name=pinned,proto3" json:"pinned,omitempty"`
+	Muted        bool  `protobuf:"varint,6,opt,name=muted,proto3" json:"muted,omitempty"`
+	// The operation that told of the newest change.
+	Revision int64 `protobuf:"varint,7,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The newest of the owner's messages that the peer has read, and its time.
+	PeerReadId    []byte `protobuf:"bytes,8,opt,name=peer_read_id,json=peerReadId,proto3" json:"peer_read_id,omitempty"`
+	PeerReadTime  int64  `protobuf:"varint,9,opt,name=peer_read_time,json=peerReadTime,proto3" json:"peer_read_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Conversation) Reset() {
+	*x = Conversation{}
+	mi := &file_record_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Conversation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Conversation) ProtoMessage() {}
+
+func (x *Conversation) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Conversation.ProtoReflect.Descriptor instead.
+func (*Conversation) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Conversation) GetLastRevision() int64 {
+	if x != nil {
+		return x.LastRevision
+	}
+	return 0
+}
+
+func (x *Conversation) GetReceived() int64 {
+	if x != nil {
+		return x.Received
+	}
+	return 0
+}
+
+func (x *Conversation) GetRead() int64 {
+	if x != nil {
+		return x.Read
+	}
+	return 0
+}
+
+func (x *Conversation) GetReadRevision() int64 {
+	if x != nil {
+		return x.ReadRevision
+	}
+	return 0
+}
+
+func (x *Conversation) GetPinned() bool {
+	if x != nil {
+		return x.Pinned
+	}
+	return false
+}
+
+func (x *Conversation) GetMuted() bool {
+	if x != nil {
+		return x.Muted
+	}
+	return false
+}
+
+func (x *Conversation) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *Conversation) GetPeerReadId() []byte {
+	if x != nil {
+		return x.PeerReadId
+	}
+	return nil
+}
+
+func (x *Conversation) GetPeerReadTime() int64 {
+	if x != nil {
+		return x.PeerReadTime
+	}
+	return 0
+}
+
 // Settings, DeviceSettings and Profile are parts of a mailbox's state. They
 // have the names, numbers and types of their namesakes in tegami.v1, and are
 // made from them and back by their encoding.
@@ -1889,7 +2296,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_record_proto_msgTypes[20]
+	mi := &file_record_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1901,7 +2308,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[20]
+	mi := &file_record_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1914,7 +2321,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{20}
+	return file_record_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Settings) GetMayWrite() Audience {
@@ -1963,7 +2370,7 @@ type DeviceSettings struct {
 
 func (x *DeviceSettings) Reset() {
 	*x = DeviceSettings{}
-	mi := &file_record_proto_msgTypes[21]
+	mi := &file_record_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1975,7 +2382,7 @@ func (x *DeviceSettings) String() string {
 func (*DeviceSettings) ProtoMessage() {}
 
 func (x *DeviceSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[21]
+	mi := &file_record_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1988,7 +2395,7 @@ func (x *DeviceSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceSettings.ProtoReflect.Descriptor instead.
 func (*DeviceSettings) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{21}
+	return file_record_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DeviceSettings) GetNotifications() bool {
@@ -2023,7 +2430,7 @@ type QuietHours struct {
 
 func (x *QuietHours) Reset() {
 	*x = QuietHours{}
-	mi := &file_record_proto_msgTypes[22]
+	mi := &file_record_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2035,7 +2442,7 @@ func (x *QuietHours) String() string {
 func (*QuietHours) ProtoMessage() {}
 
 func (x *QuietHours) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[22]
+	mi := &file_record_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2048,7 +2455,7 @@ func (x *QuietHours) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuietHours.ProtoReflect.Descriptor instead.
 func (*QuietHours) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{22}
+	return file_record_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *QuietHours) GetStartMinute() int32 {
@@ -2083,7 +2490,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_record_proto_msgTypes[23]
+	mi := &file_record_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2095,7 +2502,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[23]
+	mi := &file_record_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2108,7 +2515,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{23}
+	return file_record_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Profile) GetDisplayName() string {
@@ -2147,6 +2554,8 @@ type Operation struct {
 	//	*Operation_ContactUpdated
 	//	*Operation_SettingsUpdated
 	//	*Operation_ProfileUpdated
+	//	*Operation_ConversationUpdated
+	//	*Operation_MessageRead
 	Kind          isOperation_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2154,7 +2563,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_record_proto_msgTypes[24]
+	mi := &file_record_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2166,7 +2575,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[24]
+	mi := &file_record_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2179,7 +2588,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{24}
+	return file_record_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Operation) GetRevision() int64 {
@@ -2255,6 +2664,24 @@ func (x *Operation) GetProfileUpdated() *Profile {
 	return nil
 }
 
+func (x *Operation) GetConversationUpdated() *ConversationUpdate {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_ConversationUpdated); ok {
+			return x.ConversationUpdated
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetMessageRead() *MessageRead {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_MessageRead); ok {
+			return x.MessageRead
+		}
+	}
+	return nil
+}
+
 type isOperation_Kind interface {
 	isOperation_Kind()
 }
@@ -2279,6 +2706,14 @@ type Operation_ProfileUpdated struct {
 	ProfileUpdated *Profile `protobuf:"bytes,8,opt,name=profile_updated,json=profileUpdated,proto3,oneof"`
 }
 
+type Operation_ConversationUpdated struct {
+	ConversationUpdated *ConversationUpdate `protobuf:"bytes,9,opt,name=conversation_updated,json=conversationUpdated,proto3,oneof"`
+}
+
+type Operation_MessageRead struct {
+	MessageRead *MessageRead `protobuf:"bytes,10,opt,name=message_read,json=messageRead,proto3,oneof"`
+}
+
 func (*Operation_ReceiveMessage) isOperation_Kind() {}
 
 func (*Operation_SendMessage) isOperation_Kind() {}
@@ -2288,6 +2723,125 @@ func (*Operation_ContactUpdated) isOperation_Kind() {}
 func (*Operation_SettingsUpdated) isOperation_Kind() {}
 
 func (*Operation_ProfileUpdated) isOperation_Kind() {}
+
+func (*Operation_ConversationUpdated) isOperation_Kind() {}
+
+func (*Operation_MessageRead) isOperation_Kind() {}
+
+// ConversationUpdate is what a conversation came to be.
+type ConversationUpdate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Peer          string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	Conversation  *Conversation          `protobuf:"bytes,2,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConversationUpdate) Reset() {
+	*x = ConversationUpdate{}
+	mi := &file_record_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConversationUpdate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConversationUpdate) ProtoMessage() {}
+
+func (x *ConversationUpdate) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConversationUpdate.ProtoReflect.Descriptor instead.
+func (*ConversationUpdate) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ConversationUpdate) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *ConversationUpdate) GetConversation() *Conversation {
+	if x != nil {
+		return x.Conversation
+	}
+	return nil
+}
+
+// MessageRead says up to which of the owner's messages the peer has read.
+type MessageRead struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Peer      string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	MessageId []byte                 `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	// The message's log time, in milliseconds since 1970.
+	Time          int64 `protobuf:"varint,3,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MessageRead) Reset() {
+	*x = MessageRead{}
+	mi := &file_record_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MessageRead) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MessageRead) ProtoMessage() {}
+
+func (x *MessageRead) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MessageRead.ProtoReflect.Descriptor instead.
+func (*MessageRead) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *MessageRead) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *MessageRead) GetMessageId() []byte {
+	if x != nil {
+		return x.MessageId
+	}
+	return nil
+}
+
+func (x *MessageRead) GetTime() int64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
 
 // ContactUpdate is what a contact came to be.
 type ContactUpdate struct {
@@ -2300,7 +2854,7 @@ type ContactUpdate struct {
 
 func (x *ContactUpdate) Reset() {
 	*x = ContactUpdate{}
-	mi := &file_record_proto_msgTypes[25]
+	mi := &file_record_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2312,7 +2866,7 @@ func (x *ContactUpdate) String() string {
 func (*ContactUpdate) ProtoMessage() {}
 
 func (x *ContactUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[25]
+	mi := &file_record_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2325,7 +2879,7 @@ func (x *ContactUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactUpdate.ProtoReflect.Descriptor instead.
 func (*ContactUpdate) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{25}
+	return file_record_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ContactUpdate) GetUserId() string {
@@ -2351,14 +2905,17 @@ type Message struct {
 	// The log time of the Send, in milliseconds since 1970.
 	Time int64 `protobuf:"varint,5,opt,name=time,proto3" json:"time,omitempty"`
 	// Sealed with the key of the mailbox that the operation lies in.
-	SealedBody    []byte `protobuf:"bytes,6,opt,name=sealed_body,json=sealedBody,proto3" json:"sealed_body,omitempty"`
+	SealedBody []byte `protobuf:"bytes,6,opt,name=sealed_body,json=sealedBody,proto3" json:"sealed_body,omitempty"`
+	// Since version 4: how many messages of the peer's the conversation had by
+	// then, this one included.
+	Received      int64 `protobuf:"varint,7,opt,name=received,proto3" json:"received,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_record_proto_msgTypes[26]
+	mi := &file_record_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2370,7 +2927,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[26]
+	mi := &file_record_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2383,7 +2940,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{26}
+	return file_record_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Message) GetMessageId() []byte {
@@ -2428,6 +2985,13 @@ func (x *Message) GetSealedBody() []byte {
 	return nil
 }
 
+func (x *Message) GetReceived() int64 {
+	if x != nil {
+		return x.Received
+	}
+	return 0
+}
+
 // SettingsUpdate is what settings came to be.
 type SettingsUpdate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2443,7 +3007,7 @@ type SettingsUpdate struct {
 
 func (x *SettingsUpdate) Reset() {
 	*x = SettingsUpdate{}
-	mi := &file_record_proto_msgTypes[27]
+	mi := &file_record_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2455,7 +3019,7 @@ func (x *SettingsUpdate) String() string {
 func (*SettingsUpdate) ProtoMessage() {}
 
 func (x *SettingsUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[27]
+	mi := &file_record_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2468,7 +3032,7 @@ func (x *SettingsUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettingsUpdate.ProtoReflect.Descriptor instead.
 func (*SettingsUpdate) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{27}
+	return file_record_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SettingsUpdate) GetScope() isSettingsUpdate_Scope {
@@ -2544,7 +3108,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_record_proto_msgTypes[28]
+	mi := &file_record_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2556,7 +3120,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[28]
+	mi := &file_record_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2569,7 +3133,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{28}
+	return file_record_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *State) GetApplyVersion() uint32 {
@@ -2639,7 +3203,7 @@ type Account struct {
 
 func (x *Account) Reset() {
 	*x = Account{}
-	mi := &file_record_proto_msgTypes[29]
+	mi := &file_record_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2651,7 +3215,7 @@ func (x *Account) String() string {
 func (*Account) ProtoMessage() {}
 
 func (x *Account) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[29]
+	mi := &file_record_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2664,7 +3228,7 @@ func (x *Account) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Account.ProtoReflect.Descriptor instead.
 func (*Account) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{29}
+	return file_record_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Account) GetDisplayName() string {
@@ -2703,7 +3267,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_record_proto_msgTypes[30]
+	mi := &file_record_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2715,7 +3279,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[30]
+	mi := &file_record_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2728,7 +3292,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{30}
+	return file_record_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Device) GetDeviceId() string {
@@ -2777,7 +3341,7 @@ var File_record_proto protoreflect.FileDescriptor
 
 const file_record_proto_rawDesc = "" +
 	"\n" +
-	"\frecord.proto\x12\x10tegami.record.v1\"\xe3\t\n" +
+	"\frecord.proto\x12\x10tegami.record.v1\"\xac\v\n" +
 	"\x06Record\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x18\n" +
 	"\amailbox\x18\x02 \x01(\tR\amailbox\x12\x1b\n" +
@@ -2804,7 +3368,10 @@ const file_record_proto_rawDesc = "" +
 	"\x11redeem_invitation\x18\x16 \x01(\v2\".tegami.record.v1.RedeemInvitationH\x00R\x10redeemInvitation\x12K\n" +
 	"\x0fupdate_settings\x18\x17 \x01(\v2 .tegami.record.v1.UpdateSettingsH\x00R\x0eupdateSettings\x12H\n" +
 	"\x0eupdate_profile\x18\x18 \x01(\v2\x1f.tegami.record.v1.UpdateProfileH\x00R\rupdateProfile\x12B\n" +
-	"\fprofile_copy\x18\x19 \x01(\v2\x1d.tegami.record.v1.ProfileCopyH\x00R\vprofileCopyB\x06\n" +
+	"\fprofile_copy\x18\x19 \x01(\v2\x1d.tegami.record.v1.ProfileCopyH\x00R\vprofileCopy\x129\n" +
+	"\tmark_read\x18\x1a \x01(\v2\x1a.tegami.record.v1.MarkReadH\x00R\bmarkRead\x129\n" +
+	"\tpeer_read\x18\x1b \x01(\v2\x1a.tegami.record.v1.PeerReadH\x00R\bpeerRead\x12Q\n" +
+	"\x11edit_conversation\x18\x1c \x01(\v2\".tegami.record.v1.EditConversationH\x00R\x10editConversationB\x06\n" +
 	"\x04kind\"Z\n" +
 	"\x06Source\x12\x18\n" +
 	"\amailbox\x18\x01 \x01(\tR\amailbox\x12\x1e\n" +
@@ -2908,7 +3475,36 @@ const file_record_proto_rawDesc = "" +
 	"\aprofile\x18\x02 \x01(\v2\x19.tegami.record.v1.ProfileR\aprofile\x12\x16\n" +
 	"\x06fields\x18\x03 \x03(\tR\x06fields\"B\n" +
 	"\vProfileCopy\x123\n" +
-	"\aprofile\x18\x01 \x01(\v2\x19.tegami.record.v1.ProfileR\aprofile\"\xfb\x02\n" +
+	"\aprofile\x18\x01 \x01(\v2\x19.tegami.record.v1.ProfileR\aprofile\"\xb0\x01\n" +
+	"\bMarkRead\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x16\n" +
+	"\x06device\x18\x02 \x01(\tR\x06device\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x12\x1a\n" +
+	"\breceived\x18\x04 \x01(\x03R\breceived\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x05 \x01(\fR\tmessageId\x12!\n" +
+	"\fmessage_time\x18\x06 \x01(\x03R\vmessageTime\"L\n" +
+	"\bPeerRead\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x01 \x01(\fR\tmessageId\x12!\n" +
+	"\fmessage_time\x18\x02 \x01(\x03R\vmessageTime\"z\n" +
+	"\x10EditConversation\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x16\n" +
+	"\x06device\x18\x02 \x01(\tR\x06device\x12\x18\n" +
+	"\x06pinned\x18\x03 \x01(\bH\x00R\x06pinned\x12\x16\n" +
+	"\x05muted\x18\x04 \x01(\bH\x00R\x05mutedB\b\n" +
+	"\x06change\"\x9a\x02\n" +
+	"\fConversation\x12#\n" +
+	"\rlast_revision\x18\x01 \x01(\x03R\flastRevision\x12\x1a\n" +
+	"\breceived\x18\x02 \x01(\x03R\breceived\x12\x12\n" +
+	"\x04read\x18\x03 \x01(\x03R\x04read\x12#\n" +
+	"\rread_revision\x18\x04 \x01(\x03R\freadRevision\x12\x16\n" +
+	"\x06pinned\x18\x05 \x01(\bR\x06pinned\x12\x14\n" +
+	"\x05muted\x18\x06 \x01(\bR\x05muted\x12\x1a\n" +
+	"\brevision\x18\a \x01(\x03R\brevision\x12 \n" +
+	"\fpeer_read_id\x18\b \x01(\fR\n" +
+	"peerReadId\x12$\n" +
+	"\x0epeer_read_time\x18\t \x01(\x03R\fpeerReadTime\"\xfb\x02\n" +
 	"\bSettings\x12<\n" +
 	"\tmay_write\x18\x01 \x01(\x0e2\x1a.tegami.record.v1.AudienceH\x00R\bmayWrite\x88\x01\x01\x12(\n" +
 	"\rread_receipts\x18\x02 \x01(\bH\x01R\freadReceipts\x88\x01\x01\x12\x1f\n" +
@@ -2942,7 +3538,7 @@ const file_record_proto_rawDesc = "" +
 	"\x06avatar\x18\x03 \x01(\tH\x02R\x06avatar\x88\x01\x01B\x0f\n" +
 	"\r_display_nameB\x11\n" +
 	"\x0f_status_messageB\t\n" +
-	"\a_avatar\"\xcf\x03\n" +
+	"\a_avatar\"\xee\x04\n" +
 	"\tOperation\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12\x12\n" +
 	"\x04time\x18\x02 \x01(\x03R\x04time\x12#\n" +
@@ -2951,11 +3547,22 @@ const file_record_proto_rawDesc = "" +
 	"\fsend_message\x18\x05 \x01(\v2\x19.tegami.record.v1.MessageH\x00R\vsendMessage\x12J\n" +
 	"\x0fcontact_updated\x18\x06 \x01(\v2\x1f.tegami.record.v1.ContactUpdateH\x00R\x0econtactUpdated\x12M\n" +
 	"\x10settings_updated\x18\a \x01(\v2 .tegami.record.v1.SettingsUpdateH\x00R\x0fsettingsUpdated\x12D\n" +
-	"\x0fprofile_updated\x18\b \x01(\v2\x19.tegami.record.v1.ProfileH\x00R\x0eprofileUpdatedB\x06\n" +
-	"\x04kind\"]\n" +
+	"\x0fprofile_updated\x18\b \x01(\v2\x19.tegami.record.v1.ProfileH\x00R\x0eprofileUpdated\x12Y\n" +
+	"\x14conversation_updated\x18\t \x01(\v2$.tegami.record.v1.ConversationUpdateH\x00R\x13conversationUpdated\x12B\n" +
+	"\fmessage_read\x18\n" +
+	" \x01(\v2\x1d.tegami.record.v1.MessageReadH\x00R\vmessageReadB\x06\n" +
+	"\x04kind\"l\n" +
+	"\x12ConversationUpdate\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\x12B\n" +
+	"\fconversation\x18\x02 \x01(\v2\x1e.tegami.record.v1.ConversationR\fconversation\"T\n" +
+	"\vMessageRead\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x02 \x01(\fR\tmessageId\x12\x12\n" +
+	"\x04time\x18\x03 \x01(\x03R\x04time\"]\n" +
 	"\rContactUpdate\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\tR\x06userId\x123\n" +
-	"\acontact\x18\x02 \x01(\v2\x19.tegami.record.v1.ContactR\acontact\"\xad\x01\n" +
+	"\acontact\x18\x02 \x01(\v2\x19.tegami.record.v1.ContactR\acontact\"\xc9\x01\n" +
 	"\aMessage\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\fR\tmessageId\x12\x12\n" +
@@ -2964,7 +3571,8 @@ const file_record_proto_rawDesc = "" +
 	"\x11client_message_id\x18\x04 \x01(\tR\x0fclientMessageId\x12\x12\n" +
 	"\x04time\x18\x05 \x01(\x03R\x04time\x12\x1f\n" +
 	"\vsealed_body\x18\x06 \x01(\fR\n" +
-	"sealedBody\"\xbd\x01\n" +
+	"sealedBody\x12\x1a\n" +
+	"\breceived\x18\a \x01(\x03R\breceived\"\xbd\x01\n" +
 	"\x0eSettingsUpdate\x128\n" +
 	"\bsettings\x18\x01 \x01(\v2\x1a.tegami.record.v1.SettingsH\x00R\bsettings\x12K\n" +
 	"\x0fdevice_settings\x18\x02 \x01(\v2 .tegami.record.v1.DeviceSettingsH\x00R\x0edeviceSettings\x12\x1b\n" +
@@ -3017,42 +3625,48 @@ func file_record_proto_rawDescGZIP() []byte {
 }
 
 var file_record_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_record_proto_goTypes = []any{
-	(Relation)(0),            // 0: tegami.record.v1.Relation
-	(Audience)(0),            // 1: tegami.record.v1.Audience
-	(Befriend_Action)(0),     // 2: tegami.record.v1.Befriend.Action
-	(*Record)(nil),           // 3: tegami.record.v1.Record
-	(*Source)(nil),           // 4: tegami.record.v1.Source
-	(*Send)(nil),             // 5: tegami.record.v1.Send
-	(*SentCopy)(nil),         // 6: tegami.record.v1.SentCopy
-	(*CreateAccount)(nil),    // 7: tegami.record.v1.CreateAccount
-	(*SignIn)(nil),           // 8: tegami.record.v1.SignIn
-	(*Refresh)(nil),          // 9: tegami.record.v1.Refresh
-	(*SignOut)(nil),          // 10: tegami.record.v1.SignOut
-	(*Version)(nil),          // 11: tegami.record.v1.Version
-	(*Trim)(nil),             // 12: tegami.record.v1.Trim
-	(*Befriend)(nil),         // 13: tegami.record.v1.Befriend
-	(*Friendship)(nil),       // 14: tegami.record.v1.Friendship
-	(*EditContact)(nil),      // 15: tegami.record.v1.EditContact
-	(*CreateInvitation)(nil), // 16: tegami.record.v1.CreateInvitation
-	(*RedeemInvitation)(nil), // 17: tegami.record.v1.RedeemInvitation
-	(*Contact)(nil),          // 18: tegami.record.v1.Contact
-	(*Invitation)(nil),       // 19: tegami.record.v1.Invitation
-	(*UpdateSettings)(nil),   // 20: tegami.record.v1.UpdateSettings
-	(*UpdateProfile)(nil),    // 21: tegami.record.v1.UpdateProfile
-	(*ProfileCopy)(nil),      // 22: tegami.record.v1.ProfileCopy
-	(*Settings)(nil),         // 23: tegami.record.v1.Settings
-	(*DeviceSettings)(nil),   // 24: tegami.record.v1.DeviceSettings
-	(*QuietHours)(nil),       // 25: tegami.record.v1.QuietHours
-	(*Profile)(nil),          // 26: tegami.record.v1.Profile
-	(*Operation)(nil),        // 27: tegami.record.v1.Operation
-	(*ContactUpdate)(nil),    // 28: tegami.record.v1.ContactUpdate
-	(*Message)(nil),          // 29: tegami.record.v1.Message
-	(*SettingsUpdate)(nil),   // 30: tegami.record.v1.SettingsUpdate
-	(*State)(nil),            // 31: tegami.record.v1.State
-	(*Account)(nil),          // 32: tegami.record.v1.Account
-	(*Device)(nil),           // 33: tegami.record.v1.Device
+	(Relation)(0),              // 0: tegami.record.v1.Relation
+	(Audience)(0),              // 1: tegami.record.v1.Audience
+	(Befriend_Action)(0),       // 2: tegami.record.v1.Befriend.Action
+	(*Record)(nil),             // 3: tegami.record.v1.Record
+	(*Source)(nil),             // 4: tegami.record.v1.Source
+	(*Send)(nil),               // 5: tegami.record.v1.Send
+	(*SentCopy)(nil),           // 6: tegami.record.v1.SentCopy
+	(*CreateAccount)(nil),      // 7: tegami.record.v1.CreateAccount
+	(*SignIn)(nil),             // 8: tegami.record.v1.SignIn
+	(*Refresh)(nil),            // 9: tegami.record.v1.Refresh
+	(*SignOut)(nil),            // 10: tegami.record.v1.SignOut
+	(*Version)(nil),            // 11: tegami.record.v1.Version
+	(*Trim)(nil),               // 12: tegami.record.v1.Trim
+	(*Befriend)(nil),           // 13: tegami.record.v1.Befriend
+	(*Friendship)(nil),         // 14: tegami.record.v1.Friendship
+	(*EditContact)(nil),        // 15: tegami.record.v1.EditContact
+	(*CreateInvitation)(nil),   // 16: tegami.record.v1.CreateInvitation
+	(*RedeemInvitation)(nil),   // 17: tegami.record.v1.RedeemInvitation
+	(*Contact)(nil),            // 18: tegami.record.v1.Contact
+	(*Invitation)(nil),         // 19: tegami.record.v1.Invitation
+	(*UpdateSettings)(nil),     // 20: tegami.record.v1.UpdateSettings
+	(*UpdateProfile)(nil),      // 21: tegami.record.v1.UpdateProfile
+	(*ProfileCopy)(nil),        // 22: tegami.record.v1.ProfileCopy
+	(*MarkRead)(nil),           // 23: tegami.record.v1.MarkRead
+	(*PeerRead)(nil),           // 24: tegami.record.v1.PeerRead
+	(*EditConversation)(nil),   // 25: tegami.record.v1.EditConversation
+	(*Conversation)(nil),       // 26: tegami.record.v1.Conversation
+	(*Settings)(nil),           // 27: tegami.record.v1.Settings
+	(*DeviceSettings)(nil),     // 28: tegami.record.v1.DeviceSettings
+	(*QuietHours)(nil),         // 29: tegami.record.v1.QuietHours
+	(*Profile)(nil),            // 30: tegami.record.v1.Profile
+	(*Operation)(nil),          // 31: tegami.record.v1.Operation
+	(*ConversationUpdate)(nil), // 32: tegami.record.v1.ConversationUpdate
+	(*MessageRead)(nil),        // 33: tegami.record.v1.MessageRead
+	(*ContactUpdate)(nil),      // 34: tegami.record.v1.ContactUpdate
+	(*Message)(nil),            // 35: tegami.record.v1.Message
+	(*SettingsUpdate)(nil),     // 36: tegami.record.v1.SettingsUpdate
+	(*State)(nil),              // 37: tegami.record.v1.State
+	(*Account)(nil),            // 38: tegami.record.v1.Account
+	(*Device)(nil),             // 39: tegami.record.v1.Device
 }
 var file_record_proto_depIdxs = []int32{
 	4,  // 0: tegami.record.v1.Record.source:type_name -> tegami.record.v1.Source
@@ -3072,34 +3686,40 @@ var file_record_proto_depIdxs = []int32{
 	20, // 14: tegami.record.v1.Record.update_settings:type_name -> tegami.record.v1.UpdateSettings
 	21, // 15: tegami.record.v1.Record.update_profile:type_name -> tegami.record.v1.UpdateProfile
 	22, // 16: tegami.record.v1.Record.profile_copy:type_name -> tegami.record.v1.ProfileCopy
-	2,  // 17: tegami.record.v1.Befriend.action:type_name -> tegami.record.v1.Befriend.Action
-	0,  // 18: tegami.record.v1.Friendship.relation:type_name -> tegami.record.v1.Relation
-	26, // 19: tegami.record.v1.Friendship.profile:type_name -> tegami.record.v1.Profile
-	0,  // 20: tegami.record.v1.Contact.relation:type_name -> tegami.record.v1.Relation
-	26, // 21: tegami.record.v1.Contact.profile:type_name -> tegami.record.v1.Profile
-	23, // 22: tegami.record.v1.UpdateSettings.settings:type_name -> tegami.record.v1.Settings
-	24, // 23: tegami.record.v1.UpdateSettings.device_settings:type_name -> tegami.record.v1.DeviceSettings
-	26, // 24: tegami.record.v1.UpdateProfile.profile:type_name -> tegami.record.v1.Profile
-	26, // 25: tegami.record.v1.ProfileCopy.profile:type_name -> tegami.record.v1.Profile
-	1,  // 26: tegami.record.v1.Settings.may_write:type_name -> tegami.record.v1.Audience
-	1,  // 27: tegami.record.v1.Settings.sees_status_message:type_name -> tegami.record.v1.Audience
-	1,  // 28: tegami.record.v1.Settings.sees_avatar:type_name -> tegami.record.v1.Audience
-	25, // 29: tegami.record.v1.DeviceSettings.quiet_hours:type_name -> tegami.record.v1.QuietHours
-	29, // 30: tegami.record.v1.Operation.receive_message:type_name -> tegami.record.v1.Message
-	29, // 31: tegami.record.v1.Operation.send_message:type_name -> tegami.record.v1.Message
-	28, // 32: tegami.record.v1.Operation.contact_updated:type_name -> tegami.record.v1.ContactUpdate
-	30, // 33: tegami.record.v1.Operation.settings_updated:type_name -> tegami.record.v1.SettingsUpdate
-	26, // 34: tegami.record.v1.Operation.profile_updated:type_name -> tegami.record.v1.Profile
-	18, // 35: tegami.record.v1.ContactUpdate.contact:type_name -> tegami.record.v1.Contact
-	23, // 36: tegami.record.v1.SettingsUpdate.settings:type_name -> tegami.record.v1.Settings
-	24, // 37: tegami.record.v1.SettingsUpdate.device_settings:type_name -> tegami.record.v1.DeviceSettings
-	32, // 38: tegami.record.v1.State.account:type_name -> tegami.record.v1.Account
-	33, // 39: tegami.record.v1.State.devices:type_name -> tegami.record.v1.Device
-	40, // [40:40] is the sub-list for method output_type
-	40, // [40:40] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	23, // 17: tegami.record.v1.Record.mark_read:type_name -> tegami.record.v1.MarkRead
+	24, // 18: tegami.record.v1.Record.peer_read:type_name -> tegami.record.v1.PeerRead
+	25, // 19: tegami.record.v1.Record.edit_conversation:type_name -> tegami.record.v1.EditConversation
+	2,  // 20: tegami.record.v1.Befriend.action:type_name -> tegami.record.v1.Befriend.Action
+	0,  // 21: tegami.record.v1.Friendship.relation:type_name -> tegami.record.v1.Relation
+	30, // 22: tegami.record.v1.Friendship.profile:type_name -> tegami.record.v1.Profile
+	0,  // 23: tegami.record.v1.Contact.relation:type_name -> tegami.record.v1.Relation
+	30, // 24: tegami.record.v1.Contact.profile:type_name -> tegami.record.v1.Profile
+	27, // 25: tegami.record.v1.UpdateSettings.settings:type_name -> tegami.record.v1.Settings
+	28, // 26: tegami.record.v1.UpdateSettings.device_settings:type_name -> tegami.record.v1.DeviceSettings
+	30, // 27: tegami.record.v1.UpdateProfile.profile:type_name -> tegami.record.v1.Profile
+	30, // 28: tegami.record.v1.ProfileCopy.profile:type_name -> tegami.record.v1.Profile
+	1,  // 29: tegami.record.v1.Settings.may_write:type_name -> tegami.record.v1.Audience
+	1,  // 30: tegami.record.v1.Settings.sees_status_message:type_name -> tegami.record.v1.Audience
+	1,  // 31: tegami.record.v1.Settings.sees_avatar:type_name -> tegami.record.v1.Audience
+	29, // 32: tegami.record.v1.DeviceSettings.quiet_hours:type_name -> tegami.record.v1.QuietHours
+	35, // 33: tegami.record.v1.Operation.receive_message:type_name -> tegami.record.v1.Message
+	35, // 34: tegami.record.v1.Operation.send_message:type_name -> tegami.record.v1.Message
+	34, // 35: tegami.record.v1.Operation.contact_updated:type_name -> tegami.record.v1.ContactUpdate
+	36, // 36: tegami.record.v1.Operation.settings_updated:type_name -> tegami.record.v1.SettingsUpdate
+	30, // 37: tegami.record.v1.Operation.profile_updated:type_name -> tegami.record.v1.Profile
+	32, // 38: tegami.record.v1.Operation.conversation_updated:type_name -> tegami.record.v1.ConversationUpdate
+	33, // 39: tegami.record.v1.Operation.message_read:type_name -> tegami.record.v1.MessageRead
+	26, // 40: tegami.record.v1.ConversationUpdate.conversation:type_name -> tegami.record.v1.Conversation
+	18, // 41: tegami.record.v1.ContactUpdate.contact:type_name -> tegami.record.v1.Contact
+	27, // 42: tegami.record.v1.SettingsUpdate.settings:type_name -> tegami.record.v1.Settings
+	28, // 43: tegami.record.v1.SettingsUpdate.device_settings:type_name -> tegami.record.v1.DeviceSettings
+	38, // 44: tegami.record.v1.State.account:type_name -> tegami.record.v1.Account
+	39, // 45: tegami.record.v1.State.devices:type_name -> tegami.record.v1.Device
+	46, // [46:46] is the sub-list for method output_type
+	46, // [46:46] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_record_proto_init() }
@@ -3124,6 +3744,9 @@ func file_record_proto_init() {
 		(*Record_UpdateSettings)(nil),
 		(*Record_UpdateProfile)(nil),
 		(*Record_ProfileCopy)(nil),
+		(*Record_MarkRead)(nil),
+		(*Record_PeerRead)(nil),
+		(*Record_EditConversation)(nil),
 	}
 	file_record_proto_msgTypes[12].OneofWrappers = []any{
 		(*EditContact_Blocked)(nil),
@@ -3134,17 +3757,23 @@ func file_record_proto_init() {
 		(*UpdateSettings_Settings)(nil),
 		(*UpdateSettings_DeviceSettings)(nil),
 	}
-	file_record_proto_msgTypes[20].OneofWrappers = []any{}
-	file_record_proto_msgTypes[21].OneofWrappers = []any{}
-	file_record_proto_msgTypes[23].OneofWrappers = []any{}
-	file_record_proto_msgTypes[24].OneofWrappers = []any{
+	file_record_proto_msgTypes[22].OneofWrappers = []any{
+		(*EditConversation_Pinned)(nil),
+		(*EditConversation_Muted)(nil),
+	}
+	file_record_proto_msgTypes[24].OneofWrappers = []any{}
+	file_record_proto_msgTypes[25].OneofWrappers = []any{}
+	file_record_proto_msgTypes[27].OneofWrappers = []any{}
+	file_record_proto_msgTypes[28].OneofWrappers = []any{
 		(*Operation_ReceiveMessage)(nil),
 		(*Operation_SendMessage)(nil),
 		(*Operation_ContactUpdated)(nil),
 		(*Operation_SettingsUpdated)(nil),
 		(*Operation_ProfileUpdated)(nil),
+		(*Operation_ConversationUpdated)(nil),
+		(*Operation_MessageRead)(nil),
 	}
-	file_record_proto_msgTypes[27].OneofWrappers = []any{
+	file_record_proto_msgTypes[33].OneofWrappers = []any{
 		(*SettingsUpdate_Settings)(nil),
 		(*SettingsUpdate_DeviceSettings)(nil),
 	}
@@ -3154,7 +3783,7 @@ func file_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_record_proto_rawDesc), len(file_record_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   31,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

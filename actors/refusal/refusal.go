@@ -66,6 +66,8 @@ const (
 	Yourself Reason = 12
 	// NotFriends: the recipient takes messages of friends alone.
 	NotFriends Reason = 13
+	// UnknownConversation: there is no message with that user.
+	UnknownConversation Reason = 14
 
 	// Busy: a queue is full.
 	Busy Reason = 64
@@ -112,12 +114,13 @@ var words = map[Reason]struct {
 	TokenReused:      {CodeUnauthenticated, "token_reused", "the refresh token was used before: the device is signed out"},
 	Internal:         {CodeInternal, "internal", "internal error"},
 
-	NoRequest:          {CodeNotFound, "no_request", "the user did not ask for friendship"},
-	TooManyContacts:    {CodeFailedPrecondition, "too_many_contacts", "there are as many contacts as may be"},
-	UnknownInvitation:  {CodeNotFound, "unknown_invitation", "no such invitation, or it was redeemed or is too old"},
-	TooManyInvitations: {CodeFailedPrecondition, "too_many_invitations", "there are as many open invitations as may be"},
-	NotFriends:         {CodePermissionDenied, "not_friends", "the recipient takes messages of friends alone"},
-	Yourself:           {CodeInvalidArgument, "yourself", "this is the caller"},
+	NoRequest:           {CodeNotFound, "no_request", "the user did not ask for friendship"},
+	TooManyContacts:     {CodeFailedPrecondition, "too_many_contacts", "there are as many contacts as may be"},
+	UnknownInvitation:   {CodeNotFound, "unknown_invitation", "no such invitation, or it was redeemed or is too old"},
+	TooManyInvitations:  {CodeFailedPrecondition, "too_many_invitations", "there are as many open invitations as may be"},
+	UnknownConversation: {CodeNotFound, "unknown_conversation", "there is no message with that user"},
+	NotFriends:          {CodePermissionDenied, "not_friends", "the recipient takes messages of friends alone"},
+	Yourself:            {CodeInvalidArgument, "yourself", "this is the caller"},
 
 	Busy:             {CodeResourceExhausted, "busy", "too much is in flight"},
 	NotReady:         {CodeUnavailable, "not_ready", "not ready yet"},

@@ -110,6 +110,10 @@ type View struct {
 	ContactCounts     ContactCounts
 	Settings          Settings
 	Profile           *record.Profile
+	// Conversation is nil when there is none.
+	Conversation *record.Conversation
+	// Conversations are in any order.
+	Conversations []Conversation
 }
 
 // Look says what of a mailbox is asked for, beside what every View has.
@@ -126,6 +130,11 @@ type Look struct {
 	SettingsDevice string
 	// ProfileFor is the user to whom the profile is to be shown; empty for none.
 	ProfileFor string
+	// Conversation is the peer whose conversation is asked for; empty for none.
+	Conversation string
+	// Conversations asks for those that changed above ConversationsSince.
+	Conversations      bool
+	ConversationsSince int64
 }
 
 // ContactCounts are how many contacts there are, and how many requests that wait
@@ -160,6 +169,23 @@ type Contact struct {
 // Contacts are the contacts of a user, in any order.
 type Contacts struct {
 	Contacts []Contact
+	// Revision is the newest of the mailbox.
+	Revision int64
+}
+
+// Conversation is what is known of a user's messages with another. What it
+// leads to is shared and never changed.
+type Conversation struct {
+	Peer string
+	*record.Conversation
+	// Last is the newest message; nil when it is no longer kept.
+	Last *record.Operation
+}
+
+// Conversations is a page of a user's conversations, the newest first.
+type Conversations struct {
+	Conversations []Conversation
+	HasMore       bool
 	// Revision is the newest of the mailbox.
 	Revision int64
 }

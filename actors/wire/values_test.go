@@ -112,6 +112,7 @@ func TestLooksArriveAsTheyWereSent(t *testing.T) {
 			Contact: names.Draw(t, "contact"), Contacts: rapid.Bool().Draw(t, "contacts"),
 			ContactsSince: revisions.Draw(t, "since"), ContactCounts: rapid.Bool().Draw(t, "counts"),
 			Settings: rapid.Bool().Draw(t, "settings"), SettingsDevice: names.Draw(t, "device"), ProfileFor: names.Draw(t, "viewer"),
+			Conversation: names.Draw(t, "peer"), Conversations: rapid.Bool().Draw(t, "conversations"), ConversationsSince: revisions.Draw(t, "changed since"),
 		}
 		if got := overTheWire(t, &wire.Inspect{Look: wire.NewLook(sent)}).GetLook().Value(); got != sent {
 			t.Fatalf("%+v, want %+v", got, sent)
@@ -145,6 +146,8 @@ func TestViewsArriveAsTheyWereSent(t *testing.T) {
 		if rapid.Bool().Draw(t, "settings") {
 			sent.Settings.User = &record.Settings{Language: new(names.Draw(t, "language"))}
 			sent.Settings.Device = &record.DeviceSettings{Previews: new(rapid.Bool().Draw(t, "previews"))}
+			sent.Conversation = &record.Conversation{Received: revisions.Draw(t, "received")}
+			sent.Conversations = []talk.Conversation{{Peer: names.Draw(t, "peer"), Conversation: sent.Conversation}}
 			sent.Profile = &record.Profile{StatusMessage: new(names.Draw(t, "status"))}
 		}
 		refused := maybeRefused.Draw(t, "refusal")

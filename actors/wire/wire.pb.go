@@ -981,9 +981,13 @@ type Look struct {
 	Settings       bool   `protobuf:"varint,5,opt,name=settings,proto3" json:"settings,omitempty"`
 	SettingsDevice string `protobuf:"bytes,6,opt,name=settings_device,json=settingsDevice,proto3" json:"settings_device,omitempty"`
 	// The user to whom the profile is to be shown.
-	ProfileFor    string `protobuf:"bytes,7,opt,name=profile_for,json=profileFor,proto3" json:"profile_for,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ProfileFor string `protobuf:"bytes,7,opt,name=profile_for,json=profileFor,proto3" json:"profile_for,omitempty"`
+	// The peer whose conversation is asked for.
+	Conversation       string `protobuf:"bytes,8,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	Conversations      bool   `protobuf:"varint,9,opt,name=conversations,proto3" json:"conversations,omitempty"`
+	ConversationsSince int64  `protobuf:"varint,10,opt,name=conversations_since,json=conversationsSince,proto3" json:"conversations_since,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Look) Reset() {
@@ -1065,6 +1069,27 @@ func (x *Look) GetProfileFor() string {
 	return ""
 }
 
+func (x *Look) GetConversation() string {
+	if x != nil {
+		return x.Conversation
+	}
+	return ""
+}
+
+func (x *Look) GetConversations() bool {
+	if x != nil {
+		return x.Conversations
+	}
+	return false
+}
+
+func (x *Look) GetConversationsSince() int64 {
+	if x != nil {
+		return x.ConversationsSince
+	}
+	return 0
+}
+
 type Inspected struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Id      uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1083,6 +1108,8 @@ type Inspected struct {
 	Settings          *record.Settings       `protobuf:"bytes,12,opt,name=settings,proto3" json:"settings,omitempty"`
 	DeviceSettings    *record.DeviceSettings `protobuf:"bytes,13,opt,name=device_settings,json=deviceSettings,proto3" json:"device_settings,omitempty"`
 	Profile           *record.Profile        `protobuf:"bytes,14,opt,name=profile,proto3" json:"profile,omitempty"`
+	Conversation      *record.Conversation   `protobuf:"bytes,15,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	Conversations     []*Conversation        `protobuf:"bytes,16,rep,name=conversations,proto3" json:"conversations,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -1215,6 +1242,72 @@ func (x *Inspected) GetProfile() *record.Profile {
 	return nil
 }
 
+func (x *Inspected) GetConversation() *record.Conversation {
+	if x != nil {
+		return x.Conversation
+	}
+	return nil
+}
+
+func (x *Inspected) GetConversations() []*Conversation {
+	if x != nil {
+		return x.Conversations
+	}
+	return nil
+}
+
+type Conversation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Peer          string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	Conversation  *record.Conversation   `protobuf:"bytes,2,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Conversation) Reset() {
+	*x = Conversation{}
+	mi := &file_wire_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Conversation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Conversation) ProtoMessage() {}
+
+func (x *Conversation) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Conversation.ProtoReflect.Descriptor instead.
+func (*Conversation) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Conversation) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *Conversation) GetConversation() *record.Conversation {
+	if x != nil {
+		return x.Conversation
+	}
+	return nil
+}
+
 type Contact struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
@@ -1225,7 +1318,7 @@ type Contact struct {
 
 func (x *Contact) Reset() {
 	*x = Contact{}
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1237,7 +1330,7 @@ func (x *Contact) String() string {
 func (*Contact) ProtoMessage() {}
 
 func (x *Contact) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1250,7 +1343,7 @@ func (x *Contact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Contact.ProtoReflect.Descriptor instead.
 func (*Contact) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Contact) GetUser() string {
@@ -1281,7 +1374,7 @@ type History struct {
 
 func (x *History) Reset() {
 	*x = History{}
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1293,7 +1386,7 @@ func (x *History) String() string {
 func (*History) ProtoMessage() {}
 
 func (x *History) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1306,7 +1399,7 @@ func (x *History) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use History.ProtoReflect.Descriptor instead.
 func (*History) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *History) GetId() uint64 {
@@ -1356,7 +1449,7 @@ type HistoryPage struct {
 
 func (x *HistoryPage) Reset() {
 	*x = HistoryPage{}
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1368,7 +1461,7 @@ func (x *HistoryPage) String() string {
 func (*HistoryPage) ProtoMessage() {}
 
 func (x *HistoryPage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1381,7 +1474,7 @@ func (x *HistoryPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryPage.ProtoReflect.Descriptor instead.
 func (*HistoryPage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{14}
+	return file_wire_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *HistoryPage) GetId() uint64 {
@@ -1425,7 +1518,7 @@ type Keys struct {
 
 func (x *Keys) Reset() {
 	*x = Keys{}
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1437,7 +1530,7 @@ func (x *Keys) String() string {
 func (*Keys) ProtoMessage() {}
 
 func (x *Keys) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1450,7 +1543,7 @@ func (x *Keys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Keys.ProtoReflect.Descriptor instead.
 func (*Keys) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{15}
+	return file_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Keys) GetId() uint64 {
@@ -1486,7 +1579,7 @@ type KeysAnswer struct {
 
 func (x *KeysAnswer) Reset() {
 	*x = KeysAnswer{}
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1498,7 +1591,7 @@ func (x *KeysAnswer) String() string {
 func (*KeysAnswer) ProtoMessage() {}
 
 func (x *KeysAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1511,7 +1604,7 @@ func (x *KeysAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeysAnswer.ProtoReflect.Descriptor instead.
 func (*KeysAnswer) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *KeysAnswer) GetId() uint64 {
@@ -1548,7 +1641,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1560,7 +1653,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1573,7 +1666,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Refusal) GetReason() uint32 {
@@ -1615,7 +1708,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1627,7 +1720,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1640,7 +1733,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Session) GetUser() string {
@@ -1674,7 +1767,7 @@ type Account struct {
 
 func (x *Account) Reset() {
 	*x = Account{}
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1686,7 +1779,7 @@ func (x *Account) String() string {
 func (*Account) ProtoMessage() {}
 
 func (x *Account) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1699,7 +1792,7 @@ func (x *Account) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Account.ProtoReflect.Descriptor instead.
 func (*Account) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Account) GetDisplayName() string {
@@ -1729,7 +1822,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1741,7 +1834,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1754,7 +1847,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Device) GetId() string {
@@ -1864,7 +1957,7 @@ const file_wire_proto_rawDesc = "" +
 	"\aInspect\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x18\n" +
 	"\amailbox\x18\x02 \x01(\tR\amailbox\x12(\n" +
-	"\x04look\x18\x03 \x01(\v2\x14.tegami.node.v1.LookR\x04look\"\xf0\x01\n" +
+	"\x04look\x18\x03 \x01(\v2\x14.tegami.node.v1.LookR\x04look\"\xeb\x02\n" +
 	"\x04Look\x12\x18\n" +
 	"\acontact\x18\x01 \x01(\tR\acontact\x12\x1a\n" +
 	"\bcontacts\x18\x02 \x01(\bR\bcontacts\x12%\n" +
@@ -1873,7 +1966,11 @@ const file_wire_proto_rawDesc = "" +
 	"\bsettings\x18\x05 \x01(\bR\bsettings\x12'\n" +
 	"\x0fsettings_device\x18\x06 \x01(\tR\x0esettingsDevice\x12\x1f\n" +
 	"\vprofile_for\x18\a \x01(\tR\n" +
-	"profileFor\"\xf8\x04\n" +
+	"profileFor\x12\"\n" +
+	"\fconversation\x18\b \x01(\tR\fconversation\x12$\n" +
+	"\rconversations\x18\t \x01(\bR\rconversations\x12/\n" +
+	"\x13conversations_since\x18\n" +
+	" \x01(\x03R\x12conversationsSince\"\x80\x06\n" +
 	"\tInspected\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x121\n" +
 	"\arefusal\x18\x02 \x01(\v2\x17.tegami.node.v1.RefusalR\arefusal\x121\n" +
@@ -1889,7 +1986,12 @@ const file_wire_proto_rawDesc = "" +
 	"\rrequest_count\x18\v \x01(\x05R\frequestCount\x126\n" +
 	"\bsettings\x18\f \x01(\v2\x1a.tegami.record.v1.SettingsR\bsettings\x12I\n" +
 	"\x0fdevice_settings\x18\r \x01(\v2 .tegami.record.v1.DeviceSettingsR\x0edeviceSettings\x123\n" +
-	"\aprofile\x18\x0e \x01(\v2\x19.tegami.record.v1.ProfileR\aprofile\"R\n" +
+	"\aprofile\x18\x0e \x01(\v2\x19.tegami.record.v1.ProfileR\aprofile\x12B\n" +
+	"\fconversation\x18\x0f \x01(\v2\x1e.tegami.record.v1.ConversationR\fconversation\x12B\n" +
+	"\rconversations\x18\x10 \x03(\v2\x1c.tegami.node.v1.ConversationR\rconversations\"f\n" +
+	"\fConversation\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\x12B\n" +
+	"\fconversation\x18\x02 \x01(\v2\x1e.tegami.record.v1.ConversationR\fconversation\"R\n" +
 	"\aContact\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x123\n" +
 	"\acontact\x18\x02 \x01(\v2\x19.tegami.record.v1.ContactR\acontact\"o\n" +
@@ -1946,7 +2048,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 	return file_wire_proto_rawDescData
 }
 
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_wire_proto_goTypes = []any{
 	(*Frame)(nil),                 // 0: tegami.node.v1.Frame
 	(*Message)(nil),               // 1: tegami.node.v1.Message
@@ -1960,21 +2062,23 @@ var file_wire_proto_goTypes = []any{
 	(*Inspect)(nil),               // 9: tegami.node.v1.Inspect
 	(*Look)(nil),                  // 10: tegami.node.v1.Look
 	(*Inspected)(nil),             // 11: tegami.node.v1.Inspected
-	(*Contact)(nil),               // 12: tegami.node.v1.Contact
-	(*History)(nil),               // 13: tegami.node.v1.History
-	(*HistoryPage)(nil),           // 14: tegami.node.v1.HistoryPage
-	(*Keys)(nil),                  // 15: tegami.node.v1.Keys
-	(*KeysAnswer)(nil),            // 16: tegami.node.v1.KeysAnswer
-	(*Refusal)(nil),               // 17: tegami.node.v1.Refusal
-	(*Session)(nil),               // 18: tegami.node.v1.Session
-	(*Account)(nil),               // 19: tegami.node.v1.Account
-	(*Device)(nil),                // 20: tegami.node.v1.Device
-	(*record.Record)(nil),         // 21: tegami.record.v1.Record
-	(*record.Operation)(nil),      // 22: tegami.record.v1.Operation
-	(*record.Contact)(nil),        // 23: tegami.record.v1.Contact
-	(*record.Settings)(nil),       // 24: tegami.record.v1.Settings
-	(*record.DeviceSettings)(nil), // 25: tegami.record.v1.DeviceSettings
-	(*record.Profile)(nil),        // 26: tegami.record.v1.Profile
+	(*Conversation)(nil),          // 12: tegami.node.v1.Conversation
+	(*Contact)(nil),               // 13: tegami.node.v1.Contact
+	(*History)(nil),               // 14: tegami.node.v1.History
+	(*HistoryPage)(nil),           // 15: tegami.node.v1.HistoryPage
+	(*Keys)(nil),                  // 16: tegami.node.v1.Keys
+	(*KeysAnswer)(nil),            // 17: tegami.node.v1.KeysAnswer
+	(*Refusal)(nil),               // 18: tegami.node.v1.Refusal
+	(*Session)(nil),               // 19: tegami.node.v1.Session
+	(*Account)(nil),               // 20: tegami.node.v1.Account
+	(*Device)(nil),                // 21: tegami.node.v1.Device
+	(*record.Record)(nil),         // 22: tegami.record.v1.Record
+	(*record.Operation)(nil),      // 23: tegami.record.v1.Operation
+	(*record.Contact)(nil),        // 24: tegami.record.v1.Contact
+	(*record.Settings)(nil),       // 25: tegami.record.v1.Settings
+	(*record.DeviceSettings)(nil), // 26: tegami.record.v1.DeviceSettings
+	(*record.Profile)(nil),        // 27: tegami.record.v1.Profile
+	(*record.Conversation)(nil),   // 28: tegami.record.v1.Conversation
 }
 var file_wire_proto_depIdxs = []int32{
 	1,  // 0: tegami.node.v1.Frame.messages:type_name -> tegami.node.v1.Message
@@ -1987,36 +2091,39 @@ var file_wire_proto_depIdxs = []int32{
 	8,  // 7: tegami.node.v1.Message.unsubscribe:type_name -> tegami.node.v1.Unsubscribe
 	9,  // 8: tegami.node.v1.Message.inspect:type_name -> tegami.node.v1.Inspect
 	11, // 9: tegami.node.v1.Message.inspected:type_name -> tegami.node.v1.Inspected
-	13, // 10: tegami.node.v1.Message.history:type_name -> tegami.node.v1.History
-	14, // 11: tegami.node.v1.Message.history_page:type_name -> tegami.node.v1.HistoryPage
-	15, // 12: tegami.node.v1.Message.keys:type_name -> tegami.node.v1.Keys
-	16, // 13: tegami.node.v1.Message.keys_answer:type_name -> tegami.node.v1.KeysAnswer
-	21, // 14: tegami.node.v1.Command.record:type_name -> tegami.record.v1.Record
-	17, // 15: tegami.node.v1.CommandAnswer.refusal:type_name -> tegami.node.v1.Refusal
-	18, // 16: tegami.node.v1.CommandAnswer.session:type_name -> tegami.node.v1.Session
-	21, // 17: tegami.node.v1.FollowUps.records:type_name -> tegami.record.v1.Record
-	18, // 18: tegami.node.v1.Fetch.session:type_name -> tegami.node.v1.Session
-	17, // 19: tegami.node.v1.Fetched.refusal:type_name -> tegami.node.v1.Refusal
-	22, // 20: tegami.node.v1.Fetched.operations:type_name -> tegami.record.v1.Operation
-	18, // 21: tegami.node.v1.Unsubscribe.session:type_name -> tegami.node.v1.Session
+	14, // 10: tegami.node.v1.Message.history:type_name -> tegami.node.v1.History
+	15, // 11: tegami.node.v1.Message.history_page:type_name -> tegami.node.v1.HistoryPage
+	16, // 12: tegami.node.v1.Message.keys:type_name -> tegami.node.v1.Keys
+	17, // 13: tegami.node.v1.Message.keys_answer:type_name -> tegami.node.v1.KeysAnswer
+	22, // 14: tegami.node.v1.Command.record:type_name -> tegami.record.v1.Record
+	18, // 15: tegami.node.v1.CommandAnswer.refusal:type_name -> tegami.node.v1.Refusal
+	19, // 16: tegami.node.v1.CommandAnswer.session:type_name -> tegami.node.v1.Session
+	22, // 17: tegami.node.v1.FollowUps.records:type_name -> tegami.record.v1.Record
+	19, // 18: tegami.node.v1.Fetch.session:type_name -> tegami.node.v1.Session
+	18, // 19: tegami.node.v1.Fetched.refusal:type_name -> tegami.node.v1.Refusal
+	23, // 20: tegami.node.v1.Fetched.operations:type_name -> tegami.record.v1.Operation
+	19, // 21: tegami.node.v1.Unsubscribe.session:type_name -> tegami.node.v1.Session
 	10, // 22: tegami.node.v1.Inspect.look:type_name -> tegami.node.v1.Look
-	17, // 23: tegami.node.v1.Inspected.refusal:type_name -> tegami.node.v1.Refusal
-	19, // 24: tegami.node.v1.Inspected.account:type_name -> tegami.node.v1.Account
-	20, // 25: tegami.node.v1.Inspected.devices:type_name -> tegami.node.v1.Device
-	23, // 26: tegami.node.v1.Inspected.contact:type_name -> tegami.record.v1.Contact
-	12, // 27: tegami.node.v1.Inspected.contacts:type_name -> tegami.node.v1.Contact
-	24, // 28: tegami.node.v1.Inspected.settings:type_name -> tegami.record.v1.Settings
-	25, // 29: tegami.node.v1.Inspected.device_settings:type_name -> tegami.record.v1.DeviceSettings
-	26, // 30: tegami.node.v1.Inspected.profile:type_name -> tegami.record.v1.Profile
-	23, // 31: tegami.node.v1.Contact.contact:type_name -> tegami.record.v1.Contact
-	17, // 32: tegami.node.v1.HistoryPage.refusal:type_name -> tegami.node.v1.Refusal
-	22, // 33: tegami.node.v1.HistoryPage.operations:type_name -> tegami.record.v1.Operation
-	17, // 34: tegami.node.v1.KeysAnswer.refusal:type_name -> tegami.node.v1.Refusal
-	35, // [35:35] is the sub-list for method output_type
-	35, // [35:35] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	18, // 23: tegami.node.v1.Inspected.refusal:type_name -> tegami.node.v1.Refusal
+	20, // 24: tegami.node.v1.Inspected.account:type_name -> tegami.node.v1.Account
+	21, // 25: tegami.node.v1.Inspected.devices:type_name -> tegami.node.v1.Device
+	24, // 26: tegami.node.v1.Inspected.contact:type_name -> tegami.record.v1.Contact
+	13, // 27: tegami.node.v1.Inspected.contacts:type_name -> tegami.node.v1.Contact
+	25, // 28: tegami.node.v1.Inspected.settings:type_name -> tegami.record.v1.Settings
+	26, // 29: tegami.node.v1.Inspected.device_settings:type_name -> tegami.record.v1.DeviceSettings
+	27, // 30: tegami.node.v1.Inspected.profile:type_name -> tegami.record.v1.Profile
+	28, // 31: tegami.node.v1.Inspected.conversation:type_name -> tegami.record.v1.Conversation
+	12, // 32: tegami.node.v1.Inspected.conversations:type_name -> tegami.node.v1.Conversation
+	28, // 33: tegami.node.v1.Conversation.conversation:type_name -> tegami.record.v1.Conversation
+	24, // 34: tegami.node.v1.Contact.contact:type_name -> tegami.record.v1.Contact
+	18, // 35: tegami.node.v1.HistoryPage.refusal:type_name -> tegami.node.v1.Refusal
+	23, // 36: tegami.node.v1.HistoryPage.operations:type_name -> tegami.record.v1.Operation
+	18, // 37: tegami.node.v1.KeysAnswer.refusal:type_name -> tegami.node.v1.Refusal
+	38, // [38:38] is the sub-list for method output_type
+	38, // [38:38] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -2045,7 +2152,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -60,6 +60,9 @@ var rules = map[string]access{
 	tegamiv1connect.SettingsServiceUpdateDeviceSettingsProcedure: device,
 	tegamiv1connect.ProfileServiceGetProfileProcedure:            device,
 	tegamiv1connect.ProfileServiceUpdateProfileProcedure:         device,
+	tegamiv1connect.TalkServiceMarkReadProcedure:                 device,
+	tegamiv1connect.TalkServiceListConversationsProcedure:        device,
+	tegamiv1connect.TalkServiceUpdateConversationProcedure:       device,
 	tegamiv1connect.AdminServiceCreateUsersProcedure:             operator,
 	tegamiv1connect.AdminServiceIssueTokenProcedure:              operator,
 }

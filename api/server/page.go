@@ -70,6 +70,13 @@ func (o *opened) fill(from *record.Operation, body talk.Body) {
 	case *record.Operation_ProfileUpdated:
 		o.operation.Kind = &tegamiv1.Operation_ProfileUpdated{ProfileUpdated: profileOf(kind.ProfileUpdated)}
 		return
+	case *record.Operation_ConversationUpdated:
+		conversation := conversationOf(kind.ConversationUpdated.GetPeer(), kind.ConversationUpdated.GetConversation())
+		o.operation.Kind = &tegamiv1.Operation_ConversationUpdated{ConversationUpdated: conversation}
+		return
+	case *record.Operation_MessageRead:
+		o.operation.Kind = &tegamiv1.Operation_MessageRead{MessageRead: messageReadOf(kind.MessageRead)}
+		return
 	default:
 		return // a kind of a later version: the client sees its revision
 	}

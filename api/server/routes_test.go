@@ -63,6 +63,11 @@ func befriended(f *fakeTalk, self, peer device) {
 	_ = f.Befriend(context.Background(), talk.Session{User: peer.user}, self.user, talk.RequestFriend) // both exist
 }
 
+// written has the peer write.
+func written(f *fakeTalk, self, peer device) {
+	f.Send(context.Background(), talk.Send{From: peer.user, To: self.user, Body: talk.Body{Text: "hello"}, Answer: func(talk.Sent, error) {}})
+}
+
 // rows has what is known of each route. routes fails a test when one is
 // missing.
 var rows = map[string]route{
@@ -149,6 +154,15 @@ var rows = map[string]route{
 	}},
 	tegamiv1connect.ProfileServiceUpdateProfileProcedure: {caller: deviceToken, request: func(device, device, string) proto.Message {
 		return &tegamiv1.UpdateProfileRequest{Profile: &tegamiv1.Profile{Avatar: new("picture")}}
+	}},
+	tegamiv1connect.TalkServiceMarkReadProcedure: {caller: deviceToken, prepare: written, request: func(_, peer device, _ string) proto.Message {
+		return &tegamiv1.MarkReadRequest{Peer: peer.user, Revision: 1}
+	}},
+	tegamiv1connect.TalkServiceUpdateConversationProcedure: {caller: deviceToken, prepare: written, request: func(_, peer device, _ string) proto.Message {
+		return &tegamiv1.UpdateConversationRequest{Peer: peer.user, Muted: new(true)}
+	}},
+	tegamiv1connect.TalkServiceListConversationsProcedure: {caller: deviceToken, request: func(device, device, string) proto.Message {
+		return &tegamiv1.ListConversationsRequest{}
 	}},
 	tegamiv1connect.AdminServiceCreateUsersProcedure: {caller: operatorToken, request: func(_, _ device, n string) proto.Message {
 		return &tegamiv1.CreateUsersRequest{Users: []*tegamiv1.NewUser{{UserId: "made-" + n}}}

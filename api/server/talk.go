@@ -52,6 +52,20 @@ type Talk interface {
 	// changed above a revision, with those that were removed, or from 0 all that
 	// there are. Refused with CursorAhead, CursorTooOld.
 	Contacts(ctx context.Context, user string, since int64) (talk.Contacts, error)
+	// MarkRead moves the mark of a conversation up to the newest message that is
+	// not above a revision. Refused with UnknownConversation.
+	MarkRead(ctx context.Context, session talk.Session, peer string, revision int64) error
+	// EditConversation changes what the user alone decides about a conversation:
+	// that which is not nil. Refused with UnknownConversation.
+	EditConversation(ctx context.Context, session talk.Session, peer string, pinned, muted *bool) error
+	// Conversation returns what is known of the conversation with a peer.
+	// Refused with UnknownConversation.
+	Conversation(ctx context.Context, user, peer string) (talk.Conversation, error)
+	// Conversations returns a page of a user's conversations, the one with the
+	// newest message first, with those messages: of those that changed above
+	// since, the first whose newest message lies below before, where 0 means all.
+	// Refused with CursorAhead.
+	Conversations(ctx context.Context, user string, since, before int64, limit int) (talk.Conversations, error)
 	// Settings returns what settings the session's user and device have made.
 	Settings(ctx context.Context, session talk.Session) (talk.Settings, error)
 	// UpdateSettings changes those of the user's settings that are named.

@@ -93,9 +93,27 @@ func (c *opsCommand) format(op *client.Operation) (string, error) {
 	line := fmt.Sprintf("#%d %s ", op.GetRevision(), op.GetCreateTime().AsTime().Local().Format(time.DateTime))
 	message := messageOf(op)
 	if message == nil {
-		return line + "(a kind that this version does not know)", nil
+		return line + withoutMessage(op), nil
 	}
 	return line + fmt.Sprintf("%s → %s: %s", message.GetFrom(), message.GetTo(), bodyText(message)), nil
+}
+
+// withoutMessage shows an operation that carries no message.
+func withoutMessage(op *client.Operation) string {
+	switch {
+	case op.GetContactUpdated() != nil:
+		return fmt.Sprintf("contact %s: %s", op.GetContactUpdated().GetUserId(), op.GetContactUpdated().GetRelation())
+	case op.GetSettingsUpdated() != nil:
+		return "settings changed"
+	case op.GetProfileUpdated() != nil:
+		return "profile changed"
+	case op.GetConversationUpdated() != nil:
+		return fmt.Sprintf("conversation with %s: %d unread", op.GetConversationUpdated().GetPeer(), op.GetConversationUpdated().GetUnread())
+	case op.GetMessageRead() != nil:
+		return fmt.Sprintf("%s has read up to %s", op.GetMessageRead().GetPeer(), op.GetMessageRead().GetMessageId())
+	default:
+		return "(a kind that this version does not know)"
+	}
 }
 
 // messageOf returns the message that an operation carries; nil for none.

@@ -189,12 +189,13 @@ func (m *mender) rowsBetween(ctx context.Context, wanted map[int64]bool) error {
 	var pending []entry
 	var unsure bool // whether records made rows between
 	last, lastTime := int64(0), int64(0)
+	var rows []persistence.Row
 	settle := func(upTo int64) {
 		if last > 0 && !unsure && upTo-last-1 == int64(len(pending)) {
 			for i, e := range pending {
 				revision := last + 1 + int64(i)
 				if row, ok := operationOf(m.name, e, revision, lastTime); ok && wanted[revision] {
-					m.repair.Rows = append(m.repair.Rows, row)
+					rows = append(rows, row)
 					delete(wanted, revision)
 				}
 			}
@@ -225,7 +226,56 @@ func (m *mender) rowsBetween(ctx context.Context, wanted map[int64]bool) error {
 	if m.state != nil {
 		settle(m.head + 1)
 	}
-	return nil
+	err = m.countReceived(ctx, rows)
+	m.repair.Rows = append(m.repair.Rows, rows...)
+	return err
+}
+
+// countReceived makes messages, each made as if it were the first of its
+// conversation, know how many of the peer's there were by then: as those before
+// them say. rows are in order.
+func (m *mender) countReceived(ctx context.Context, rows []persistence.Row) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	received, next := map[string]int64{}, 0
+	count := func(upTo int64) error {
+		for ; next < len(rows) && rows[next].Revision <= upTo; next++ {
+			row, op := &rows[next], new(record.Operation)
+			if err := proto.Unmarshal(row.Data, op); err != nil {
+				return err
+			}
+			message, _ := messageOf(op)
+			message.Received += received[row.Peer]
+			received[row.Peer] = message.Received
+			encoded, err := proto.MarshalOptions{Deterministic: true}.Marshal(op)
+			if err != nil {
+				return err
+			}
+			row.Data = encoded
+		}
+		return nil
+	}
+	err := m.Store.ScanMailbox(ctx, m.shard, m.name, func(item *persistence.Item) error {
+		if item.Kind != persistence.ItemRow || item.Err != nil {
+			return nil //nolint:nilerr // it is found as a different row
+		}
+		if err := count(item.Row.Revision - 1); err != nil {
+			return err
+		}
+		op := new(record.Operation)
+		if next < len(rows) && rows[next].Revision == item.Row.Revision || proto.Unmarshal(item.Row.Data, op) != nil {
+			return nil
+		}
+		if message, _ := messageOf(op); message != nil {
+			received[item.Row.Peer] = message.GetReceived()
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return count(persistence.MaxRevision)
 }
 
 func messageIDOf(r *record.Record) (id []byte, source string) {

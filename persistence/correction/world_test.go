@@ -168,7 +168,7 @@ func (w *world) command(user string, kind func(*record.Record)) {
 	w.t.Helper()
 	id := uuid.New()
 	r := &record.Record{
-		Id: id[:], Mailbox: user, MintTime: time.Now().UnixMilli(),
+		Id: id[:], Mailbox: user, MintTime: time.Now().UnixMilli(), ApplyVersion: mailbox.ApplyVersion,
 		DedupKey: id[:persistence.DedupKeySize], BodyHash: id[persistence.DedupKeySize:],
 	}
 	kind(r)

@@ -168,7 +168,7 @@ func TestWhatIsImportedIsWhatWasExported(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := transfer.Counts{Mailboxes: 4, Rows: 16 + 12 + 3, Dedup: 4 + 16 + 4, Sources: 12, StateParts: 3}
+	want := transfer.Counts{Mailboxes: 4, Rows: 16 + 12 + 3, Dedup: 4 + 16 + 4, Sources: 12, StateParts: 3 + 16}
 	if counts != want || string(secrets["signing.key"]) != "secret" {
 		t.Errorf("imported %+v with secrets %q", counts, secrets)
 	}

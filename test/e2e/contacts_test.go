@@ -149,7 +149,7 @@ func TestInvitations(t *testing.T) {
 		want(t, refused(carol, "ContactService/RedeemInvitation", &tegamiv1.RedeemInvitationRequest{Code: code}), "not_found", "unknown_invitation")
 	}
 	for range 4 {
-		refused(carol, "ContactService/RedeemInvitation", &tegamiv1.RedeemInvitationRequest{Code: "guess"})
+		want(t, refused(carol, "ContactService/RedeemInvitation", &tegamiv1.RedeemInvitationRequest{Code: "guess"}), "not_found", "unknown_invitation")
 	}
 	want(t, refused(carol, "ContactService/RedeemInvitation", &tegamiv1.RedeemInvitationRequest{Code: "guess"}), "resource_exhausted", "rate_limited")
 }

@@ -48,6 +48,9 @@ var routes = map[protoreflect.FullName]string{
 	"tegami.v1.SettingsService.UpdateDeviceSettings": devices,
 	"tegami.v1.ProfileService.GetProfile":            devices,
 	"tegami.v1.ProfileService.UpdateProfile":         devices,
+	"tegami.v1.TalkService.MarkRead":                 devices,
+	"tegami.v1.TalkService.ListConversations":        devices,
+	"tegami.v1.TalkService.UpdateConversation":       devices,
 	"tegami.v1.AdminService.CreateUsers":             admins,
 	"tegami.v1.AdminService.IssueToken":              admins,
 }

@@ -439,6 +439,8 @@ type Operation struct {
 	//	*Operation_ContactUpdated
 	//	*Operation_SettingsUpdated
 	//	*Operation_ProfileUpdated
+	//	*Operation_ConversationUpdated
+	//	*Operation_MessageRead
 	Kind          isOperation_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -540,6 +542,24 @@ func (x *Operation) GetProfileUpdated() *Profile {
 	return nil
 }
 
+func (x *Operation) GetConversationUpdated() *Conversation {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_ConversationUpdated); ok {
+			return x.ConversationUpdated
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetMessageRead() *MessageRead {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_MessageRead); ok {
+			return x.MessageRead
+		}
+	}
+	return nil
+}
+
 type isOperation_Kind interface {
 	isOperation_Kind()
 }
@@ -568,6 +588,17 @@ type Operation_ProfileUpdated struct {
 	ProfileUpdated *Profile `protobuf:"bytes,7,opt,name=profile_updated,json=profileUpdated,proto3,oneof"`
 }
 
+type Operation_ConversationUpdated struct {
+	// What a conversation came to be, whole, by MarkRead or UpdateConversation:
+	// not by a message.
+	ConversationUpdated *Conversation `protobuf:"bytes,8,opt,name=conversation_updated,json=conversationUpdated,proto3,oneof"`
+}
+
+type Operation_MessageRead struct {
+	// The peer has read the caller's messages up to one.
+	MessageRead *MessageRead `protobuf:"bytes,9,opt,name=message_read,json=messageRead,proto3,oneof"`
+}
+
 func (*Operation_ReceiveMessage) isOperation_Kind() {}
 
 func (*Operation_SendMessage) isOperation_Kind() {}
@@ -577,6 +608,10 @@ func (*Operation_ContactUpdated) isOperation_Kind() {}
 func (*Operation_SettingsUpdated) isOperation_Kind() {}
 
 func (*Operation_ProfileUpdated) isOperation_Kind() {}
+
+func (*Operation_ConversationUpdated) isOperation_Kind() {}
+
+func (*Operation_MessageRead) isOperation_Kind() {}
 
 type Message struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -916,11 +951,400 @@ func (x *ListMessagesResponse) GetHasMore() bool {
 	return false
 }
 
+type MarkReadRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The other user of the conversation. Error: not_found with reason
+	// unknown_conversation when there is no message up to the revision.
+	Peer string `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	// Everything up to this revision is read; 1 or above. One below the mark
+	// changes nothing.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MarkReadRequest) Reset() {
+	*x = MarkReadRequest{}
+	mi := &file_tegami_v1_talk_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MarkReadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MarkReadRequest) ProtoMessage() {}
+
+func (x *MarkReadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tegami_v1_talk_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MarkReadRequest.ProtoReflect.Descriptor instead.
+func (*MarkReadRequest) Descriptor() ([]byte, []int) {
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *MarkReadRequest) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *MarkReadRequest) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+type MarkReadResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it is now.
+	Conversation  *Conversation `protobuf:"bytes,1,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MarkReadResponse) Reset() {
+	*x = MarkReadResponse{}
+	mi := &file_tegami_v1_talk_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MarkReadResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MarkReadResponse) ProtoMessage() {}
+
+func (x *MarkReadResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tegami_v1_talk_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MarkReadResponse.ProtoReflect.Descriptor instead.
+func (*MarkReadResponse) Descriptor() ([]byte, []int) {
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *MarkReadResponse) GetConversation() *Conversation {
+	if x != nil {
+		return x.Conversation
+	}
+	return nil
+}
+
+type ListConversationsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 to 1,000; 0 means 100.
+	Limit int32 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	// next_page_token of the page before; empty for the first page.
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only those that changed above this revision; 0 lists all. Error:
+	// out_of_range with reason cursor_ahead.
+	SinceRevision int64 `protobuf:"varint,3,opt,name=since_revision,json=sinceRevision,proto3" json:"since_revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListConversationsRequest) Reset() {
+	*x = ListConversationsRequest{}
+	mi := &file_tegami_v1_talk_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListConversationsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListConversationsRequest) ProtoMessage() {}
+
+func (x *ListConversationsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tegami_v1_talk_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListConversationsRequest.ProtoReflect.Descriptor instead.
+func (*ListConversationsRequest) Descriptor() ([]byte, []int) {
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ListConversationsRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListConversationsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListConversationsRequest) GetSinceRevision() int64 {
+	if x != nil {
+		return x.SinceRevision
+	}
+	return 0
+}
+
+type ListConversationsResponse struct {
+	state protoimpl.MessageState            `protogen:"open.v1"`
+	Items []*ListConversationsResponse_Item `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	// Empty on the last page. A conversation that gets a message while pages are
+	// read moves to the front, and may be missed: FetchOps tells of it.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// The newest revision of the mailbox when the page was read. Go on with
+	// FetchOps from that of the first page.
+	Revision      int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListConversationsResponse) Reset() {
+	*x = ListConversationsResponse{}
+	mi := &file_tegami_v1_talk_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListConversationsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListConversationsResponse) ProtoMessage() {}
+
+func (x *ListConversationsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tegami_v1_talk_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListConversationsResponse.ProtoReflect.Descriptor instead.
+func (*ListConversationsResponse) Descriptor() ([]byte, []int) {
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ListConversationsResponse) GetItems() []*ListConversationsResponse_Item {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *ListConversationsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListConversationsResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+type UpdateConversationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Error: not_found with reason unknown_conversation.
+	Peer string `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	// What is not set stays as it is.
+	Pinned        *bool `protobuf:"varint,2,opt,name=pinned,proto3,oneof" json:"pinned,omitempty"`
+	Muted         *bool `protobuf:"varint,3,opt,name=muted,proto3,oneof" json:"muted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateConversationRequest) Reset() {
+	*x = UpdateConversationRequest{}
+	mi := &file_tegami_v1_talk_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateConversationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateConversationRequest) ProtoMessage() {}
+
+func (x *UpdateConversationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tegami_v1_talk_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateConversationRequest.ProtoReflect.Descriptor instead.
+func (*UpdateConversationRequest) Descriptor() ([]byte, []int) {
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *UpdateConversationRequest) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *UpdateConversationRequest) GetPinned() bool {
+	if x != nil && x.Pinned != nil {
+		return *x.Pinned
+	}
+	return false
+}
+
+func (x *UpdateConversationRequest) GetMuted() bool {
+	if x != nil && x.Muted != nil {
+		return *x.Muted
+	}
+	return false
+}
+
+type UpdateConversationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it is now.
+	Conversation  *Conversation `protobuf:"bytes,1,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateConversationResponse) Reset() {
+	*x = UpdateConversationResponse{}
+	mi := &file_tegami_v1_talk_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateConversationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateConversationResponse) ProtoMessage() {}
+
+func (x *UpdateConversationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tegami_v1_talk_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateConversationResponse.ProtoReflect.Descriptor instead.
+func (*UpdateConversationResponse) Descriptor() ([]byte, []int) {
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *UpdateConversationResponse) GetConversation() *Conversation {
+	if x != nil {
+		return x.Conversation
+	}
+	return nil
+}
+
+type ListConversationsResponse_Item struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Conversation *Conversation          `protobuf:"bytes,1,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	// Missing when it is no longer kept.
+	LastMessage   *Message `protobuf:"bytes,2,opt,name=last_message,json=lastMessage,proto3" json:"last_message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListConversationsResponse_Item) Reset() {
+	*x = ListConversationsResponse_Item{}
+	mi := &file_tegami_v1_talk_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListConversationsResponse_Item) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListConversationsResponse_Item) ProtoMessage() {}
+
+func (x *ListConversationsResponse_Item) ProtoReflect() protoreflect.Message {
+	mi := &file_tegami_v1_talk_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListConversationsResponse_Item.ProtoReflect.Descriptor instead.
+func (*ListConversationsResponse_Item) Descriptor() ([]byte, []int) {
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{14, 0}
+}
+
+func (x *ListConversationsResponse_Item) GetConversation() *Conversation {
+	if x != nil {
+		return x.Conversation
+	}
+	return nil
+}
+
+func (x *ListConversationsResponse_Item) GetLastMessage() *Message {
+	if x != nil {
+		return x.LastMessage
+	}
+	return nil
+}
+
 var File_tegami_v1_talk_proto protoreflect.FileDescriptor
 
 const file_tegami_v1_talk_proto_rawDesc = "" +
 	"\n" +
-	"\x14tegami/v1/talk.proto\x12\ttegami.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17tegami/v1/contact.proto\x1a\x17tegami/v1/profile.proto\x1a\x18tegami/v1/settings.proto\"\x9e\x01\n" +
+	"\x14tegami/v1/talk.proto\x12\ttegami.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17tegami/v1/contact.proto\x1a\x1ctegami/v1/conversation.proto\x1a\x17tegami/v1/profile.proto\x1a\x18tegami/v1/settings.proto\"\x9e\x01\n" +
 	"\x12SendMessageRequest\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\tR\x02to\x12\x14\n" +
 	"\x04text\x18\x02 \x01(\tH\x00R\x04text\x12.\n" +
@@ -951,7 +1375,7 @@ const file_tegami_v1_talk_proto_rawDesc = "" +
 	"\aTIMEOUT\x10\x02\x12\x0e\n" +
 	"\n" +
 	"SUPERSEDED\x10\x03\x12\f\n" +
-	"\bDRAINING\x10\x04\"\xaa\x03\n" +
+	"\bDRAINING\x10\x04\"\xb5\x04\n" +
 	"\tOperation\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12;\n" +
 	"\vcreate_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
@@ -960,7 +1384,9 @@ const file_tegami_v1_talk_proto_rawDesc = "" +
 	"\fsend_message\x18\x04 \x01(\v2\x12.tegami.v1.MessageH\x00R\vsendMessage\x12=\n" +
 	"\x0fcontact_updated\x18\x05 \x01(\v2\x12.tegami.v1.ContactH\x00R\x0econtactUpdated\x12F\n" +
 	"\x10settings_updated\x18\x06 \x01(\v2\x19.tegami.v1.SettingsUpdateH\x00R\x0fsettingsUpdated\x12=\n" +
-	"\x0fprofile_updated\x18\a \x01(\v2\x12.tegami.v1.ProfileH\x00R\x0eprofileUpdatedB\x06\n" +
+	"\x0fprofile_updated\x18\a \x01(\v2\x12.tegami.v1.ProfileH\x00R\x0eprofileUpdated\x12L\n" +
+	"\x14conversation_updated\x18\b \x01(\v2\x17.tegami.v1.ConversationH\x00R\x13conversationUpdated\x12;\n" +
+	"\fmessage_read\x18\t \x01(\v2\x16.tegami.v1.MessageReadH\x00R\vmessageReadB\x06\n" +
 	"\x04kind\"\x9f\x02\n" +
 	"\aMessage\x12\x1d\n" +
 	"\n" +
@@ -984,12 +1410,40 @@ const file_tegami_v1_talk_proto_rawDesc = "" +
 	"\x05limit\x18\x03 \x01(\x05R\x05limit\"a\n" +
 	"\x14ListMessagesResponse\x12.\n" +
 	"\bmessages\x18\x01 \x03(\v2\x12.tegami.v1.MessageR\bmessages\x12\x19\n" +
-	"\bhas_more\x18\x02 \x01(\bR\ahasMore2\xb3\x02\n" +
+	"\bhas_more\x18\x02 \x01(\bR\ahasMore\"A\n" +
+	"\x0fMarkReadRequest\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"O\n" +
+	"\x10MarkReadResponse\x12;\n" +
+	"\fconversation\x18\x01 \x01(\v2\x17.tegami.v1.ConversationR\fconversation\"v\n" +
+	"\x18ListConversationsRequest\x12\x14\n" +
+	"\x05limit\x18\x01 \x01(\x05R\x05limit\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12%\n" +
+	"\x0esince_revision\x18\x03 \x01(\x03R\rsinceRevision\"\x9c\x02\n" +
+	"\x19ListConversationsResponse\x12?\n" +
+	"\x05items\x18\x01 \x03(\v2).tegami.v1.ListConversationsResponse.ItemR\x05items\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x1az\n" +
+	"\x04Item\x12;\n" +
+	"\fconversation\x18\x01 \x01(\v2\x17.tegami.v1.ConversationR\fconversation\x125\n" +
+	"\flast_message\x18\x02 \x01(\v2\x12.tegami.v1.MessageR\vlastMessage\"|\n" +
+	"\x19UpdateConversationRequest\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x1b\n" +
+	"\x06pinned\x18\x02 \x01(\bH\x00R\x06pinned\x88\x01\x01\x12\x19\n" +
+	"\x05muted\x18\x03 \x01(\bH\x01R\x05muted\x88\x01\x01B\t\n" +
+	"\a_pinnedB\b\n" +
+	"\x06_muted\"Y\n" +
+	"\x1aUpdateConversationResponse\x12;\n" +
+	"\fconversation\x18\x01 \x01(\v2\x17.tegami.v1.ConversationR\fconversation2\xbb\x04\n" +
 	"\vTalkService\x12L\n" +
 	"\vSendMessage\x12\x1d.tegami.v1.SendMessageRequest\x1a\x1e.tegami.v1.SendMessageResponse\x12C\n" +
 	"\bFetchOps\x12\x1a.tegami.v1.FetchOpsRequest\x1a\x1b.tegami.v1.FetchOpsResponse\x12@\n" +
 	"\aGetHead\x12\x19.tegami.v1.GetHeadRequest\x1a\x1a.tegami.v1.GetHeadResponse\x12O\n" +
-	"\fListMessages\x12\x1e.tegami.v1.ListMessagesRequest\x1a\x1f.tegami.v1.ListMessagesResponseB8Z6github.com/tegami-im/tegami/api/gen/tegami/v1;tegamiv1b\x06proto3"
+	"\fListMessages\x12\x1e.tegami.v1.ListMessagesRequest\x1a\x1f.tegami.v1.ListMessagesResponse\x12C\n" +
+	"\bMarkRead\x12\x1a.tegami.v1.MarkReadRequest\x1a\x1b.tegami.v1.MarkReadResponse\x12^\n" +
+	"\x11ListConversations\x12#.tegami.v1.ListConversationsRequest\x1a$.tegami.v1.ListConversationsResponse\x12a\n" +
+	"\x12UpdateConversation\x12$.tegami.v1.UpdateConversationRequest\x1a%.tegami.v1.UpdateConversationResponseB8Z6github.com/tegami-im/tegami/api/gen/tegami/v1;tegamiv1b\x06proto3"
 
 var (
 	file_tegami_v1_talk_proto_rawDescOnce sync.Once
@@ -1004,54 +1458,76 @@ func file_tegami_v1_talk_proto_rawDescGZIP() []byte {
 }
 
 var file_tegami_v1_talk_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tegami_v1_talk_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_tegami_v1_talk_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_tegami_v1_talk_proto_goTypes = []any{
-	(FetchOpsResponse_Reason)(0),  // 0: tegami.v1.FetchOpsResponse.Reason
-	(*SendMessageRequest)(nil),    // 1: tegami.v1.SendMessageRequest
-	(*Content)(nil),               // 2: tegami.v1.Content
-	(*SendMessageResponse)(nil),   // 3: tegami.v1.SendMessageResponse
-	(*FetchOpsRequest)(nil),       // 4: tegami.v1.FetchOpsRequest
-	(*FetchOpsResponse)(nil),      // 5: tegami.v1.FetchOpsResponse
-	(*Operation)(nil),             // 6: tegami.v1.Operation
-	(*Message)(nil),               // 7: tegami.v1.Message
-	(*GetHeadRequest)(nil),        // 8: tegami.v1.GetHeadRequest
-	(*GetHeadResponse)(nil),       // 9: tegami.v1.GetHeadResponse
-	(*ListMessagesRequest)(nil),   // 10: tegami.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),  // 11: tegami.v1.ListMessagesResponse
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 13: google.protobuf.Duration
-	(*Contact)(nil),               // 14: tegami.v1.Contact
-	(*SettingsUpdate)(nil),        // 15: tegami.v1.SettingsUpdate
-	(*Profile)(nil),               // 16: tegami.v1.Profile
+	(FetchOpsResponse_Reason)(0),           // 0: tegami.v1.FetchOpsResponse.Reason
+	(*SendMessageRequest)(nil),             // 1: tegami.v1.SendMessageRequest
+	(*Content)(nil),                        // 2: tegami.v1.Content
+	(*SendMessageResponse)(nil),            // 3: tegami.v1.SendMessageResponse
+	(*FetchOpsRequest)(nil),                // 4: tegami.v1.FetchOpsRequest
+	(*FetchOpsResponse)(nil),               // 5: tegami.v1.FetchOpsResponse
+	(*Operation)(nil),                      // 6: tegami.v1.Operation
+	(*Message)(nil),                        // 7: tegami.v1.Message
+	(*GetHeadRequest)(nil),                 // 8: tegami.v1.GetHeadRequest
+	(*GetHeadResponse)(nil),                // 9: tegami.v1.GetHeadResponse
+	(*ListMessagesRequest)(nil),            // 10: tegami.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),           // 11: tegami.v1.ListMessagesResponse
+	(*MarkReadRequest)(nil),                // 12: tegami.v1.MarkReadRequest
+	(*MarkReadResponse)(nil),               // 13: tegami.v1.MarkReadResponse
+	(*ListConversationsRequest)(nil),       // 14: tegami.v1.ListConversationsRequest
+	(*ListConversationsResponse)(nil),      // 15: tegami.v1.ListConversationsResponse
+	(*UpdateConversationRequest)(nil),      // 16: tegami.v1.UpdateConversationRequest
+	(*UpdateConversationResponse)(nil),     // 17: tegami.v1.UpdateConversationResponse
+	(*ListConversationsResponse_Item)(nil), // 18: tegami.v1.ListConversationsResponse.Item
+	(*timestamppb.Timestamp)(nil),          // 19: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),            // 20: google.protobuf.Duration
+	(*Contact)(nil),                        // 21: tegami.v1.Contact
+	(*SettingsUpdate)(nil),                 // 22: tegami.v1.SettingsUpdate
+	(*Profile)(nil),                        // 23: tegami.v1.Profile
+	(*Conversation)(nil),                   // 24: tegami.v1.Conversation
+	(*MessageRead)(nil),                    // 25: tegami.v1.MessageRead
 }
 var file_tegami_v1_talk_proto_depIdxs = []int32{
 	2,  // 0: tegami.v1.SendMessageRequest.content:type_name -> tegami.v1.Content
-	12, // 1: tegami.v1.SendMessageResponse.create_time:type_name -> google.protobuf.Timestamp
-	13, // 2: tegami.v1.FetchOpsRequest.timeout:type_name -> google.protobuf.Duration
+	19, // 1: tegami.v1.SendMessageResponse.create_time:type_name -> google.protobuf.Timestamp
+	20, // 2: tegami.v1.FetchOpsRequest.timeout:type_name -> google.protobuf.Duration
 	6,  // 3: tegami.v1.FetchOpsResponse.ops:type_name -> tegami.v1.Operation
 	0,  // 4: tegami.v1.FetchOpsResponse.reason:type_name -> tegami.v1.FetchOpsResponse.Reason
-	12, // 5: tegami.v1.Operation.create_time:type_name -> google.protobuf.Timestamp
+	19, // 5: tegami.v1.Operation.create_time:type_name -> google.protobuf.Timestamp
 	7,  // 6: tegami.v1.Operation.receive_message:type_name -> tegami.v1.Message
 	7,  // 7: tegami.v1.Operation.send_message:type_name -> tegami.v1.Message
-	14, // 8: tegami.v1.Operation.contact_updated:type_name -> tegami.v1.Contact
-	15, // 9: tegami.v1.Operation.settings_updated:type_name -> tegami.v1.SettingsUpdate
-	16, // 10: tegami.v1.Operation.profile_updated:type_name -> tegami.v1.Profile
-	2,  // 11: tegami.v1.Message.content:type_name -> tegami.v1.Content
-	12, // 12: tegami.v1.Message.create_time:type_name -> google.protobuf.Timestamp
-	7,  // 13: tegami.v1.ListMessagesResponse.messages:type_name -> tegami.v1.Message
-	1,  // 14: tegami.v1.TalkService.SendMessage:input_type -> tegami.v1.SendMessageRequest
-	4,  // 15: tegami.v1.TalkService.FetchOps:input_type -> tegami.v1.FetchOpsRequest
-	8,  // 16: tegami.v1.TalkService.GetHead:input_type -> tegami.v1.GetHeadRequest
-	10, // 17: tegami.v1.TalkService.ListMessages:input_type -> tegami.v1.ListMessagesRequest
-	3,  // 18: tegami.v1.TalkService.SendMessage:output_type -> tegami.v1.SendMessageResponse
-	5,  // 19: tegami.v1.TalkService.FetchOps:output_type -> tegami.v1.FetchOpsResponse
-	9,  // 20: tegami.v1.TalkService.GetHead:output_type -> tegami.v1.GetHeadResponse
-	11, // 21: tegami.v1.TalkService.ListMessages:output_type -> tegami.v1.ListMessagesResponse
-	18, // [18:22] is the sub-list for method output_type
-	14, // [14:18] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	21, // 8: tegami.v1.Operation.contact_updated:type_name -> tegami.v1.Contact
+	22, // 9: tegami.v1.Operation.settings_updated:type_name -> tegami.v1.SettingsUpdate
+	23, // 10: tegami.v1.Operation.profile_updated:type_name -> tegami.v1.Profile
+	24, // 11: tegami.v1.Operation.conversation_updated:type_name -> tegami.v1.Conversation
+	25, // 12: tegami.v1.Operation.message_read:type_name -> tegami.v1.MessageRead
+	2,  // 13: tegami.v1.Message.content:type_name -> tegami.v1.Content
+	19, // 14: tegami.v1.Message.create_time:type_name -> google.protobuf.Timestamp
+	7,  // 15: tegami.v1.ListMessagesResponse.messages:type_name -> tegami.v1.Message
+	24, // 16: tegami.v1.MarkReadResponse.conversation:type_name -> tegami.v1.Conversation
+	18, // 17: tegami.v1.ListConversationsResponse.items:type_name -> tegami.v1.ListConversationsResponse.Item
+	24, // 18: tegami.v1.UpdateConversationResponse.conversation:type_name -> tegami.v1.Conversation
+	24, // 19: tegami.v1.ListConversationsResponse.Item.conversation:type_name -> tegami.v1.Conversation
+	7,  // 20: tegami.v1.ListConversationsResponse.Item.last_message:type_name -> tegami.v1.Message
+	1,  // 21: tegami.v1.TalkService.SendMessage:input_type -> tegami.v1.SendMessageRequest
+	4,  // 22: tegami.v1.TalkService.FetchOps:input_type -> tegami.v1.FetchOpsRequest
+	8,  // 23: tegami.v1.TalkService.GetHead:input_type -> tegami.v1.GetHeadRequest
+	10, // 24: tegami.v1.TalkService.ListMessages:input_type -> tegami.v1.ListMessagesRequest
+	12, // 25: tegami.v1.TalkService.MarkRead:input_type -> tegami.v1.MarkReadRequest
+	14, // 26: tegami.v1.TalkService.ListConversations:input_type -> tegami.v1.ListConversationsRequest
+	16, // 27: tegami.v1.TalkService.UpdateConversation:input_type -> tegami.v1.UpdateConversationRequest
+	3,  // 28: tegami.v1.TalkService.SendMessage:output_type -> tegami.v1.SendMessageResponse
+	5,  // 29: tegami.v1.TalkService.FetchOps:output_type -> tegami.v1.FetchOpsResponse
+	9,  // 30: tegami.v1.TalkService.GetHead:output_type -> tegami.v1.GetHeadResponse
+	11, // 31: tegami.v1.TalkService.ListMessages:output_type -> tegami.v1.ListMessagesResponse
+	13, // 32: tegami.v1.TalkService.MarkRead:output_type -> tegami.v1.MarkReadResponse
+	15, // 33: tegami.v1.TalkService.ListConversations:output_type -> tegami.v1.ListConversationsResponse
+	17, // 34: tegami.v1.TalkService.UpdateConversation:output_type -> tegami.v1.UpdateConversationResponse
+	28, // [28:35] is the sub-list for method output_type
+	21, // [21:28] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_tegami_v1_talk_proto_init() }
@@ -1060,6 +1536,7 @@ func file_tegami_v1_talk_proto_init() {
 		return
 	}
 	file_tegami_v1_contact_proto_init()
+	file_tegami_v1_conversation_proto_init()
 	file_tegami_v1_profile_proto_init()
 	file_tegami_v1_settings_proto_init()
 	file_tegami_v1_talk_proto_msgTypes[0].OneofWrappers = []any{
@@ -1072,18 +1549,21 @@ func file_tegami_v1_talk_proto_init() {
 		(*Operation_ContactUpdated)(nil),
 		(*Operation_SettingsUpdated)(nil),
 		(*Operation_ProfileUpdated)(nil),
+		(*Operation_ConversationUpdated)(nil),
+		(*Operation_MessageRead)(nil),
 	}
 	file_tegami_v1_talk_proto_msgTypes[6].OneofWrappers = []any{
 		(*Message_Text)(nil),
 		(*Message_Content)(nil),
 	}
+	file_tegami_v1_talk_proto_msgTypes[15].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tegami_v1_talk_proto_rawDesc), len(file_tegami_v1_talk_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   11,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -32,6 +32,14 @@ const (
 	TalkServiceGetHeadProcedure = "/tegami.v1.TalkService/GetHead"
 	// TalkServiceListMessagesProcedure is the procedure name of the TalkService's ListMessages RPC.
 	TalkServiceListMessagesProcedure = "/tegami.v1.TalkService/ListMessages"
+	// TalkServiceMarkReadProcedure is the procedure name of the TalkService's MarkRead RPC.
+	TalkServiceMarkReadProcedure = "/tegami.v1.TalkService/MarkRead"
+	// TalkServiceListConversationsProcedure is the procedure name of the TalkService's
+	// ListConversations RPC.
+	TalkServiceListConversationsProcedure = "/tegami.v1.TalkService/ListConversations"
+	// TalkServiceUpdateConversationProcedure is the procedure name of the TalkService's
+	// UpdateConversation RPC.
+	TalkServiceUpdateConversationProcedure = "/tegami.v1.TalkService/UpdateConversation"
 )
 
 var (
@@ -63,6 +71,27 @@ var (
 			Procedure:  TalkServiceListMessagesProcedure,
 		}
 	})
+	talkServiceMarkReadSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_tegami_v1_talk_proto.Services().ByName("TalkService").Methods().ByName("MarkRead"),
+			Procedure:  TalkServiceMarkReadProcedure,
+		}
+	})
+	talkServiceListConversationsSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_tegami_v1_talk_proto.Services().ByName("TalkService").Methods().ByName("ListConversations"),
+			Procedure:  TalkServiceListConversationsProcedure,
+		}
+	})
+	talkServiceUpdateConversationSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_tegami_v1_talk_proto.Services().ByName("TalkService").Methods().ByName("UpdateConversation"),
+			Procedure:  TalkServiceUpdateConversationProcedure,
+		}
+	})
 )
 
 // TalkServiceClient is a client for the tegami.v1.TalkService service.
@@ -77,6 +106,16 @@ type TalkServiceClient interface {
 	GetHead(context.Context, *v1.GetHeadRequest) (*v1.GetHeadResponse, error)
 	// ListMessages pages back through one conversation.
 	ListMessages(context.Context, *v1.ListMessagesRequest) (*v1.ListMessagesResponse, error)
+	// MarkRead marks a conversation read up to a revision. The caller's devices
+	// receive conversation_updated and the peer message_read, if this covers more
+	// of the peer's messages and the caller's setting read_receipts is on.
+	MarkRead(context.Context, *v1.MarkReadRequest) (*v1.MarkReadResponse, error)
+	// ListConversations pages through the caller's conversations, the one with
+	// the newest message first.
+	ListConversations(context.Context, *v1.ListConversationsRequest) (*v1.ListConversationsResponse, error)
+	// UpdateConversation pins or mutes a conversation, of which the caller's
+	// devices receive conversation_updated.
+	UpdateConversation(context.Context, *v1.UpdateConversationRequest) (*v1.UpdateConversationResponse, error)
 }
 
 // NewTalkServiceClient constructs a client for the tegami.v1.TalkService service. Multiple service
@@ -97,6 +136,16 @@ type TalkServiceHandler interface {
 	GetHead(context.Context, *v1.GetHeadRequest) (*v1.GetHeadResponse, error)
 	// ListMessages pages back through one conversation.
 	ListMessages(context.Context, *v1.ListMessagesRequest) (*v1.ListMessagesResponse, error)
+	// MarkRead marks a conversation read up to a revision. The caller's devices
+	// receive conversation_updated and the peer message_read, if this covers more
+	// of the peer's messages and the caller's setting read_receipts is on.
+	MarkRead(context.Context, *v1.MarkReadRequest) (*v1.MarkReadResponse, error)
+	// ListConversations pages through the caller's conversations, the one with
+	// the newest message first.
+	ListConversations(context.Context, *v1.ListConversationsRequest) (*v1.ListConversationsResponse, error)
+	// UpdateConversation pins or mutes a conversation, of which the caller's
+	// devices receive conversation_updated.
+	UpdateConversation(context.Context, *v1.UpdateConversationRequest) (*v1.UpdateConversationResponse, error)
 }
 
 // RegisterTalkServiceHandler registers svc as the tegami.v1.TalkService implementation on server.
@@ -107,6 +156,9 @@ func RegisterTalkServiceHandler(server *connect.Server, svc TalkServiceHandler) 
 		connect.Method{Spec: talkServiceFetchOpsSpec(), Handler: adapter.fetchOps},
 		connect.Method{Spec: talkServiceGetHeadSpec(), Handler: adapter.getHead},
 		connect.Method{Spec: talkServiceListMessagesSpec(), Handler: adapter.listMessages},
+		connect.Method{Spec: talkServiceMarkReadSpec(), Handler: adapter.markRead},
+		connect.Method{Spec: talkServiceListConversationsSpec(), Handler: adapter.listConversations},
+		connect.Method{Spec: talkServiceUpdateConversationSpec(), Handler: adapter.updateConversation},
 	)
 }
 
@@ -127,6 +179,18 @@ func (UnimplementedTalkServiceHandler) GetHead(context.Context, *v1.GetHeadReque
 
 func (UnimplementedTalkServiceHandler) ListMessages(context.Context, *v1.ListMessagesRequest) (*v1.ListMessagesResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "tegami.v1.TalkService.ListMessages is not implemented")
+}
+
+func (UnimplementedTalkServiceHandler) MarkRead(context.Context, *v1.MarkReadRequest) (*v1.MarkReadResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "tegami.v1.TalkService.MarkRead is not implemented")
+}
+
+func (UnimplementedTalkServiceHandler) ListConversations(context.Context, *v1.ListConversationsRequest) (*v1.ListConversationsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "tegami.v1.TalkService.ListConversations is not implemented")
+}
+
+func (UnimplementedTalkServiceHandler) UpdateConversation(context.Context, *v1.UpdateConversationRequest) (*v1.UpdateConversationResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "tegami.v1.TalkService.UpdateConversation is not implemented")
 }
 
 type talkServiceClient struct {
@@ -160,6 +224,30 @@ func (c *talkServiceClient) GetHead(ctx context.Context, req *v1.GetHeadRequest)
 func (c *talkServiceClient) ListMessages(ctx context.Context, req *v1.ListMessagesRequest) (*v1.ListMessagesResponse, error) {
 	var res v1.ListMessagesResponse
 	if err := c.client.CallUnary(ctx, talkServiceListMessagesSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *talkServiceClient) MarkRead(ctx context.Context, req *v1.MarkReadRequest) (*v1.MarkReadResponse, error) {
+	var res v1.MarkReadResponse
+	if err := c.client.CallUnary(ctx, talkServiceMarkReadSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *talkServiceClient) ListConversations(ctx context.Context, req *v1.ListConversationsRequest) (*v1.ListConversationsResponse, error) {
+	var res v1.ListConversationsResponse
+	if err := c.client.CallUnary(ctx, talkServiceListConversationsSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *talkServiceClient) UpdateConversation(ctx context.Context, req *v1.UpdateConversationRequest) (*v1.UpdateConversationResponse, error) {
+	var res v1.UpdateConversationResponse
+	if err := c.client.CallUnary(ctx, talkServiceUpdateConversationSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -209,6 +297,42 @@ func (h talkServiceHandler) listMessages(ctx context.Context, _ connect.Spec, st
 		return err
 	}
 	res, err := h.svc.ListMessages(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h talkServiceHandler) markRead(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.MarkReadRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.MarkRead(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h talkServiceHandler) listConversations(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ListConversationsRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.ListConversations(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h talkServiceHandler) updateConversation(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.UpdateConversationRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.UpdateConversation(ctx, &req)
 	if err != nil {
 		return err
 	}

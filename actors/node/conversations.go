@@ -1,0 +1,126 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/tegami-im/tegami/actors/record"
+	"github.com/tegami-im/tegami/actors/refusal"
+	"github.com/tegami-im/tegami/actors/talk"
+)
+
+// conversationsVersion is the version of apply that keeps account of
+// conversations.
+const conversationsVersion = 4
+
+// markSearch is how many messages are searched for the newest of the peer's.
+const markSearch = 100
+
+// MarkRead moves the mark of a conversation up to the newest message that is not
+// above a revision. What that message is does not change, so that it is read
+// before the record is made.
+func (n *Node) MarkRead(ctx context.Context, session talk.Session, peer string, revision int64) error {
+	history, err := n.Messages(ctx, session.User, peer, revision+1, markSearch)
+	if err != nil {
+		return err
+	}
+	if len(history.Operations) == 0 {
+		return refusal.Of(refusal.UnknownConversation)
+	}
+	newest := history.Operations[0]
+	mark := &record.MarkRead{
+		Peer: peer, Device: session.Device, Revision: newest.GetRevision(),
+		Received: max(newest.GetReceiveMessage().GetReceived(), newest.GetSendMessage().GetReceived()),
+	}
+	for _, operation := range history.Operations {
+		if m := operation.GetReceiveMessage(); m != nil {
+			mark.MessageId, mark.MessageTime = m.GetMessageId(), m.GetTime()
+			break
+		}
+	}
+	r := n.newRecord(session.User)
+	r.Kind = &record.Record_MarkRead{MarkRead: mark}
+	_, err = n.do(ctx, r)
+	return err
+}
+
+// EditConversation changes what a user alone decides about a conversation: that
+// which is not nil.
+func (n *Node) EditConversation(ctx context.Context, session talk.Session, peer string, pinned, muted *bool) error {
+	for _, c := range []*record.EditConversation{
+		{Change: &record.EditConversation_Pinned{Pinned: pinned != nil && *pinned}},
+		{Change: &record.EditConversation_Muted{Muted: muted != nil && *muted}},
+	} {
+		if _, pins := c.Change.(*record.EditConversation_Pinned); pins && pinned == nil || !pins && muted == nil {
+			continue
+		}
+		c.Peer, c.Device = peer, session.Device
+		r := n.newRecord(session.User)
+		r.Kind = &record.Record_EditConversation{EditConversation: c}
+		if _, err := n.do(ctx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Conversation returns what is known of the conversation with a peer.
+func (n *Node) Conversation(ctx context.Context, user, peer string) (talk.Conversation, error) {
+	view, err := n.look(ctx, user, talk.Look{Conversation: peer}, conversationsVersion)
+	if err == nil && view.Conversation == nil {
+		err = refusal.Of(refusal.UnknownConversation)
+	}
+	return talk.Conversation{Peer: peer, Conversation: view.Conversation}, err
+}
+
+// Conversations returns a page of a user's conversations, the one with the
+// newest message first, with those messages: of those that changed above since,
+// the first that lie below before, where 0 means all.
+func (n *Node) Conversations(ctx context.Context, user string, since, before int64, limit int) (talk.Conversations, error) {
+	view, err := n.look(ctx, user, talk.Look{Conversations: true, ConversationsSince: since}, conversationsVersion)
+	switch {
+	case err != nil:
+		return talk.Conversations{}, err
+	case since > view.Head.Revision:
+		return talk.Conversations{}, &refusal.Refusal{Reason: refusal.CursorAhead, ResumeRevision: view.Head.Revision}
+	}
+	page := talk.Conversations{Conversations: view.Conversations, Revision: view.Head.Revision}
+	page.Conversations = slices.DeleteFunc(page.Conversations, func(c talk.Conversation) bool {
+		return before > 0 && c.LastRevision >= before
+	})
+	slices.SortFunc(page.Conversations, func(a, b talk.Conversation) int { return cmp.Compare(b.LastRevision, a.LastRevision) })
+	if page.HasMore = len(page.Conversations) > limit; page.HasMore {
+		page.Conversations = page.Conversations[:limit]
+	}
+	return page, n.readLast(ctx, user, page.Conversations)
+}
+
+// lastReads is how many messages of one list are read at a time.
+const lastReads = 16
+
+// readLast reads the newest message of each conversation.
+func (n *Node) readLast(ctx context.Context, user string, conversations []talk.Conversation) error {
+	var (
+		readers sync.WaitGroup
+		once    sync.Once
+		failed  error
+		turns   = make(chan struct{}, lastReads)
+	)
+	for i := range conversations {
+		c := &conversations[i]
+		turns <- struct{}{}
+		readers.Go(func() {
+			defer func() { <-turns }()
+			history, err := n.Messages(ctx, user, c.Peer, c.LastRevision+1, 1)
+			if err != nil {
+				once.Do(func() { failed = err })
+			} else if len(history.Operations) > 0 {
+				c.Last = history.Operations[0]
+			}
+		})
+	}
+	readers.Wait()
+	return failed
+}

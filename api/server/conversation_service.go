@@ -1,0 +1,117 @@
+package server
+
+import (
+	"context"
+	"strconv"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/tegami-im/tegami/actors/record"
+	"github.com/tegami-im/tegami/actors/refusal"
+	tegamiv1 "github.com/tegami-im/tegami/api/gen/tegami/v1"
+	"github.com/tegami-im/tegami/api/validate"
+)
+
+var conversationFields = fieldNames{refusal.UnknownConversation: "peer", refusal.CursorAhead: "sinceRevision"}
+
+func (s talkService) MarkRead(ctx context.Context, request *tegamiv1.MarkReadRequest) (*tegamiv1.MarkReadResponse, error) {
+	if err := validate.MarkRead(request); err != nil {
+		return nil, err
+	}
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
+	if err := s.talk.MarkRead(ctx, callerOf(ctx), request.GetPeer(), request.GetRevision()); err != nil {
+		return nil, naming(err, conversationFields)
+	}
+	conversation, err := s.conversation(ctx, request.GetPeer())
+	if err != nil {
+		return nil, err
+	}
+	return &tegamiv1.MarkReadResponse{Conversation: conversation}, nil
+}
+
+func (s talkService) conversation(ctx context.Context, peer string) (*tegamiv1.Conversation, error) {
+	c, err := s.talk.Conversation(ctx, callerOf(ctx).User, peer)
+	if err != nil {
+		return nil, naming(err, conversationFields)
+	}
+	return conversationOf(peer, c.Conversation), nil
+}
+
+func (s talkService) UpdateConversation(ctx context.Context, request *tegamiv1.UpdateConversationRequest) (*tegamiv1.UpdateConversationResponse, error) {
+	if err := validate.UserID("peer", request.GetPeer()); err != nil {
+		return nil, err
+	}
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
+	if err := s.talk.EditConversation(ctx, callerOf(ctx), request.GetPeer(), request.Pinned, request.Muted); err != nil {
+		return nil, naming(err, conversationFields)
+	}
+	conversation, err := s.conversation(ctx, request.GetPeer())
+	if err != nil {
+		return nil, err
+	}
+	return &tegamiv1.UpdateConversationResponse{Conversation: conversation}, nil
+}
+
+func (s talkService) ListConversations(ctx context.Context, request *tegamiv1.ListConversationsRequest) (*tegamiv1.ListConversationsResponse, error) {
+	before, err := validate.ListConversations(request)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
+	user := callerOf(ctx).User
+	page, err := s.talk.Conversations(ctx, user, request.GetSinceRevision(), before, validate.PageSize(request.GetLimit()))
+	if err != nil {
+		return nil, naming(err, conversationFields)
+	}
+	var last []*record.Operation
+	for _, c := range page.Conversations {
+		if c.Last != nil {
+			last = append(last, c.Last)
+		}
+	}
+	messages, err := s.open(ctx, user, last)
+	if err != nil {
+		return nil, err
+	}
+	response := &tegamiv1.ListConversationsResponse{Revision: page.Revision}
+	for _, c := range page.Conversations {
+		item := &tegamiv1.ListConversationsResponse_Item{Conversation: conversationOf(c.Peer, c.Conversation)}
+		if c.Last != nil {
+			item.LastMessage = &messages[0].message
+			messages = messages[1:]
+		}
+		response.Items = append(response.Items, item)
+	}
+	if page.HasMore {
+		response.NextPageToken = strconv.FormatInt(page.Conversations[len(page.Conversations)-1].LastRevision, 10)
+	}
+	return response, nil
+}
+
+// conversationOf returns a conversation in the form that clients get.
+func conversationOf(peer string, c *record.Conversation) *tegamiv1.Conversation {
+	conversation := &tegamiv1.Conversation{
+		Peer:         peer,
+		Unread:       c.GetReceived() - c.GetRead(),
+		ReadRevision: c.GetReadRevision(),
+		Pinned:       c.GetPinned(),
+		Muted:        c.GetMuted(),
+		LastRevision: c.GetLastRevision(),
+		Revision:     c.GetRevision(),
+	}
+	if len(c.GetPeerReadId()) > 0 {
+		conversation.PeerReadMessageId = messageID(c.GetPeerReadId())
+		conversation.PeerReadTime = new(timestamppb.Timestamp)
+		setTime(conversation.PeerReadTime, c.GetPeerReadTime())
+	}
+	return conversation
+}
+
+func messageReadOf(m *record.MessageRead) *tegamiv1.MessageRead {
+	read := &tegamiv1.MessageRead{Peer: m.GetPeer(), MessageId: messageID(m.GetMessageId()), CreateTime: new(timestamppb.Timestamp)}
+	setTime(read.CreateTime, m.GetTime())
+	return read
+}

@@ -1,0 +1,55 @@
+package server_test
+
+import (
+	"context"
+
+	"github.com/tegami-im/tegami/actors/record"
+	"github.com/tegami-im/tegami/actors/refusal"
+	"github.com/tegami-im/tegami/actors/talk"
+)
+
+// The fake tier keeps no marks: all that was received is unread.
+
+func (f *fakeTalk) MarkRead(ctx context.Context, session talk.Session, peer string, _ int64) error {
+	_, err := f.Conversation(ctx, session.User, peer)
+	return err
+}
+
+func (f *fakeTalk) EditConversation(ctx context.Context, session talk.Session, peer string, _, _ *bool) error {
+	_, err := f.Conversation(ctx, session.User, peer)
+	return err
+}
+
+func (f *fakeTalk) Conversation(ctx context.Context, id, peer string) (talk.Conversation, error) {
+	history, err := f.Messages(ctx, id, peer, 0, 1000)
+	if err != nil {
+		return talk.Conversation{}, err
+	}
+	if len(history.Operations) == 0 {
+		return talk.Conversation{}, refusal.Of(refusal.UnknownConversation)
+	}
+	c := &record.Conversation{LastRevision: history.Operations[0].GetRevision(), Revision: history.Operations[0].GetRevision()}
+	for _, operation := range history.Operations {
+		if operation.GetReceiveMessage() != nil {
+			c.Received++
+		}
+	}
+	return talk.Conversation{Peer: peer, Conversation: c, Last: history.Operations[0]}, nil
+}
+
+func (f *fakeTalk) Conversations(ctx context.Context, id string, _, _ int64, _ int) (talk.Conversations, error) {
+	head, err := f.Head(ctx, id)
+	list := talk.Conversations{Revision: head.Revision}
+	f.mu.Lock()
+	peers := make([]string, 0, len(f.users))
+	for peer := range f.users {
+		peers = append(peers, peer)
+	}
+	f.mu.Unlock()
+	for _, peer := range peers {
+		if c, err := f.Conversation(ctx, id, peer); err == nil {
+			list.Conversations = append(list.Conversations, c)
+		}
+	}
+	return list, err
+}
