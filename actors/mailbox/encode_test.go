@@ -62,7 +62,7 @@ func TestDecodeRefusesWhatCannotBe(t *testing.T) {
 		breaks func(*record.State)
 	}{
 		{"version 0", func(s *record.State) { s.ApplyVersion = 0 }},
-		{"version 5: this one goes up to 4", func(s *record.State) { s.ApplyVersion = 5 }},
+		{"version 6: this one goes up to 5", func(s *record.State) { s.ApplyVersion = 6 }},
 		{"no account", func(s *record.State) { s.Account = nil }},
 		{"time -1", func(s *record.State) { s.Time = -1 }},
 		{"time", func(s *record.State) { s.Time = 1 << 48 }},

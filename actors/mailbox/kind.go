@@ -88,6 +88,10 @@ func kindOf(r *record.Record) *kind {
 		return &peerReadKind
 	case *record.Record_EditConversation:
 		return &editConversationKind
+	case *record.Record_Amend:
+		return &amendKind
+	case *record.Record_AmendCopy:
+		return &amendCopyKind
 	default:
 		return &unknownKind
 	}

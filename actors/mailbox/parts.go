@@ -130,11 +130,14 @@ func (d *decision) changePart(kind partKind, name string, value proto.Message) {
 	d.changes = append(d.changes, change{kind: kind, name: name, value: value})
 }
 
-// encodeParts encodes what the decision changed.
+// encodeParts encodes what the decision changed. To a store, a part without
+// content is one that was removed: it is here, too.
 func (d *decision) encodeParts() {
 	for i := range d.changes {
 		if c := &d.changes[i]; c.value != nil {
-			c.data = encode(c.value)
+			if c.data = encode(c.value); len(c.data) == 0 {
+				c.value = nil
+			}
 		}
 	}
 }

@@ -31,6 +31,9 @@ var profileCopyKind = kind{
 func (d *decision) updateProfile(c *record.UpdateProfile) {
 	old := d.profile()
 	profile := merged(old, c.Profile, c.Fields)
+	if profile.DisplayName == nil { // not that of the account again
+		profile.DisplayName = new("")
+	}
 	if proto.Equal(old, profile) {
 		return
 	}

@@ -71,7 +71,7 @@ func drawContactRecord(t *rapid.T, offset int) *record.Record {
 	yes := rapid.Bool().Draw(t, "yes")
 	code := fmt.Sprint("code", rapid.IntRange(0, 2).Draw(t, "code"))
 	var r *record.Record
-	switch rapid.IntRange(0, 10).Draw(t, "change") {
+	switch rapid.IntRange(0, 11).Draw(t, "change") {
 	case 0:
 		action := rapid.SampledFrom([]record.Befriend_Action{
 			record.Befriend_REQUEST, record.Befriend_ACCEPT, record.Befriend_DECLINE, record.Befriend_REMOVE,
@@ -111,6 +111,12 @@ func drawContactRecord(t *rapid.T, offset int) *record.Record {
 		r = &record.Record{Kind: &record.Record_MarkRead{MarkRead: &record.MarkRead{
 			Peer: peer, Revision: int64(rapid.IntRange(0, 30).Draw(t, "revision")), Received: int64(rapid.IntRange(0, 9).Draw(t, "received")),
 			MessageId: hash(16, code),
+		}}}
+	case 11:
+		r = &record.Record{Kind: &record.Record_Amend{Amend: &record.Amend{
+			From: peer, MessageTime: start, SealedCopy: []byte("s"), Amendment: &record.Amendment{
+				MessageId: hash(16, code), By: peer, Change: &record.Amendment_SealedBody{SealedBody: []byte("r")},
+			},
 		}}}
 	case 8:
 		r = editConversation(peer, "d1", &record.EditConversation_Pinned{Pinned: yes}, nil)

@@ -3,6 +3,7 @@ package mailbox
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
@@ -268,6 +269,21 @@ func (w *world) request(user, device, verb string, args []string) (mailbox strin
 	case "read":
 		r, _ := w.markRead(user, device, peer, arg(1))
 		return user, r
+	case "unsend", "edit", "react":
+		id, _ := strconv.ParseUint(arg(1), 16, 16)
+		amendment := &record.Amendment{MessageId: make([]byte, persistence.MessageIDSize), By: user}
+		binary.BigEndian.PutUint16(amendment.MessageId, uint16(id))
+		c := &record.Amend{From: user, FromDevice: device, MessageTime: start, Amendment: amendment}
+		switch verb {
+		case "unsend":
+			amendment.Change = &record.Amendment_Unsent{Unsent: true}
+		case "edit":
+			amendment.Change = &record.Amendment_SealedBody{SealedBody: []byte(arg(2) + " to them")}
+			c.SealedCopy = []byte(arg(2) + " to me")
+		default:
+			amendment.Change = &record.Amendment_Reaction{Reaction: arg(2)}
+		}
+		return peer, &record.Record{Kind: &record.Record_Amend{Amend: c}}
 	case "pin", "unpin":
 		return user, editConversation(peer, device, &record.EditConversation_Pinned{Pinned: verb == "pin"}, nil)
 	case "mute", "unmute":
@@ -422,6 +438,15 @@ func operationInWords(op *record.Operation) string {
 		return fmt.Sprintf("contact %s: %s", kind.ContactUpdated.UserId, contactInWords(kind.ContactUpdated.Contact))
 	case *record.Operation_ConversationUpdated:
 		return fmt.Sprintf("with %s: %s", kind.ConversationUpdated.Peer, conversationInWords(kind.ConversationUpdated.Conversation))
+	case *record.Operation_MessageAmended:
+		a := kind.MessageAmended
+		change := fmt.Sprint("reaction ", a.GetReaction())
+		if a.GetUnsent() {
+			change = "unsent"
+		} else if a.GetSealedBody() != nil {
+			change = fmt.Sprintf("now %s", a.GetSealedBody())
+		}
+		return fmt.Sprintf("with %s: %x %s, made by %s", a.Peer, a.MessageId[:2], change, a.By)
 	case *record.Operation_MessageRead:
 		return fmt.Sprintf("%s has read to %x", kind.MessageRead.Peer, kind.MessageRead.MessageId[:2])
 	case *record.Operation_SettingsUpdated:

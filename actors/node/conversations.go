@@ -26,13 +26,13 @@ func (n *Node) MarkRead(ctx context.Context, session talk.Session, peer string, 
 	if err != nil {
 		return err
 	}
-	if len(history.Operations) == 0 {
+	newest := slices.IndexFunc(history.Operations, func(o *record.Operation) bool { return messageOf(o) != nil })
+	if newest < 0 {
 		return refusal.Of(refusal.UnknownConversation)
 	}
-	newest := history.Operations[0]
 	mark := &record.MarkRead{
-		Peer: peer, Device: session.Device, Revision: newest.GetRevision(),
-		Received: max(newest.GetReceiveMessage().GetReceived(), newest.GetSendMessage().GetReceived()),
+		Peer: peer, Device: session.Device, Revision: history.Operations[newest].GetRevision(),
+		Received: messageOf(history.Operations[newest]).GetReceived(),
 	}
 	for _, operation := range history.Operations {
 		if m := operation.GetReceiveMessage(); m != nil {

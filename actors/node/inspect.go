@@ -80,14 +80,11 @@ func (n *Node) Open(ctx context.Context, user string, operations []*record.Opera
 	}
 	opener := sealing.NewOpener(key, user)
 	for i, operation := range operations {
-		message := operation.GetReceiveMessage()
-		if message == nil {
-			message = operation.GetSendMessage()
-		}
-		if message == nil { // of a kind that has no body
+		id, sealed := sealedOf(operation)
+		if id == nil { // of a kind that has no body
 			continue
 		}
-		encoded, err := opener.Open(message.GetMessageId(), message.GetSealedBody())
+		encoded, err := opener.Open(id, sealed)
 		if err == nil {
 			bodies[i], err = talk.DecodeBody(encoded)
 		}
@@ -96,4 +93,16 @@ func (n *Node) Open(ctx context.Context, user string, operations []*record.Opera
 		}
 	}
 	return bodies, nil
+}
+
+// sealedOf returns the sealed body that an operation carries and the message
+// that it is of; both are nil when it carries none.
+func sealedOf(operation *record.Operation) (messageID, sealed []byte) {
+	if m := messageOf(operation); m != nil {
+		return m.GetMessageId(), m.GetSealedBody()
+	}
+	if a, edits := operation.GetMessageAmended().GetChange().(*record.Amendment_SealedBody); edits {
+		return operation.GetMessageAmended().GetMessageId(), a.SealedBody
+	}
+	return nil, nil
 }

@@ -239,6 +239,8 @@ type Record struct {
 	//	*Record_MarkRead
 	//	*Record_PeerRead
 	//	*Record_EditConversation
+	//	*Record_Amend
+	//	*Record_AmendCopy
 	Kind          isRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -501,6 +503,24 @@ func (x *Record) GetEditConversation() *EditConversation {
 	return nil
 }
 
+func (x *Record) GetAmend() *Amend {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_Amend); ok {
+			return x.Amend
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetAmendCopy() *AmendCopy {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_AmendCopy); ok {
+			return x.AmendCopy
+		}
+	}
+	return nil
+}
+
 type isRecord_Kind interface {
 	isRecord_Kind()
 }
@@ -584,6 +604,15 @@ type Record_EditConversation struct {
 	EditConversation *EditConversation `protobuf:"bytes,28,opt,name=edit_conversation,json=editConversation,proto3,oneof"`
 }
 
+type Record_Amend struct {
+	// Since version 5.
+	Amend *Amend `protobuf:"bytes,29,opt,name=amend,proto3,oneof"`
+}
+
+type Record_AmendCopy struct {
+	AmendCopy *AmendCopy `protobuf:"bytes,30,opt,name=amend_copy,json=amendCopy,proto3,oneof"`
+}
+
 func (*Record_Send) isRecord_Kind() {}
 
 func (*Record_SentCopy) isRecord_Kind() {}
@@ -621,6 +650,10 @@ func (*Record_MarkRead) isRecord_Kind() {}
 func (*Record_PeerRead) isRecord_Kind() {}
 
 func (*Record_EditConversation) isRecord_Kind() {}
+
+func (*Record_Amend) isRecord_Kind() {}
+
+func (*Record_AmendCopy) isRecord_Kind() {}
 
 // Source is the record of another mailbox that a follow-up follows from.
 type Source struct {
@@ -2165,6 +2198,268 @@ func (*EditConversation_Pinned) isEditConversation_Change() {}
 
 func (*EditConversation_Muted) isEditConversation_Change() {}
 
+// Amend changes a message of the conversation between the mailbox's owner and
+// whoever asks.
+type Amend struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	From       string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	FromDevice string                 `protobuf:"bytes,2,opt,name=from_device,json=fromDevice,proto3" json:"from_device,omitempty"`
+	// The log time of the message, in milliseconds since 1970, as it lies in the
+	// mailbox of whoever asks.
+	MessageTime int64      `protobuf:"varint,3,opt,name=message_time,json=messageTime,proto3" json:"message_time,omitempty"`
+	Amendment   *Amendment `protobuf:"bytes,4,opt,name=amendment,proto3" json:"amendment,omitempty"`
+	// The body of an edit, sealed with the key of the mailbox of whoever asks.
+	SealedCopy    []byte `protobuf:"bytes,5,opt,name=sealed_copy,json=sealedCopy,proto3" json:"sealed_copy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Amend) Reset() {
+	*x = Amend{}
+	mi := &file_record_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Amend) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Amend) ProtoMessage() {}
+
+func (x *Amend) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Amend.ProtoReflect.Descriptor instead.
+func (*Amend) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Amend) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *Amend) GetFromDevice() string {
+	if x != nil {
+		return x.FromDevice
+	}
+	return ""
+}
+
+func (x *Amend) GetMessageTime() int64 {
+	if x != nil {
+		return x.MessageTime
+	}
+	return 0
+}
+
+func (x *Amend) GetAmendment() *Amendment {
+	if x != nil {
+		return x.Amendment
+	}
+	return nil
+}
+
+func (x *Amend) GetSealedCopy() []byte {
+	if x != nil {
+		return x.SealedCopy
+	}
+	return nil
+}
+
+// AmendCopy is the follow-up of an Amend, for the other devices of whoever
+// asked.
+type AmendCopy struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	OriginDevice  string                 `protobuf:"bytes,1,opt,name=origin_device,json=originDevice,proto3" json:"origin_device,omitempty"`
+	Amendment     *Amendment             `protobuf:"bytes,2,opt,name=amendment,proto3" json:"amendment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AmendCopy) Reset() {
+	*x = AmendCopy{}
+	mi := &file_record_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AmendCopy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AmendCopy) ProtoMessage() {}
+
+func (x *AmendCopy) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AmendCopy.ProtoReflect.Descriptor instead.
+func (*AmendCopy) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *AmendCopy) GetOriginDevice() string {
+	if x != nil {
+		return x.OriginDevice
+	}
+	return ""
+}
+
+func (x *AmendCopy) GetAmendment() *Amendment {
+	if x != nil {
+		return x.Amendment
+	}
+	return nil
+}
+
+// Amendment is a change of a message.
+type Amendment struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	MessageId []byte                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	// Who made it.
+	By string `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	// In operations: the other user of the conversation.
+	Peer string `protobuf:"bytes,3,opt,name=peer,proto3" json:"peer,omitempty"`
+	// Types that are valid to be assigned to Change:
+	//
+	//	*Amendment_Unsent
+	//	*Amendment_SealedBody
+	//	*Amendment_Reaction
+	Change        isAmendment_Change `protobuf_oneof:"change"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Amendment) Reset() {
+	*x = Amendment{}
+	mi := &file_record_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Amendment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Amendment) ProtoMessage() {}
+
+func (x *Amendment) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Amendment.ProtoReflect.Descriptor instead.
+func (*Amendment) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Amendment) GetMessageId() []byte {
+	if x != nil {
+		return x.MessageId
+	}
+	return nil
+}
+
+func (x *Amendment) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Amendment) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *Amendment) GetChange() isAmendment_Change {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+func (x *Amendment) GetUnsent() bool {
+	if x != nil {
+		if x, ok := x.Change.(*Amendment_Unsent); ok {
+			return x.Unsent
+		}
+	}
+	return false
+}
+
+func (x *Amendment) GetSealedBody() []byte {
+	if x != nil {
+		if x, ok := x.Change.(*Amendment_SealedBody); ok {
+			return x.SealedBody
+		}
+	}
+	return nil
+}
+
+func (x *Amendment) GetReaction() string {
+	if x != nil {
+		if x, ok := x.Change.(*Amendment_Reaction); ok {
+			return x.Reaction
+		}
+	}
+	return ""
+}
+
+type isAmendment_Change interface {
+	isAmendment_Change()
+}
+
+type Amendment_Unsent struct {
+	Unsent bool `protobuf:"varint,4,opt,name=unsent,proto3,oneof"`
+}
+
+type Amendment_SealedBody struct {
+	// The new body, sealed with the key of the mailbox that it lies in.
+	SealedBody []byte `protobuf:"bytes,5,opt,name=sealed_body,json=sealedBody,proto3,oneof"`
+}
+
+type Amendment_Reaction struct {
+	// In place of an earlier one of the same user; empty takes it away.
+	Reaction string `protobuf:"bytes,6,opt,name=reaction,proto3,oneof"`
+}
+
+func (*Amendment_Unsent) isAmendment_Change() {}
+
+func (*Amendment_SealedBody) isAmendment_Change() {}
+
+func (*Amendment_Reaction) isAmendment_Change() {}
+
 // Conversation is a part of a mailbox's state: what is known of all messages
 // with one other user, since the mailbox came to be of version 4.
 type Conversation struct {
@@ -2189,7 +2484,7 @@ type Conversation struct {
 
 func (x *Conversation) Reset() {
 	*x = Conversation{}
-	mi := &file_record_proto_msgTypes[23]
+	mi := &file_record_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2201,7 +2496,7 @@ func (x *Conversation) String() string {
 func (*Conversation) ProtoMessage() {}
 
 func (x *Conversation) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[23]
+	mi := &file_record_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2214,7 +2509,7 @@ func (x *Conversation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Conversation.ProtoReflect.Descriptor instead.
 func (*Conversation) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{23}
+	return file_record_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Conversation) GetLastRevision() int64 {
@@ -2296,7 +2591,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_record_proto_msgTypes[24]
+	mi := &file_record_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2308,7 +2603,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[24]
+	mi := &file_record_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2321,7 +2616,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{24}
+	return file_record_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Settings) GetMayWrite() Audience {
@@ -2370,7 +2665,7 @@ type DeviceSettings struct {
 
 func (x *DeviceSettings) Reset() {
 	*x = DeviceSettings{}
-	mi := &file_record_proto_msgTypes[25]
+	mi := &file_record_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2382,7 +2677,7 @@ func (x *DeviceSettings) String() string {
 func (*DeviceSettings) ProtoMessage() {}
 
 func (x *DeviceSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[25]
+	mi := &file_record_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2395,7 +2690,7 @@ func (x *DeviceSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceSettings.ProtoReflect.Descriptor instead.
 func (*DeviceSettings) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{25}
+	return file_record_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DeviceSettings) GetNotifications() bool {
@@ -2430,7 +2725,7 @@ type QuietHours struct {
 
 func (x *QuietHours) Reset() {
 	*x = QuietHours{}
-	mi := &file_record_proto_msgTypes[26]
+	mi := &file_record_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2442,7 +2737,7 @@ func (x *QuietHours) String() string {
 func (*QuietHours) ProtoMessage() {}
 
 func (x *QuietHours) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[26]
+	mi := &file_record_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2455,7 +2750,7 @@ func (x *QuietHours) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuietHours.ProtoReflect.Descriptor instead.
 func (*QuietHours) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{26}
+	return file_record_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *QuietHours) GetStartMinute() int32 {
@@ -2490,7 +2785,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_record_proto_msgTypes[27]
+	mi := &file_record_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2502,7 +2797,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[27]
+	mi := &file_record_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2515,7 +2810,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{27}
+	return file_record_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Profile) GetDisplayName() string {
@@ -2556,6 +2851,7 @@ type Operation struct {
 	//	*Operation_ProfileUpdated
 	//	*Operation_ConversationUpdated
 	//	*Operation_MessageRead
+	//	*Operation_MessageAmended
 	Kind          isOperation_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2563,7 +2859,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_record_proto_msgTypes[28]
+	mi := &file_record_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2575,7 +2871,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[28]
+	mi := &file_record_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2588,7 +2884,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{28}
+	return file_record_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Operation) GetRevision() int64 {
@@ -2682,6 +2978,15 @@ func (x *Operation) GetMessageRead() *MessageRead {
 	return nil
 }
 
+func (x *Operation) GetMessageAmended() *Amendment {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_MessageAmended); ok {
+			return x.MessageAmended
+		}
+	}
+	return nil
+}
+
 type isOperation_Kind interface {
 	isOperation_Kind()
 }
@@ -2714,6 +3019,10 @@ type Operation_MessageRead struct {
 	MessageRead *MessageRead `protobuf:"bytes,10,opt,name=message_read,json=messageRead,proto3,oneof"`
 }
 
+type Operation_MessageAmended struct {
+	MessageAmended *Amendment `protobuf:"bytes,11,opt,name=message_amended,json=messageAmended,proto3,oneof"`
+}
+
 func (*Operation_ReceiveMessage) isOperation_Kind() {}
 
 func (*Operation_SendMessage) isOperation_Kind() {}
@@ -2728,6 +3037,8 @@ func (*Operation_ConversationUpdated) isOperation_Kind() {}
 
 func (*Operation_MessageRead) isOperation_Kind() {}
 
+func (*Operation_MessageAmended) isOperation_Kind() {}
+
 // ConversationUpdate is what a conversation came to be.
 type ConversationUpdate struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2739,7 +3050,7 @@ type ConversationUpdate struct {
 
 func (x *ConversationUpdate) Reset() {
 	*x = ConversationUpdate{}
-	mi := &file_record_proto_msgTypes[29]
+	mi := &file_record_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2751,7 +3062,7 @@ func (x *ConversationUpdate) String() string {
 func (*ConversationUpdate) ProtoMessage() {}
 
 func (x *ConversationUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[29]
+	mi := &file_record_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2764,7 +3075,7 @@ func (x *ConversationUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConversationUpdate.ProtoReflect.Descriptor instead.
 func (*ConversationUpdate) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{29}
+	return file_record_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ConversationUpdate) GetPeer() string {
@@ -2794,7 +3105,7 @@ type MessageRead struct {
 
 func (x *MessageRead) Reset() {
 	*x = MessageRead{}
-	mi := &file_record_proto_msgTypes[30]
+	mi := &file_record_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2806,7 +3117,7 @@ func (x *MessageRead) String() string {
 func (*MessageRead) ProtoMessage() {}
 
 func (x *MessageRead) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[30]
+	mi := &file_record_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2819,7 +3130,7 @@ func (x *MessageRead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageRead.ProtoReflect.Descriptor instead.
 func (*MessageRead) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{30}
+	return file_record_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *MessageRead) GetPeer() string {
@@ -2854,7 +3165,7 @@ type ContactUpdate struct {
 
 func (x *ContactUpdate) Reset() {
 	*x = ContactUpdate{}
-	mi := &file_record_proto_msgTypes[31]
+	mi := &file_record_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2866,7 +3177,7 @@ func (x *ContactUpdate) String() string {
 func (*ContactUpdate) ProtoMessage() {}
 
 func (x *ContactUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[31]
+	mi := &file_record_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2879,7 +3190,7 @@ func (x *ContactUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactUpdate.ProtoReflect.Descriptor instead.
 func (*ContactUpdate) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{31}
+	return file_record_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ContactUpdate) GetUserId() string {
@@ -2915,7 +3226,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_record_proto_msgTypes[32]
+	mi := &file_record_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2927,7 +3238,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[32]
+	mi := &file_record_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2940,7 +3251,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{32}
+	return file_record_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Message) GetMessageId() []byte {
@@ -3007,7 +3318,7 @@ type SettingsUpdate struct {
 
 func (x *SettingsUpdate) Reset() {
 	*x = SettingsUpdate{}
-	mi := &file_record_proto_msgTypes[33]
+	mi := &file_record_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3019,7 +3330,7 @@ func (x *SettingsUpdate) String() string {
 func (*SettingsUpdate) ProtoMessage() {}
 
 func (x *SettingsUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[33]
+	mi := &file_record_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3032,7 +3343,7 @@ func (x *SettingsUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettingsUpdate.ProtoReflect.Descriptor instead.
 func (*SettingsUpdate) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{33}
+	return file_record_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SettingsUpdate) GetScope() isSettingsUpdate_Scope {
@@ -3108,7 +3419,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_record_proto_msgTypes[34]
+	mi := &file_record_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3120,7 +3431,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[34]
+	mi := &file_record_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3133,7 +3444,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{34}
+	return file_record_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *State) GetApplyVersion() uint32 {
@@ -3203,7 +3514,7 @@ type Account struct {
 
 func (x *Account) Reset() {
 	*x = Account{}
-	mi := &file_record_proto_msgTypes[35]
+	mi := &file_record_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3215,7 +3526,7 @@ func (x *Account) String() string {
 func (*Account) ProtoMessage() {}
 
 func (x *Account) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[35]
+	mi := &file_record_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3228,7 +3539,7 @@ func (x *Account) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Account.ProtoReflect.Descriptor instead.
 func (*Account) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{35}
+	return file_record_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Account) GetDisplayName() string {
@@ -3267,7 +3578,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_record_proto_msgTypes[36]
+	mi := &file_record_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3279,7 +3590,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[36]
+	mi := &file_record_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3292,7 +3603,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{36}
+	return file_record_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Device) GetDeviceId() string {
@@ -3341,7 +3652,7 @@ var File_record_proto protoreflect.FileDescriptor
 
 const file_record_proto_rawDesc = "" +
 	"\n" +
-	"\frecord.proto\x12\x10tegami.record.v1\"\xac\v\n" +
+	"\frecord.proto\x12\x10tegami.record.v1\"\x9b\f\n" +
 	"\x06Record\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x18\n" +
 	"\amailbox\x18\x02 \x01(\tR\amailbox\x12\x1b\n" +
@@ -3371,7 +3682,10 @@ const file_record_proto_rawDesc = "" +
 	"\fprofile_copy\x18\x19 \x01(\v2\x1d.tegami.record.v1.ProfileCopyH\x00R\vprofileCopy\x129\n" +
 	"\tmark_read\x18\x1a \x01(\v2\x1a.tegami.record.v1.MarkReadH\x00R\bmarkRead\x129\n" +
 	"\tpeer_read\x18\x1b \x01(\v2\x1a.tegami.record.v1.PeerReadH\x00R\bpeerRead\x12Q\n" +
-	"\x11edit_conversation\x18\x1c \x01(\v2\".tegami.record.v1.EditConversationH\x00R\x10editConversationB\x06\n" +
+	"\x11edit_conversation\x18\x1c \x01(\v2\".tegami.record.v1.EditConversationH\x00R\x10editConversation\x12/\n" +
+	"\x05amend\x18\x1d \x01(\v2\x17.tegami.record.v1.AmendH\x00R\x05amend\x12<\n" +
+	"\n" +
+	"amend_copy\x18\x1e \x01(\v2\x1b.tegami.record.v1.AmendCopyH\x00R\tamendCopyB\x06\n" +
 	"\x04kind\"Z\n" +
 	"\x06Source\x12\x18\n" +
 	"\amailbox\x18\x01 \x01(\tR\amailbox\x12\x1e\n" +
@@ -3493,6 +3807,27 @@ const file_record_proto_rawDesc = "" +
 	"\x06device\x18\x02 \x01(\tR\x06device\x12\x18\n" +
 	"\x06pinned\x18\x03 \x01(\bH\x00R\x06pinned\x12\x16\n" +
 	"\x05muted\x18\x04 \x01(\bH\x00R\x05mutedB\b\n" +
+	"\x06change\"\xbb\x01\n" +
+	"\x05Amend\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\x12\x1f\n" +
+	"\vfrom_device\x18\x02 \x01(\tR\n" +
+	"fromDevice\x12!\n" +
+	"\fmessage_time\x18\x03 \x01(\x03R\vmessageTime\x129\n" +
+	"\tamendment\x18\x04 \x01(\v2\x1b.tegami.record.v1.AmendmentR\tamendment\x12\x1f\n" +
+	"\vsealed_copy\x18\x05 \x01(\fR\n" +
+	"sealedCopy\"k\n" +
+	"\tAmendCopy\x12#\n" +
+	"\rorigin_device\x18\x01 \x01(\tR\foriginDevice\x129\n" +
+	"\tamendment\x18\x02 \x01(\v2\x1b.tegami.record.v1.AmendmentR\tamendment\"\xb3\x01\n" +
+	"\tAmendment\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x01 \x01(\fR\tmessageId\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\x12\x12\n" +
+	"\x04peer\x18\x03 \x01(\tR\x04peer\x12\x18\n" +
+	"\x06unsent\x18\x04 \x01(\bH\x00R\x06unsent\x12!\n" +
+	"\vsealed_body\x18\x05 \x01(\fH\x00R\n" +
+	"sealedBody\x12\x1c\n" +
+	"\breaction\x18\x06 \x01(\tH\x00R\breactionB\b\n" +
 	"\x06change\"\x9a\x02\n" +
 	"\fConversation\x12#\n" +
 	"\rlast_revision\x18\x01 \x01(\x03R\flastRevision\x12\x1a\n" +
@@ -3538,7 +3873,7 @@ const file_record_proto_rawDesc = "" +
 	"\x06avatar\x18\x03 \x01(\tH\x02R\x06avatar\x88\x01\x01B\x0f\n" +
 	"\r_display_nameB\x11\n" +
 	"\x0f_status_messageB\t\n" +
-	"\a_avatar\"\xee\x04\n" +
+	"\a_avatar\"\xb6\x05\n" +
 	"\tOperation\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12\x12\n" +
 	"\x04time\x18\x02 \x01(\x03R\x04time\x12#\n" +
@@ -3550,7 +3885,8 @@ const file_record_proto_rawDesc = "" +
 	"\x0fprofile_updated\x18\b \x01(\v2\x19.tegami.record.v1.ProfileH\x00R\x0eprofileUpdated\x12Y\n" +
 	"\x14conversation_updated\x18\t \x01(\v2$.tegami.record.v1.ConversationUpdateH\x00R\x13conversationUpdated\x12B\n" +
 	"\fmessage_read\x18\n" +
-	" \x01(\v2\x1d.tegami.record.v1.MessageReadH\x00R\vmessageReadB\x06\n" +
+	" \x01(\v2\x1d.tegami.record.v1.MessageReadH\x00R\vmessageRead\x12F\n" +
+	"\x0fmessage_amended\x18\v \x01(\v2\x1b.tegami.record.v1.AmendmentH\x00R\x0emessageAmendedB\x06\n" +
 	"\x04kind\"l\n" +
 	"\x12ConversationUpdate\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12B\n" +
@@ -3625,7 +3961,7 @@ func file_record_proto_rawDescGZIP() []byte {
 }
 
 var file_record_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_record_proto_goTypes = []any{
 	(Relation)(0),              // 0: tegami.record.v1.Relation
 	(Audience)(0),              // 1: tegami.record.v1.Audience
@@ -3653,20 +3989,23 @@ var file_record_proto_goTypes = []any{
 	(*MarkRead)(nil),           // 23: tegami.record.v1.MarkRead
 	(*PeerRead)(nil),           // 24: tegami.record.v1.PeerRead
 	(*EditConversation)(nil),   // 25: tegami.record.v1.EditConversation
-	(*Conversation)(nil),       // 26: tegami.record.v1.Conversation
-	(*Settings)(nil),           // 27: tegami.record.v1.Settings
-	(*DeviceSettings)(nil),     // 28: tegami.record.v1.DeviceSettings
-	(*QuietHours)(nil),         // 29: tegami.record.v1.QuietHours
-	(*Profile)(nil),            // 30: tegami.record.v1.Profile
-	(*Operation)(nil),          // 31: tegami.record.v1.Operation
-	(*ConversationUpdate)(nil), // 32: tegami.record.v1.ConversationUpdate
-	(*MessageRead)(nil),        // 33: tegami.record.v1.MessageRead
-	(*ContactUpdate)(nil),      // 34: tegami.record.v1.ContactUpdate
-	(*Message)(nil),            // 35: tegami.record.v1.Message
-	(*SettingsUpdate)(nil),     // 36: tegami.record.v1.SettingsUpdate
-	(*State)(nil),              // 37: tegami.record.v1.State
-	(*Account)(nil),            // 38: tegami.record.v1.Account
-	(*Device)(nil),             // 39: tegami.record.v1.Device
+	(*Amend)(nil),              // 26: tegami.record.v1.Amend
+	(*AmendCopy)(nil),          // 27: tegami.record.v1.AmendCopy
+	(*Amendment)(nil),          // 28: tegami.record.v1.Amendment
+	(*Conversation)(nil),       // 29: tegami.record.v1.Conversation
+	(*Settings)(nil),           // 30: tegami.record.v1.Settings
+	(*DeviceSettings)(nil),     // 31: tegami.record.v1.DeviceSettings
+	(*QuietHours)(nil),         // 32: tegami.record.v1.QuietHours
+	(*Profile)(nil),            // 33: tegami.record.v1.Profile
+	(*Operation)(nil),          // 34: tegami.record.v1.Operation
+	(*ConversationUpdate)(nil), // 35: tegami.record.v1.ConversationUpdate
+	(*MessageRead)(nil),        // 36: tegami.record.v1.MessageRead
+	(*ContactUpdate)(nil),      // 37: tegami.record.v1.ContactUpdate
+	(*Message)(nil),            // 38: tegami.record.v1.Message
+	(*SettingsUpdate)(nil),     // 39: tegami.record.v1.SettingsUpdate
+	(*State)(nil),              // 40: tegami.record.v1.State
+	(*Account)(nil),            // 41: tegami.record.v1.Account
+	(*Device)(nil),             // 42: tegami.record.v1.Device
 }
 var file_record_proto_depIdxs = []int32{
 	4,  // 0: tegami.record.v1.Record.source:type_name -> tegami.record.v1.Source
@@ -3689,37 +4028,42 @@ var file_record_proto_depIdxs = []int32{
 	23, // 17: tegami.record.v1.Record.mark_read:type_name -> tegami.record.v1.MarkRead
 	24, // 18: tegami.record.v1.Record.peer_read:type_name -> tegami.record.v1.PeerRead
 	25, // 19: tegami.record.v1.Record.edit_conversation:type_name -> tegami.record.v1.EditConversation
-	2,  // 20: tegami.record.v1.Befriend.action:type_name -> tegami.record.v1.Befriend.Action
-	0,  // 21: tegami.record.v1.Friendship.relation:type_name -> tegami.record.v1.Relation
-	30, // 22: tegami.record.v1.Friendship.profile:type_name -> tegami.record.v1.Profile
-	0,  // 23: tegami.record.v1.Contact.relation:type_name -> tegami.record.v1.Relation
-	30, // 24: tegami.record.v1.Contact.profile:type_name -> tegami.record.v1.Profile
-	27, // 25: tegami.record.v1.UpdateSettings.settings:type_name -> tegami.record.v1.Settings
-	28, // 26: tegami.record.v1.UpdateSettings.device_settings:type_name -> tegami.record.v1.DeviceSettings
-	30, // 27: tegami.record.v1.UpdateProfile.profile:type_name -> tegami.record.v1.Profile
-	30, // 28: tegami.record.v1.ProfileCopy.profile:type_name -> tegami.record.v1.Profile
-	1,  // 29: tegami.record.v1.Settings.may_write:type_name -> tegami.record.v1.Audience
-	1,  // 30: tegami.record.v1.Settings.sees_status_message:type_name -> tegami.record.v1.Audience
-	1,  // 31: tegami.record.v1.Settings.sees_avatar:type_name -> tegami.record.v1.Audience
-	29, // 32: tegami.record.v1.DeviceSettings.quiet_hours:type_name -> tegami.record.v1.QuietHours
-	35, // 33: tegami.record.v1.Operation.receive_message:type_name -> tegami.record.v1.Message
-	35, // 34: tegami.record.v1.Operation.send_message:type_name -> tegami.record.v1.Message
-	34, // 35: tegami.record.v1.Operation.contact_updated:type_name -> tegami.record.v1.ContactUpdate
-	36, // 36: tegami.record.v1.Operation.settings_updated:type_name -> tegami.record.v1.SettingsUpdate
-	30, // 37: tegami.record.v1.Operation.profile_updated:type_name -> tegami.record.v1.Profile
-	32, // 38: tegami.record.v1.Operation.conversation_updated:type_name -> tegami.record.v1.ConversationUpdate
-	33, // 39: tegami.record.v1.Operation.message_read:type_name -> tegami.record.v1.MessageRead
-	26, // 40: tegami.record.v1.ConversationUpdate.conversation:type_name -> tegami.record.v1.Conversation
-	18, // 41: tegami.record.v1.ContactUpdate.contact:type_name -> tegami.record.v1.Contact
-	27, // 42: tegami.record.v1.SettingsUpdate.settings:type_name -> tegami.record.v1.Settings
-	28, // 43: tegami.record.v1.SettingsUpdate.device_settings:type_name -> tegami.record.v1.DeviceSettings
-	38, // 44: tegami.record.v1.State.account:type_name -> tegami.record.v1.Account
-	39, // 45: tegami.record.v1.State.devices:type_name -> tegami.record.v1.Device
-	46, // [46:46] is the sub-list for method output_type
-	46, // [46:46] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	26, // 20: tegami.record.v1.Record.amend:type_name -> tegami.record.v1.Amend
+	27, // 21: tegami.record.v1.Record.amend_copy:type_name -> tegami.record.v1.AmendCopy
+	2,  // 22: tegami.record.v1.Befriend.action:type_name -> tegami.record.v1.Befriend.Action
+	0,  // 23: tegami.record.v1.Friendship.relation:type_name -> tegami.record.v1.Relation
+	33, // 24: tegami.record.v1.Friendship.profile:type_name -> tegami.record.v1.Profile
+	0,  // 25: tegami.record.v1.Contact.relation:type_name -> tegami.record.v1.Relation
+	33, // 26: tegami.record.v1.Contact.profile:type_name -> tegami.record.v1.Profile
+	30, // 27: tegami.record.v1.UpdateSettings.settings:type_name -> tegami.record.v1.Settings
+	31, // 28: tegami.record.v1.UpdateSettings.device_settings:type_name -> tegami.record.v1.DeviceSettings
+	33, // 29: tegami.record.v1.UpdateProfile.profile:type_name -> tegami.record.v1.Profile
+	33, // 30: tegami.record.v1.ProfileCopy.profile:type_name -> tegami.record.v1.Profile
+	28, // 31: tegami.record.v1.Amend.amendment:type_name -> tegami.record.v1.Amendment
+	28, // 32: tegami.record.v1.AmendCopy.amendment:type_name -> tegami.record.v1.Amendment
+	1,  // 33: tegami.record.v1.Settings.may_write:type_name -> tegami.record.v1.Audience
+	1,  // 34: tegami.record.v1.Settings.sees_status_message:type_name -> tegami.record.v1.Audience
+	1,  // 35: tegami.record.v1.Settings.sees_avatar:type_name -> tegami.record.v1.Audience
+	32, // 36: tegami.record.v1.DeviceSettings.quiet_hours:type_name -> tegami.record.v1.QuietHours
+	38, // 37: tegami.record.v1.Operation.receive_message:type_name -> tegami.record.v1.Message
+	38, // 38: tegami.record.v1.Operation.send_message:type_name -> tegami.record.v1.Message
+	37, // 39: tegami.record.v1.Operation.contact_updated:type_name -> tegami.record.v1.ContactUpdate
+	39, // 40: tegami.record.v1.Operation.settings_updated:type_name -> tegami.record.v1.SettingsUpdate
+	33, // 41: tegami.record.v1.Operation.profile_updated:type_name -> tegami.record.v1.Profile
+	35, // 42: tegami.record.v1.Operation.conversation_updated:type_name -> tegami.record.v1.ConversationUpdate
+	36, // 43: tegami.record.v1.Operation.message_read:type_name -> tegami.record.v1.MessageRead
+	28, // 44: tegami.record.v1.Operation.message_amended:type_name -> tegami.record.v1.Amendment
+	29, // 45: tegami.record.v1.ConversationUpdate.conversation:type_name -> tegami.record.v1.Conversation
+	18, // 46: tegami.record.v1.ContactUpdate.contact:type_name -> tegami.record.v1.Contact
+	30, // 47: tegami.record.v1.SettingsUpdate.settings:type_name -> tegami.record.v1.Settings
+	31, // 48: tegami.record.v1.SettingsUpdate.device_settings:type_name -> tegami.record.v1.DeviceSettings
+	41, // 49: tegami.record.v1.State.account:type_name -> tegami.record.v1.Account
+	42, // 50: tegami.record.v1.State.devices:type_name -> tegami.record.v1.Device
+	51, // [51:51] is the sub-list for method output_type
+	51, // [51:51] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_record_proto_init() }
@@ -3747,6 +4091,8 @@ func file_record_proto_init() {
 		(*Record_MarkRead)(nil),
 		(*Record_PeerRead)(nil),
 		(*Record_EditConversation)(nil),
+		(*Record_Amend)(nil),
+		(*Record_AmendCopy)(nil),
 	}
 	file_record_proto_msgTypes[12].OneofWrappers = []any{
 		(*EditContact_Blocked)(nil),
@@ -3761,10 +4107,15 @@ func file_record_proto_init() {
 		(*EditConversation_Pinned)(nil),
 		(*EditConversation_Muted)(nil),
 	}
-	file_record_proto_msgTypes[24].OneofWrappers = []any{}
-	file_record_proto_msgTypes[25].OneofWrappers = []any{}
+	file_record_proto_msgTypes[25].OneofWrappers = []any{
+		(*Amendment_Unsent)(nil),
+		(*Amendment_SealedBody)(nil),
+		(*Amendment_Reaction)(nil),
+	}
 	file_record_proto_msgTypes[27].OneofWrappers = []any{}
-	file_record_proto_msgTypes[28].OneofWrappers = []any{
+	file_record_proto_msgTypes[28].OneofWrappers = []any{}
+	file_record_proto_msgTypes[30].OneofWrappers = []any{}
+	file_record_proto_msgTypes[31].OneofWrappers = []any{
 		(*Operation_ReceiveMessage)(nil),
 		(*Operation_SendMessage)(nil),
 		(*Operation_ContactUpdated)(nil),
@@ -3772,8 +4123,9 @@ func file_record_proto_init() {
 		(*Operation_ProfileUpdated)(nil),
 		(*Operation_ConversationUpdated)(nil),
 		(*Operation_MessageRead)(nil),
+		(*Operation_MessageAmended)(nil),
 	}
-	file_record_proto_msgTypes[33].OneofWrappers = []any{
+	file_record_proto_msgTypes[36].OneofWrappers = []any{
 		(*SettingsUpdate_Settings)(nil),
 		(*SettingsUpdate_DeviceSettings)(nil),
 	}
@@ -3783,7 +4135,7 @@ func file_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_record_proto_rawDesc), len(file_record_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   37,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -68,6 +68,8 @@ const (
 	NotFriends Reason = 13
 	// UnknownConversation: there is no message with that user.
 	UnknownConversation Reason = 14
+	// TooLate: the message is too old to be changed.
+	TooLate Reason = 15
 
 	// Busy: a queue is full.
 	Busy Reason = 64
@@ -96,6 +98,10 @@ const (
 	// ShardStopped: the shard met a record it does not know, or a journal
 	// that went back, and waits for an operator.
 	ShardStopped Reason = 75
+	// UnknownMessage: no message of the conversation has that revision.
+	UnknownMessage Reason = 76
+	// NotYours: the message is of another user.
+	NotYours Reason = 77
 	// Upgrading: some node of the cluster is of a version that does not know this.
 	Upgrading Reason = 80
 )
@@ -119,6 +125,9 @@ var words = map[Reason]struct {
 	UnknownInvitation:   {CodeNotFound, "unknown_invitation", "no such invitation, or it was redeemed or is too old"},
 	TooManyInvitations:  {CodeFailedPrecondition, "too_many_invitations", "there are as many open invitations as may be"},
 	UnknownConversation: {CodeNotFound, "unknown_conversation", "there is no message with that user"},
+	TooLate:             {CodeFailedPrecondition, "too_late", "the message is too old to be changed"},
+	UnknownMessage:      {CodeNotFound, "unknown_message", "no message of the conversation has that revision"},
+	NotYours:            {CodePermissionDenied, "not_yours", "the message is of another user"},
 	NotFriends:          {CodePermissionDenied, "not_friends", "the recipient takes messages of friends alone"},
 	Yourself:            {CodeInvalidArgument, "yourself", "this is the caller"},
 

@@ -89,6 +89,9 @@ func (t *tail) conversation(user, peer string, before int64, limit int) (page []
 // peerOf returns the other user of the conversation that an operation belongs
 // to.
 func peerOf(user string, operation *record.Operation) string {
+	if amendment := operation.GetMessageAmended(); amendment != nil {
+		return amendment.GetPeer()
+	}
 	message := operation.GetReceiveMessage()
 	if message == nil {
 		message = operation.GetSendMessage()

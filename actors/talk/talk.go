@@ -173,6 +173,16 @@ type Contacts struct {
 	Revision int64
 }
 
+// Amend asks for a message of a conversation to be changed, by its revision in
+// the user's own mailbox: it gets another body, or a reaction, or, when both are
+// nil, is withdrawn.
+type Amend struct {
+	Peer     string
+	Revision int64
+	Body     *Body
+	Reaction *string
+}
+
 // Conversation is what is known of a user's messages with another. What it
 // leads to is shared and never changed.
 type Conversation struct {

@@ -10,6 +10,11 @@ import (
 
 // The fake tier keeps no marks: all that was received is unread.
 
+func (f *fakeTalk) Amend(ctx context.Context, session talk.Session, amend talk.Amend) error {
+	_, err := f.Conversation(ctx, session.User, amend.Peer)
+	return err
+}
+
 func (f *fakeTalk) MarkRead(ctx context.Context, session talk.Session, peer string, _ int64) error {
 	_, err := f.Conversation(ctx, session.User, peer)
 	return err

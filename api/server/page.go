@@ -77,6 +77,9 @@ func (o *opened) fill(from *record.Operation, body talk.Body) {
 	case *record.Operation_MessageRead:
 		o.operation.Kind = &tegamiv1.Operation_MessageRead{MessageRead: messageReadOf(kind.MessageRead)}
 		return
+	case *record.Operation_MessageAmended:
+		o.operation.Kind = &tegamiv1.Operation_MessageAmended{MessageAmended: amendmentOf(from.GetRevision(), kind.MessageAmended, body)}
+		return
 	default:
 		return // a kind of a later version: the client sees its revision
 	}

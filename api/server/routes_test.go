@@ -164,6 +164,15 @@ var rows = map[string]route{
 	tegamiv1connect.TalkServiceListConversationsProcedure: {caller: deviceToken, request: func(device, device, string) proto.Message {
 		return &tegamiv1.ListConversationsRequest{}
 	}},
+	tegamiv1connect.TalkServiceUnsendMessageProcedure: {caller: deviceToken, prepare: written, request: func(_, peer device, _ string) proto.Message {
+		return &tegamiv1.UnsendMessageRequest{Peer: peer.user, Revision: 1}
+	}},
+	tegamiv1connect.TalkServiceEditMessageProcedure: {caller: deviceToken, prepare: written, request: func(_, peer device, _ string) proto.Message {
+		return &tegamiv1.EditMessageRequest{Peer: peer.user, Revision: 1, Text: "better"}
+	}},
+	tegamiv1connect.TalkServiceReactToMessageProcedure: {caller: deviceToken, prepare: written, request: func(_, peer device, _ string) proto.Message {
+		return &tegamiv1.ReactToMessageRequest{Peer: peer.user, Revision: 1, Reaction: "👍"}
+	}},
 	tegamiv1connect.AdminServiceCreateUsersProcedure: {caller: operatorToken, request: func(_, _ device, n string) proto.Message {
 		return &tegamiv1.CreateUsersRequest{Users: []*tegamiv1.NewUser{{UserId: "made-" + n}}}
 	}},

@@ -52,6 +52,9 @@ type Talk interface {
 	// changed above a revision, with those that were removed, or from 0 all that
 	// there are. Refused with CursorAhead, CursorTooOld.
 	Contacts(ctx context.Context, user string, since int64) (talk.Contacts, error)
+	// Amend changes a message. Refused with UnknownMessage, NotYours, TooLate,
+	// NotFriends.
+	Amend(ctx context.Context, session talk.Session, amend talk.Amend) error
 	// MarkRead moves the mark of a conversation up to the newest message that is
 	// not above a revision. Refused with UnknownConversation.
 	MarkRead(ctx context.Context, session talk.Session, peer string, revision int64) error

@@ -48,12 +48,17 @@ func (s talkService) ListMessages(ctx context.Context, request *tegamiv1.ListMes
 	if err != nil {
 		return nil, err
 	}
-	response := &tegamiv1.ListMessagesResponse{
-		Messages: make([]*tegamiv1.Message, len(operations)),
-		HasMore:  history.HasMore,
-	}
+	response := &tegamiv1.ListMessagesResponse{HasMore: history.HasMore}
 	for i := range operations {
-		response.Messages[i] = &operations[i].message
+		switch kind := operations[i].operation.Kind.(type) {
+		case *tegamiv1.Operation_ReceiveMessage, *tegamiv1.Operation_SendMessage:
+			response.Messages = append(response.Messages, &operations[i].message)
+		case *tegamiv1.Operation_MessageAmended:
+			response.Amendments = append(response.Amendments, kind.MessageAmended)
+		}
+	}
+	if history.HasMore {
+		response.NextBefore = operations[len(operations)-1].operation.Revision
 	}
 	return response, nil
 }

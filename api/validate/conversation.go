@@ -2,6 +2,7 @@ package validate
 
 import (
 	"strconv"
+	"unicode/utf8"
 
 	"github.com/tegami-im/tegami/api/fault"
 	tegamiv1 "github.com/tegami-im/tegami/api/gen/tegami/v1"
@@ -9,11 +10,27 @@ import (
 
 // MarkRead checks a request to mark a conversation read.
 func MarkRead(r *tegamiv1.MarkReadRequest) error {
-	if err := UserID("peer", r.GetPeer()); err != nil {
+	return MessagePlace(r.GetPeer(), r.GetRevision())
+}
+
+// MessagePlace checks where a message is said to lie.
+func MessagePlace(peer string, revision int64) error {
+	if err := UserID("peer", peer); err != nil {
 		return err
 	}
-	if r.GetRevision() < 1 {
+	if revision < 1 {
 		return fault.Invalid("revision", outOfBounds, "the revision of a message is positive")
+	}
+	return nil
+}
+
+// Reaction checks a reaction to a message: at most 32 bytes.
+func Reaction(field, reaction string) error {
+	switch {
+	case !utf8.ValidString(reaction):
+		return fault.Invalid(field, badUTF8, "a reaction is valid UTF-8")
+	case len(reaction) > MaxReactionBytes:
+		return fault.Invalid(field, tooLong, "a reaction has at most 32 bytes")
 	}
 	return nil
 }

@@ -35,6 +35,7 @@ const (
 	MaxNewUsers           = 5_000
 	MaxAliasRunes         = 64
 	MaxCodeLength         = 128
+	MaxReactionBytes      = 32
 	MaxLanguageLength     = 35
 	MaxTimeZoneLength     = 64
 	MaxStatusMessageRunes = 500
@@ -138,7 +139,7 @@ func SendMessage(r *tegamiv1.SendMessageRequest) error {
 	}
 	switch body := r.GetBody().(type) {
 	case *tegamiv1.SendMessageRequest_Text:
-		return text("text", body.Text)
+		return Text("text", body.Text)
 	case *tegamiv1.SendMessageRequest_Content:
 		return content("content", body.Content)
 	default:
@@ -146,7 +147,8 @@ func SendMessage(r *tegamiv1.SendMessageRequest) error {
 	}
 }
 
-func text(field, s string) error {
+// Text checks a text that is sent: 1 to 10,000 code points.
+func Text(field, s string) error {
 	switch {
 	case s == "":
 		return fault.Invalid(field, required, "a text has at least one code point")

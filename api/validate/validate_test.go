@@ -68,12 +68,12 @@ func TestDisplayNames(t *testing.T) {
 }
 
 func TestTexts(t *testing.T) {
-	agrees(t, 100, func(s string) error { return text("field", s) }, func(s string) bool { return s != "" && utf8.ValidString(s) })
+	agrees(t, 100, func(s string) error { return Text("field", s) }, func(s string) bool { return s != "" && utf8.ValidString(s) })
 	for s, allowed := range map[string]bool{
 		strings.Repeat("a", 10_000): true, strings.Repeat("a", 10_001): false,
 		strings.Repeat("😀", 10_000): true, strings.Repeat("😀", 10_001): false,
 	} {
-		if err := text("field", s); (err == nil) != allowed {
+		if err := Text("field", s); (err == nil) != allowed {
 			t.Errorf("%d code points: %v", utf8.RuneCountInString(s), err)
 		}
 	}

@@ -109,6 +109,9 @@ func withoutMessage(op *client.Operation) string {
 		return "profile changed"
 	case op.GetConversationUpdated() != nil:
 		return fmt.Sprintf("conversation with %s: %d unread", op.GetConversationUpdated().GetPeer(), op.GetConversationUpdated().GetUnread())
+	case op.GetMessageAmended() != nil:
+		return fmt.Sprintf("message %s of the conversation with %s was changed by %s",
+			op.GetMessageAmended().GetMessageId(), op.GetMessageAmended().GetPeer(), op.GetMessageAmended().GetBy())
 	case op.GetMessageRead() != nil:
 		return fmt.Sprintf("%s has read up to %s", op.GetMessageRead().GetPeer(), op.GetMessageRead().GetMessageId())
 	default:

@@ -311,12 +311,16 @@ func rowDigest(peer string, data []byte) uint64 {
 // anyPlace stands for a row that does not tell where its place is.
 const anyPlace = 1
 
+// messageOf returns the message of an operation, nil for none, and the other user
+// of the conversation that it lies in; empty when it lies in none.
 func messageOf(op *record.Operation) (message *record.Message, peer string) {
 	if message = op.GetReceiveMessage(); message != nil {
 		return message, message.GetFrom()
 	}
-	message = op.GetSendMessage()
-	return message, message.GetTo()
+	if message = op.GetSendMessage(); message != nil {
+		return message, message.GetTo()
+	}
+	return nil, op.GetMessageAmended().GetPeer()
 }
 
 // checkOperation returns what an operation says that cannot be.
@@ -326,12 +330,12 @@ func checkOperation(name, rowPeer string, revision int64, op *record.Operation, 
 		return fmt.Errorf("it says revision %d", op.GetRevision())
 	case op.GetKind() == nil:
 		return fmt.Errorf("an operation of no kind")
+	case peer != rowPeer:
+		return fmt.Errorf("it lies in the conversation with %q, and is of that with %q", rowPeer, peer)
 	case message == nil:
 		return nil
 	case len(message.GetMessageId()) != persistence.MessageIDSize:
 		return fmt.Errorf("a message id of %d bytes", len(message.GetMessageId()))
-	case peer != rowPeer:
-		return fmt.Errorf("it lies in the conversation with %q, and is of that with %q", rowPeer, peer)
 	case op.GetReceiveMessage() != nil && message.GetTo() != name, op.GetSendMessage() != nil && message.GetFrom() != name:
 		return fmt.Errorf("it is from %q to %q", message.GetFrom(), message.GetTo())
 	default:

@@ -39,6 +39,9 @@ func contactInWords(c *tegamiv1.Contact) string {
 	if c.Alias != "" {
 		words += " alias " + c.Alias
 	}
+	if c.Profile != nil {
+		words += " shows " + c.Profile.GetDisplayName()
+	}
 	return words
 }
 
@@ -73,6 +76,7 @@ func TestFriends(t *testing.T) {
 		t.Errorf("bob's poll is answered %v", got)
 	}
 	call(bob, "ContactService/AcceptFriend", &tegamiv1.AcceptFriendRequest{UserId: "alice"}, new(tegamiv1.AcceptFriendResponse))
+	alice.poll(2, hangLimit).page(tegamiv1.FetchOpsResponse_OPERATIONS) // Bob's profile follows the friendship.
 	call(bob, "ContactService/SetAlias", &tegamiv1.SetAliasRequest{UserId: "alice", Alias: "リズ"}, new(tegamiv1.SetAliasResponse))
 	call(alice, "ContactService/SetFavorite", &tegamiv1.SetFavoriteRequest{UserId: "bob", Favorite: true}, new(tegamiv1.SetFavoriteResponse))
 	found := call(alice, "ContactService/FindUser", &tegamiv1.FindUserRequest{UserId: "bob"}, new(tegamiv1.FindUserResponse))
@@ -82,16 +86,16 @@ func TestFriends(t *testing.T) {
 	want(t, refused(alice, "ContactService/FindUser", &tegamiv1.FindUserRequest{UserId: "nobody"}), "not_found", "unknown_recipient")
 
 	for range 2 {
-		wantOps := []string{"bob REQUESTED", "bob FRIEND", "bob FRIEND favorite"}
+		wantOps := []string{"bob REQUESTED", "bob FRIEND", "bob FRIEND shows BOB", "bob FRIEND favorite shows BOB"}
 		for _, u := range []user{alice, tablet} {
 			if diff := cmp.Diff(wantOps, received(u.fetch(0))); diff != "" {
 				t.Errorf("alice's operations (-want +got):\n%s", diff)
 			}
 		}
-		if diff := cmp.Diff([]string{"alice RECEIVED", "alice FRIEND", "alice FRIEND alias リズ"}, received(bob.fetch(0))); diff != "" {
+		if diff := cmp.Diff([]string{"alice RECEIVED", "alice FRIEND shows ALICE", "alice FRIEND alias リズ shows ALICE"}, received(bob.fetch(0))); diff != "" {
 			t.Errorf("bob's operations (-want +got):\n%s", diff)
 		}
-		if diff := cmp.Diff([]string{"bob FRIEND favorite"}, alice.contacts(&tegamiv1.ListContactsRequest{})); diff != "" {
+		if diff := cmp.Diff([]string{"bob FRIEND favorite shows BOB"}, alice.contacts(&tegamiv1.ListContactsRequest{})); diff != "" {
 			t.Errorf("alice's contacts (-want +got):\n%s", diff)
 		}
 		server.Kill()
@@ -142,7 +146,7 @@ func TestInvitations(t *testing.T) {
 	redeem := &tegamiv1.RedeemInvitationRequest{Code: code}
 	want(t, refused(bob, "ContactService/RedeemInvitation", redeem), "invalid_argument", "yourself")
 	friend := call(alice, "ContactService/RedeemInvitation", redeem, new(tegamiv1.RedeemInvitationResponse))
-	if got := contactInWords(friend.Contact); got != "bob FRIEND" {
+	if got := contactInWords(friend.Contact); got != "bob FRIEND shows BOB" {
 		t.Errorf("alice is answered %s", got)
 	}
 	for _, code := range []string{code, "A" + code[1:], code + "YQ", "?"} {

@@ -51,6 +51,9 @@ var routes = map[protoreflect.FullName]string{
 	"tegami.v1.TalkService.MarkRead":                 devices,
 	"tegami.v1.TalkService.ListConversations":        devices,
 	"tegami.v1.TalkService.UpdateConversation":       devices,
+	"tegami.v1.TalkService.UnsendMessage":            devices,
+	"tegami.v1.TalkService.EditMessage":              devices,
+	"tegami.v1.TalkService.ReactToMessage":           devices,
 	"tegami.v1.AdminService.CreateUsers":             admins,
 	"tegami.v1.AdminService.IssueToken":              admins,
 }

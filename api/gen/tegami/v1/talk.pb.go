@@ -441,6 +441,7 @@ type Operation struct {
 	//	*Operation_ProfileUpdated
 	//	*Operation_ConversationUpdated
 	//	*Operation_MessageRead
+	//	*Operation_MessageAmended
 	Kind          isOperation_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -560,6 +561,15 @@ func (x *Operation) GetMessageRead() *MessageRead {
 	return nil
 }
 
+func (x *Operation) GetMessageAmended() *MessageAmendment {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_MessageAmended); ok {
+			return x.MessageAmended
+		}
+	}
+	return nil
+}
+
 type isOperation_Kind interface {
 	isOperation_Kind()
 }
@@ -599,6 +609,11 @@ type Operation_MessageRead struct {
 	MessageRead *MessageRead `protobuf:"bytes,9,opt,name=message_read,json=messageRead,proto3,oneof"`
 }
 
+type Operation_MessageAmended struct {
+	// A message was edited or unsent, or got a reaction.
+	MessageAmended *MessageAmendment `protobuf:"bytes,10,opt,name=message_amended,json=messageAmended,proto3,oneof"`
+}
+
 func (*Operation_ReceiveMessage) isOperation_Kind() {}
 
 func (*Operation_SendMessage) isOperation_Kind() {}
@@ -612,6 +627,8 @@ func (*Operation_ProfileUpdated) isOperation_Kind() {}
 func (*Operation_ConversationUpdated) isOperation_Kind() {}
 
 func (*Operation_MessageRead) isOperation_Kind() {}
+
+func (*Operation_MessageAmended) isOperation_Kind() {}
 
 type Message struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -900,9 +917,14 @@ func (x *ListMessagesRequest) GetLimit() int32 {
 
 type ListMessagesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Newest first.
-	Messages      []*Message `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
-	HasMore       bool       `protobuf:"varint,2,opt,name=has_more,json=hasMore,proto3" json:"has_more,omitempty"`
+	// Newest first, as they were sent.
+	Messages []*Message `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
+	HasMore  bool       `protobuf:"varint,2,opt,name=has_more,json=hasMore,proto3" json:"has_more,omitempty"`
+	// The changes of messages of the conversation that lie in the page, newest
+	// first: each lies above the message that it is of.
+	Amendments []*MessageAmendment `protobuf:"bytes,3,rep,name=amendments,proto3" json:"amendments,omitempty"`
+	// With has_more: what to send as before for the next page.
+	NextBefore    int64 `protobuf:"varint,4,opt,name=next_before,json=nextBefore,proto3" json:"next_before,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -949,6 +971,20 @@ func (x *ListMessagesResponse) GetHasMore() bool {
 		return x.HasMore
 	}
 	return false
+}
+
+func (x *ListMessagesResponse) GetAmendments() []*MessageAmendment {
+	if x != nil {
+		return x.Amendments
+	}
+	return nil
+}
+
+func (x *ListMessagesResponse) GetNextBefore() int64 {
+	if x != nil {
+		return x.NextBefore
+	}
+	return 0
 }
 
 type MarkReadRequest struct {
@@ -1287,6 +1323,433 @@ func (x *UpdateConversationResponse) GetConversation() *Conversation {
 	return nil
 }
 
+// MessageAmendment is a change of a message. Those of one message count in the
+// order of their revisions; an unsent message stays so.
+type MessageAmendment struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	MessageId string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	// The other user of the conversation.
+	Peer string `protobuf:"bytes,2,opt,name=peer,proto3" json:"peer,omitempty"`
+	// Who made it: whoever sent the message, or, of a reaction, either of both.
+	By string `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`
+	// Types that are valid to be assigned to Change:
+	//
+	//	*MessageAmendment_Unsent
+	//	*MessageAmendment_Text
+	//	*MessageAmendment_Reaction
+	Change isMessageAmendment_Change `protobuf_oneof:"change"`
+	// The revision of the operation that carries it, in the mailbox of the reader.
+	Revision      int64 `protobuf:"varint,7,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MessageAmendment) Reset() {
+	*x = MessageAmendment{}
+	mi := &file_tegami_v1_talk_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MessageAmendment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MessageAmendment) ProtoMessage() {}
+
+func (x *MessageAmendment) ProtoReflect() protoreflect.Message {
+	mi := &file_tegami_v1_talk_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MessageAmendment.ProtoReflect.Descriptor instead.
+func (*MessageAmendment) Descriptor() ([]byte, []int) {
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *MessageAmendment) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *MessageAmendment) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *MessageAmendment) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *MessageAmendment) GetChange() isMessageAmendment_Change {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+func (x *MessageAmendment) GetUnsent() bool {
+	if x != nil {
+		if x, ok := x.Change.(*MessageAmendment_Unsent); ok {
+			return x.Unsent
+		}
+	}
+	return false
+}
+
+func (x *MessageAmendment) GetText() string {
+	if x != nil {
+		if x, ok := x.Change.(*MessageAmendment_Text); ok {
+			return x.Text
+		}
+	}
+	return ""
+}
+
+func (x *MessageAmendment) GetReaction() string {
+	if x != nil {
+		if x, ok := x.Change.(*MessageAmendment_Reaction); ok {
+			return x.Reaction
+		}
+	}
+	return ""
+}
+
+func (x *MessageAmendment) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+type isMessageAmendment_Change interface {
+	isMessageAmendment_Change()
+}
+
+type MessageAmendment_Unsent struct {
+	Unsent bool `protobuf:"varint,4,opt,name=unsent,proto3,oneof"`
+}
+
+type MessageAmendment_Text struct {
+	// The text that takes the place of what the message said.
+	Text string `protobuf:"bytes,5,opt,name=text,proto3,oneof"`
+}
+
+type MessageAmendment_Reaction struct {
+	// In place of an earlier reaction of the same user; empty takes it away.
+	Reaction string `protobuf:"bytes,6,opt,name=reaction,proto3,oneof"`
+}
+
+func (*MessageAmendment_Unsent) isMessageAmendment_Change() {}
+
+func (*MessageAmendment_Text) isMessageAmendment_Change() {}
+
+func (*MessageAmendment_Reaction) isMessageAmendment_Change() {}
+
+type UnsendMessageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The other user of the conversation.
+	Peer string `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	// The revision of the message in the caller's own mailbox. Errors: not_found
+	// with reason unknown_message; permission_denied with reason not_yours;
+	// failed_precondition with reason too_late 24 hours after it was sent.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnsendMessageRequest) Reset() {
+	*x = UnsendMessageRequest{}
+	mi := &file_tegami_v1_talk_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnsendMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnsendMessageRequest) ProtoMessage() {}
+
+func (x *UnsendMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tegami_v1_talk_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnsendMessageRequest.ProtoReflect.Descriptor instead.
+func (*UnsendMessageRequest) Descriptor() ([]byte, []int) {
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *UnsendMessageRequest) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *UnsendMessageRequest) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+type UnsendMessageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnsendMessageResponse) Reset() {
+	*x = UnsendMessageResponse{}
+	mi := &file_tegami_v1_talk_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnsendMessageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnsendMessageResponse) ProtoMessage() {}
+
+func (x *UnsendMessageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tegami_v1_talk_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnsendMessageResponse.ProtoReflect.Descriptor instead.
+func (*UnsendMessageResponse) Descriptor() ([]byte, []int) {
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{19}
+}
+
+type EditMessageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Peer  string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	// Errors as of UnsendMessage.
+	Revision int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// As in SendMessage.
+	Text          string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EditMessageRequest) Reset() {
+	*x = EditMessageRequest{}
+	mi := &file_tegami_v1_talk_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EditMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EditMessageRequest) ProtoMessage() {}
+
+func (x *EditMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tegami_v1_talk_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EditMessageRequest.ProtoReflect.Descriptor instead.
+func (*EditMessageRequest) Descriptor() ([]byte, []int) {
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *EditMessageRequest) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *EditMessageRequest) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *EditMessageRequest) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type EditMessageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EditMessageResponse) Reset() {
+	*x = EditMessageResponse{}
+	mi := &file_tegami_v1_talk_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EditMessageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EditMessageResponse) ProtoMessage() {}
+
+func (x *EditMessageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tegami_v1_talk_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EditMessageResponse.ProtoReflect.Descriptor instead.
+func (*EditMessageResponse) Descriptor() ([]byte, []int) {
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{21}
+}
+
+type ReactToMessageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Peer  string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	// The revision of the message in the caller's own mailbox, of either side.
+	// Error: not_found with reason unknown_message.
+	Revision int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// At most 32 bytes of valid UTF-8, such as an emoji; empty takes the reaction
+	// away.
+	Reaction      string `protobuf:"bytes,3,opt,name=reaction,proto3" json:"reaction,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReactToMessageRequest) Reset() {
+	*x = ReactToMessageRequest{}
+	mi := &file_tegami_v1_talk_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReactToMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReactToMessageRequest) ProtoMessage() {}
+
+func (x *ReactToMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tegami_v1_talk_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReactToMessageRequest.ProtoReflect.Descriptor instead.
+func (*ReactToMessageRequest) Descriptor() ([]byte, []int) {
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ReactToMessageRequest) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *ReactToMessageRequest) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *ReactToMessageRequest) GetReaction() string {
+	if x != nil {
+		return x.Reaction
+	}
+	return ""
+}
+
+type ReactToMessageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReactToMessageResponse) Reset() {
+	*x = ReactToMessageResponse{}
+	mi := &file_tegami_v1_talk_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReactToMessageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReactToMessageResponse) ProtoMessage() {}
+
+func (x *ReactToMessageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tegami_v1_talk_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReactToMessageResponse.ProtoReflect.Descriptor instead.
+func (*ReactToMessageResponse) Descriptor() ([]byte, []int) {
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{23}
+}
+
 type ListConversationsResponse_Item struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Conversation *Conversation          `protobuf:"bytes,1,opt,name=conversation,proto3" json:"conversation,omitempty"`
@@ -1298,7 +1761,7 @@ type ListConversationsResponse_Item struct {
 
 func (x *ListConversationsResponse_Item) Reset() {
 	*x = ListConversationsResponse_Item{}
-	mi := &file_tegami_v1_talk_proto_msgTypes[17]
+	mi := &file_tegami_v1_talk_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1310,7 +1773,7 @@ func (x *ListConversationsResponse_Item) String() string {
 func (*ListConversationsResponse_Item) ProtoMessage() {}
 
 func (x *ListConversationsResponse_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_tegami_v1_talk_proto_msgTypes[17]
+	mi := &file_tegami_v1_talk_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1375,7 +1838,7 @@ const file_tegami_v1_talk_proto_rawDesc = "" +
 	"\aTIMEOUT\x10\x02\x12\x0e\n" +
 	"\n" +
 	"SUPERSEDED\x10\x03\x12\f\n" +
-	"\bDRAINING\x10\x04\"\xb5\x04\n" +
+	"\bDRAINING\x10\x04\"\xfd\x04\n" +
 	"\tOperation\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12;\n" +
 	"\vcreate_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
@@ -1386,7 +1849,9 @@ const file_tegami_v1_talk_proto_rawDesc = "" +
 	"\x10settings_updated\x18\x06 \x01(\v2\x19.tegami.v1.SettingsUpdateH\x00R\x0fsettingsUpdated\x12=\n" +
 	"\x0fprofile_updated\x18\a \x01(\v2\x12.tegami.v1.ProfileH\x00R\x0eprofileUpdated\x12L\n" +
 	"\x14conversation_updated\x18\b \x01(\v2\x17.tegami.v1.ConversationH\x00R\x13conversationUpdated\x12;\n" +
-	"\fmessage_read\x18\t \x01(\v2\x16.tegami.v1.MessageReadH\x00R\vmessageReadB\x06\n" +
+	"\fmessage_read\x18\t \x01(\v2\x16.tegami.v1.MessageReadH\x00R\vmessageRead\x12F\n" +
+	"\x0fmessage_amended\x18\n" +
+	" \x01(\v2\x1b.tegami.v1.MessageAmendmentH\x00R\x0emessageAmendedB\x06\n" +
 	"\x04kind\"\x9f\x02\n" +
 	"\aMessage\x12\x1d\n" +
 	"\n" +
@@ -1407,10 +1872,15 @@ const file_tegami_v1_talk_proto_rawDesc = "" +
 	"\x13ListMessagesRequest\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x16\n" +
 	"\x06before\x18\x02 \x01(\x03R\x06before\x12\x14\n" +
-	"\x05limit\x18\x03 \x01(\x05R\x05limit\"a\n" +
+	"\x05limit\x18\x03 \x01(\x05R\x05limit\"\xbf\x01\n" +
 	"\x14ListMessagesResponse\x12.\n" +
 	"\bmessages\x18\x01 \x03(\v2\x12.tegami.v1.MessageR\bmessages\x12\x19\n" +
-	"\bhas_more\x18\x02 \x01(\bR\ahasMore\"A\n" +
+	"\bhas_more\x18\x02 \x01(\bR\ahasMore\x12;\n" +
+	"\n" +
+	"amendments\x18\x03 \x03(\v2\x1b.tegami.v1.MessageAmendmentR\n" +
+	"amendments\x12\x1f\n" +
+	"\vnext_before\x18\x04 \x01(\x03R\n" +
+	"nextBefore\"A\n" +
 	"\x0fMarkReadRequest\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"O\n" +
@@ -1435,7 +1905,31 @@ const file_tegami_v1_talk_proto_rawDesc = "" +
 	"\a_pinnedB\b\n" +
 	"\x06_muted\"Y\n" +
 	"\x1aUpdateConversationResponse\x12;\n" +
-	"\fconversation\x18\x01 \x01(\v2\x17.tegami.v1.ConversationR\fconversation2\xbb\x04\n" +
+	"\fconversation\x18\x01 \x01(\v2\x17.tegami.v1.ConversationR\fconversation\"\xc9\x01\n" +
+	"\x10MessageAmendment\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x01 \x01(\tR\tmessageId\x12\x12\n" +
+	"\x04peer\x18\x02 \x01(\tR\x04peer\x12\x0e\n" +
+	"\x02by\x18\x03 \x01(\tR\x02by\x12\x18\n" +
+	"\x06unsent\x18\x04 \x01(\bH\x00R\x06unsent\x12\x14\n" +
+	"\x04text\x18\x05 \x01(\tH\x00R\x04text\x12\x1c\n" +
+	"\breaction\x18\x06 \x01(\tH\x00R\breaction\x12\x1a\n" +
+	"\brevision\x18\a \x01(\x03R\brevisionB\b\n" +
+	"\x06change\"F\n" +
+	"\x14UnsendMessageRequest\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"\x17\n" +
+	"\x15UnsendMessageResponse\"X\n" +
+	"\x12EditMessageRequest\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\"\x15\n" +
+	"\x13EditMessageResponse\"c\n" +
+	"\x15ReactToMessageRequest\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x1a\n" +
+	"\breaction\x18\x03 \x01(\tR\breaction\"\x18\n" +
+	"\x16ReactToMessageResponse2\xb4\x06\n" +
 	"\vTalkService\x12L\n" +
 	"\vSendMessage\x12\x1d.tegami.v1.SendMessageRequest\x1a\x1e.tegami.v1.SendMessageResponse\x12C\n" +
 	"\bFetchOps\x12\x1a.tegami.v1.FetchOpsRequest\x1a\x1b.tegami.v1.FetchOpsResponse\x12@\n" +
@@ -1443,7 +1937,10 @@ const file_tegami_v1_talk_proto_rawDesc = "" +
 	"\fListMessages\x12\x1e.tegami.v1.ListMessagesRequest\x1a\x1f.tegami.v1.ListMessagesResponse\x12C\n" +
 	"\bMarkRead\x12\x1a.tegami.v1.MarkReadRequest\x1a\x1b.tegami.v1.MarkReadResponse\x12^\n" +
 	"\x11ListConversations\x12#.tegami.v1.ListConversationsRequest\x1a$.tegami.v1.ListConversationsResponse\x12a\n" +
-	"\x12UpdateConversation\x12$.tegami.v1.UpdateConversationRequest\x1a%.tegami.v1.UpdateConversationResponseB8Z6github.com/tegami-im/tegami/api/gen/tegami/v1;tegamiv1b\x06proto3"
+	"\x12UpdateConversation\x12$.tegami.v1.UpdateConversationRequest\x1a%.tegami.v1.UpdateConversationResponse\x12R\n" +
+	"\rUnsendMessage\x12\x1f.tegami.v1.UnsendMessageRequest\x1a .tegami.v1.UnsendMessageResponse\x12L\n" +
+	"\vEditMessage\x12\x1d.tegami.v1.EditMessageRequest\x1a\x1e.tegami.v1.EditMessageResponse\x12U\n" +
+	"\x0eReactToMessage\x12 .tegami.v1.ReactToMessageRequest\x1a!.tegami.v1.ReactToMessageResponseB8Z6github.com/tegami-im/tegami/api/gen/tegami/v1;tegamiv1b\x06proto3"
 
 var (
 	file_tegami_v1_talk_proto_rawDescOnce sync.Once
@@ -1458,7 +1955,7 @@ func file_tegami_v1_talk_proto_rawDescGZIP() []byte {
 }
 
 var file_tegami_v1_talk_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tegami_v1_talk_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_tegami_v1_talk_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_tegami_v1_talk_proto_goTypes = []any{
 	(FetchOpsResponse_Reason)(0),           // 0: tegami.v1.FetchOpsResponse.Reason
 	(*SendMessageRequest)(nil),             // 1: tegami.v1.SendMessageRequest
@@ -1478,56 +1975,71 @@ var file_tegami_v1_talk_proto_goTypes = []any{
 	(*ListConversationsResponse)(nil),      // 15: tegami.v1.ListConversationsResponse
 	(*UpdateConversationRequest)(nil),      // 16: tegami.v1.UpdateConversationRequest
 	(*UpdateConversationResponse)(nil),     // 17: tegami.v1.UpdateConversationResponse
-	(*ListConversationsResponse_Item)(nil), // 18: tegami.v1.ListConversationsResponse.Item
-	(*timestamppb.Timestamp)(nil),          // 19: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),            // 20: google.protobuf.Duration
-	(*Contact)(nil),                        // 21: tegami.v1.Contact
-	(*SettingsUpdate)(nil),                 // 22: tegami.v1.SettingsUpdate
-	(*Profile)(nil),                        // 23: tegami.v1.Profile
-	(*Conversation)(nil),                   // 24: tegami.v1.Conversation
-	(*MessageRead)(nil),                    // 25: tegami.v1.MessageRead
+	(*MessageAmendment)(nil),               // 18: tegami.v1.MessageAmendment
+	(*UnsendMessageRequest)(nil),           // 19: tegami.v1.UnsendMessageRequest
+	(*UnsendMessageResponse)(nil),          // 20: tegami.v1.UnsendMessageResponse
+	(*EditMessageRequest)(nil),             // 21: tegami.v1.EditMessageRequest
+	(*EditMessageResponse)(nil),            // 22: tegami.v1.EditMessageResponse
+	(*ReactToMessageRequest)(nil),          // 23: tegami.v1.ReactToMessageRequest
+	(*ReactToMessageResponse)(nil),         // 24: tegami.v1.ReactToMessageResponse
+	(*ListConversationsResponse_Item)(nil), // 25: tegami.v1.ListConversationsResponse.Item
+	(*timestamppb.Timestamp)(nil),          // 26: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),            // 27: google.protobuf.Duration
+	(*Contact)(nil),                        // 28: tegami.v1.Contact
+	(*SettingsUpdate)(nil),                 // 29: tegami.v1.SettingsUpdate
+	(*Profile)(nil),                        // 30: tegami.v1.Profile
+	(*Conversation)(nil),                   // 31: tegami.v1.Conversation
+	(*MessageRead)(nil),                    // 32: tegami.v1.MessageRead
 }
 var file_tegami_v1_talk_proto_depIdxs = []int32{
 	2,  // 0: tegami.v1.SendMessageRequest.content:type_name -> tegami.v1.Content
-	19, // 1: tegami.v1.SendMessageResponse.create_time:type_name -> google.protobuf.Timestamp
-	20, // 2: tegami.v1.FetchOpsRequest.timeout:type_name -> google.protobuf.Duration
+	26, // 1: tegami.v1.SendMessageResponse.create_time:type_name -> google.protobuf.Timestamp
+	27, // 2: tegami.v1.FetchOpsRequest.timeout:type_name -> google.protobuf.Duration
 	6,  // 3: tegami.v1.FetchOpsResponse.ops:type_name -> tegami.v1.Operation
 	0,  // 4: tegami.v1.FetchOpsResponse.reason:type_name -> tegami.v1.FetchOpsResponse.Reason
-	19, // 5: tegami.v1.Operation.create_time:type_name -> google.protobuf.Timestamp
+	26, // 5: tegami.v1.Operation.create_time:type_name -> google.protobuf.Timestamp
 	7,  // 6: tegami.v1.Operation.receive_message:type_name -> tegami.v1.Message
 	7,  // 7: tegami.v1.Operation.send_message:type_name -> tegami.v1.Message
-	21, // 8: tegami.v1.Operation.contact_updated:type_name -> tegami.v1.Contact
-	22, // 9: tegami.v1.Operation.settings_updated:type_name -> tegami.v1.SettingsUpdate
-	23, // 10: tegami.v1.Operation.profile_updated:type_name -> tegami.v1.Profile
-	24, // 11: tegami.v1.Operation.conversation_updated:type_name -> tegami.v1.Conversation
-	25, // 12: tegami.v1.Operation.message_read:type_name -> tegami.v1.MessageRead
-	2,  // 13: tegami.v1.Message.content:type_name -> tegami.v1.Content
-	19, // 14: tegami.v1.Message.create_time:type_name -> google.protobuf.Timestamp
-	7,  // 15: tegami.v1.ListMessagesResponse.messages:type_name -> tegami.v1.Message
-	24, // 16: tegami.v1.MarkReadResponse.conversation:type_name -> tegami.v1.Conversation
-	18, // 17: tegami.v1.ListConversationsResponse.items:type_name -> tegami.v1.ListConversationsResponse.Item
-	24, // 18: tegami.v1.UpdateConversationResponse.conversation:type_name -> tegami.v1.Conversation
-	24, // 19: tegami.v1.ListConversationsResponse.Item.conversation:type_name -> tegami.v1.Conversation
-	7,  // 20: tegami.v1.ListConversationsResponse.Item.last_message:type_name -> tegami.v1.Message
-	1,  // 21: tegami.v1.TalkService.SendMessage:input_type -> tegami.v1.SendMessageRequest
-	4,  // 22: tegami.v1.TalkService.FetchOps:input_type -> tegami.v1.FetchOpsRequest
-	8,  // 23: tegami.v1.TalkService.GetHead:input_type -> tegami.v1.GetHeadRequest
-	10, // 24: tegami.v1.TalkService.ListMessages:input_type -> tegami.v1.ListMessagesRequest
-	12, // 25: tegami.v1.TalkService.MarkRead:input_type -> tegami.v1.MarkReadRequest
-	14, // 26: tegami.v1.TalkService.ListConversations:input_type -> tegami.v1.ListConversationsRequest
-	16, // 27: tegami.v1.TalkService.UpdateConversation:input_type -> tegami.v1.UpdateConversationRequest
-	3,  // 28: tegami.v1.TalkService.SendMessage:output_type -> tegami.v1.SendMessageResponse
-	5,  // 29: tegami.v1.TalkService.FetchOps:output_type -> tegami.v1.FetchOpsResponse
-	9,  // 30: tegami.v1.TalkService.GetHead:output_type -> tegami.v1.GetHeadResponse
-	11, // 31: tegami.v1.TalkService.ListMessages:output_type -> tegami.v1.ListMessagesResponse
-	13, // 32: tegami.v1.TalkService.MarkRead:output_type -> tegami.v1.MarkReadResponse
-	15, // 33: tegami.v1.TalkService.ListConversations:output_type -> tegami.v1.ListConversationsResponse
-	17, // 34: tegami.v1.TalkService.UpdateConversation:output_type -> tegami.v1.UpdateConversationResponse
-	28, // [28:35] is the sub-list for method output_type
-	21, // [21:28] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	28, // 8: tegami.v1.Operation.contact_updated:type_name -> tegami.v1.Contact
+	29, // 9: tegami.v1.Operation.settings_updated:type_name -> tegami.v1.SettingsUpdate
+	30, // 10: tegami.v1.Operation.profile_updated:type_name -> tegami.v1.Profile
+	31, // 11: tegami.v1.Operation.conversation_updated:type_name -> tegami.v1.Conversation
+	32, // 12: tegami.v1.Operation.message_read:type_name -> tegami.v1.MessageRead
+	18, // 13: tegami.v1.Operation.message_amended:type_name -> tegami.v1.MessageAmendment
+	2,  // 14: tegami.v1.Message.content:type_name -> tegami.v1.Content
+	26, // 15: tegami.v1.Message.create_time:type_name -> google.protobuf.Timestamp
+	7,  // 16: tegami.v1.ListMessagesResponse.messages:type_name -> tegami.v1.Message
+	18, // 17: tegami.v1.ListMessagesResponse.amendments:type_name -> tegami.v1.MessageAmendment
+	31, // 18: tegami.v1.MarkReadResponse.conversation:type_name -> tegami.v1.Conversation
+	25, // 19: tegami.v1.ListConversationsResponse.items:type_name -> tegami.v1.ListConversationsResponse.Item
+	31, // 20: tegami.v1.UpdateConversationResponse.conversation:type_name -> tegami.v1.Conversation
+	31, // 21: tegami.v1.ListConversationsResponse.Item.conversation:type_name -> tegami.v1.Conversation
+	7,  // 22: tegami.v1.ListConversationsResponse.Item.last_message:type_name -> tegami.v1.Message
+	1,  // 23: tegami.v1.TalkService.SendMessage:input_type -> tegami.v1.SendMessageRequest
+	4,  // 24: tegami.v1.TalkService.FetchOps:input_type -> tegami.v1.FetchOpsRequest
+	8,  // 25: tegami.v1.TalkService.GetHead:input_type -> tegami.v1.GetHeadRequest
+	10, // 26: tegami.v1.TalkService.ListMessages:input_type -> tegami.v1.ListMessagesRequest
+	12, // 27: tegami.v1.TalkService.MarkRead:input_type -> tegami.v1.MarkReadRequest
+	14, // 28: tegami.v1.TalkService.ListConversations:input_type -> tegami.v1.ListConversationsRequest
+	16, // 29: tegami.v1.TalkService.UpdateConversation:input_type -> tegami.v1.UpdateConversationRequest
+	19, // 30: tegami.v1.TalkService.UnsendMessage:input_type -> tegami.v1.UnsendMessageRequest
+	21, // 31: tegami.v1.TalkService.EditMessage:input_type -> tegami.v1.EditMessageRequest
+	23, // 32: tegami.v1.TalkService.ReactToMessage:input_type -> tegami.v1.ReactToMessageRequest
+	3,  // 33: tegami.v1.TalkService.SendMessage:output_type -> tegami.v1.SendMessageResponse
+	5,  // 34: tegami.v1.TalkService.FetchOps:output_type -> tegami.v1.FetchOpsResponse
+	9,  // 35: tegami.v1.TalkService.GetHead:output_type -> tegami.v1.GetHeadResponse
+	11, // 36: tegami.v1.TalkService.ListMessages:output_type -> tegami.v1.ListMessagesResponse
+	13, // 37: tegami.v1.TalkService.MarkRead:output_type -> tegami.v1.MarkReadResponse
+	15, // 38: tegami.v1.TalkService.ListConversations:output_type -> tegami.v1.ListConversationsResponse
+	17, // 39: tegami.v1.TalkService.UpdateConversation:output_type -> tegami.v1.UpdateConversationResponse
+	20, // 40: tegami.v1.TalkService.UnsendMessage:output_type -> tegami.v1.UnsendMessageResponse
+	22, // 41: tegami.v1.TalkService.EditMessage:output_type -> tegami.v1.EditMessageResponse
+	24, // 42: tegami.v1.TalkService.ReactToMessage:output_type -> tegami.v1.ReactToMessageResponse
+	33, // [33:43] is the sub-list for method output_type
+	23, // [23:33] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_tegami_v1_talk_proto_init() }
@@ -1551,19 +2063,25 @@ func file_tegami_v1_talk_proto_init() {
 		(*Operation_ProfileUpdated)(nil),
 		(*Operation_ConversationUpdated)(nil),
 		(*Operation_MessageRead)(nil),
+		(*Operation_MessageAmended)(nil),
 	}
 	file_tegami_v1_talk_proto_msgTypes[6].OneofWrappers = []any{
 		(*Message_Text)(nil),
 		(*Message_Content)(nil),
 	}
 	file_tegami_v1_talk_proto_msgTypes[15].OneofWrappers = []any{}
+	file_tegami_v1_talk_proto_msgTypes[17].OneofWrappers = []any{
+		(*MessageAmendment_Unsent)(nil),
+		(*MessageAmendment_Text)(nil),
+		(*MessageAmendment_Reaction)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tegami_v1_talk_proto_rawDesc), len(file_tegami_v1_talk_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   18,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

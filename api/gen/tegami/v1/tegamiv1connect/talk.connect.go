@@ -40,6 +40,12 @@ const (
 	// TalkServiceUpdateConversationProcedure is the procedure name of the TalkService's
 	// UpdateConversation RPC.
 	TalkServiceUpdateConversationProcedure = "/tegami.v1.TalkService/UpdateConversation"
+	// TalkServiceUnsendMessageProcedure is the procedure name of the TalkService's UnsendMessage RPC.
+	TalkServiceUnsendMessageProcedure = "/tegami.v1.TalkService/UnsendMessage"
+	// TalkServiceEditMessageProcedure is the procedure name of the TalkService's EditMessage RPC.
+	TalkServiceEditMessageProcedure = "/tegami.v1.TalkService/EditMessage"
+	// TalkServiceReactToMessageProcedure is the procedure name of the TalkService's ReactToMessage RPC.
+	TalkServiceReactToMessageProcedure = "/tegami.v1.TalkService/ReactToMessage"
 )
 
 var (
@@ -92,6 +98,27 @@ var (
 			Procedure:  TalkServiceUpdateConversationProcedure,
 		}
 	})
+	talkServiceUnsendMessageSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_tegami_v1_talk_proto.Services().ByName("TalkService").Methods().ByName("UnsendMessage"),
+			Procedure:  TalkServiceUnsendMessageProcedure,
+		}
+	})
+	talkServiceEditMessageSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_tegami_v1_talk_proto.Services().ByName("TalkService").Methods().ByName("EditMessage"),
+			Procedure:  TalkServiceEditMessageProcedure,
+		}
+	})
+	talkServiceReactToMessageSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_tegami_v1_talk_proto.Services().ByName("TalkService").Methods().ByName("ReactToMessage"),
+			Procedure:  TalkServiceReactToMessageProcedure,
+		}
+	})
 )
 
 // TalkServiceClient is a client for the tegami.v1.TalkService service.
@@ -116,6 +143,15 @@ type TalkServiceClient interface {
 	// UpdateConversation pins or mutes a conversation, of which the caller's
 	// devices receive conversation_updated.
 	UpdateConversation(context.Context, *v1.UpdateConversationRequest) (*v1.UpdateConversationResponse, error)
+	// UnsendMessage withdraws a message of the caller's. Both users receive
+	// message_amended. Clients no longer show the message.
+	UnsendMessage(context.Context, *v1.UnsendMessageRequest) (*v1.UnsendMessageResponse, error)
+	// EditMessage gives a message of the caller's another text. Both users receive
+	// message_amended.
+	EditMessage(context.Context, *v1.EditMessageRequest) (*v1.EditMessageResponse, error)
+	// ReactToMessage puts the caller's reaction to a message in place of an
+	// earlier one. Both users receive message_amended.
+	ReactToMessage(context.Context, *v1.ReactToMessageRequest) (*v1.ReactToMessageResponse, error)
 }
 
 // NewTalkServiceClient constructs a client for the tegami.v1.TalkService service. Multiple service
@@ -146,6 +182,15 @@ type TalkServiceHandler interface {
 	// UpdateConversation pins or mutes a conversation, of which the caller's
 	// devices receive conversation_updated.
 	UpdateConversation(context.Context, *v1.UpdateConversationRequest) (*v1.UpdateConversationResponse, error)
+	// UnsendMessage withdraws a message of the caller's. Both users receive
+	// message_amended. Clients no longer show the message.
+	UnsendMessage(context.Context, *v1.UnsendMessageRequest) (*v1.UnsendMessageResponse, error)
+	// EditMessage gives a message of the caller's another text. Both users receive
+	// message_amended.
+	EditMessage(context.Context, *v1.EditMessageRequest) (*v1.EditMessageResponse, error)
+	// ReactToMessage puts the caller's reaction to a message in place of an
+	// earlier one. Both users receive message_amended.
+	ReactToMessage(context.Context, *v1.ReactToMessageRequest) (*v1.ReactToMessageResponse, error)
 }
 
 // RegisterTalkServiceHandler registers svc as the tegami.v1.TalkService implementation on server.
@@ -159,6 +204,9 @@ func RegisterTalkServiceHandler(server *connect.Server, svc TalkServiceHandler) 
 		connect.Method{Spec: talkServiceMarkReadSpec(), Handler: adapter.markRead},
 		connect.Method{Spec: talkServiceListConversationsSpec(), Handler: adapter.listConversations},
 		connect.Method{Spec: talkServiceUpdateConversationSpec(), Handler: adapter.updateConversation},
+		connect.Method{Spec: talkServiceUnsendMessageSpec(), Handler: adapter.unsendMessage},
+		connect.Method{Spec: talkServiceEditMessageSpec(), Handler: adapter.editMessage},
+		connect.Method{Spec: talkServiceReactToMessageSpec(), Handler: adapter.reactToMessage},
 	)
 }
 
@@ -191,6 +239,18 @@ func (UnimplementedTalkServiceHandler) ListConversations(context.Context, *v1.Li
 
 func (UnimplementedTalkServiceHandler) UpdateConversation(context.Context, *v1.UpdateConversationRequest) (*v1.UpdateConversationResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "tegami.v1.TalkService.UpdateConversation is not implemented")
+}
+
+func (UnimplementedTalkServiceHandler) UnsendMessage(context.Context, *v1.UnsendMessageRequest) (*v1.UnsendMessageResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "tegami.v1.TalkService.UnsendMessage is not implemented")
+}
+
+func (UnimplementedTalkServiceHandler) EditMessage(context.Context, *v1.EditMessageRequest) (*v1.EditMessageResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "tegami.v1.TalkService.EditMessage is not implemented")
+}
+
+func (UnimplementedTalkServiceHandler) ReactToMessage(context.Context, *v1.ReactToMessageRequest) (*v1.ReactToMessageResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "tegami.v1.TalkService.ReactToMessage is not implemented")
 }
 
 type talkServiceClient struct {
@@ -248,6 +308,30 @@ func (c *talkServiceClient) ListConversations(ctx context.Context, req *v1.ListC
 func (c *talkServiceClient) UpdateConversation(ctx context.Context, req *v1.UpdateConversationRequest) (*v1.UpdateConversationResponse, error) {
 	var res v1.UpdateConversationResponse
 	if err := c.client.CallUnary(ctx, talkServiceUpdateConversationSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *talkServiceClient) UnsendMessage(ctx context.Context, req *v1.UnsendMessageRequest) (*v1.UnsendMessageResponse, error) {
+	var res v1.UnsendMessageResponse
+	if err := c.client.CallUnary(ctx, talkServiceUnsendMessageSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *talkServiceClient) EditMessage(ctx context.Context, req *v1.EditMessageRequest) (*v1.EditMessageResponse, error) {
+	var res v1.EditMessageResponse
+	if err := c.client.CallUnary(ctx, talkServiceEditMessageSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *talkServiceClient) ReactToMessage(ctx context.Context, req *v1.ReactToMessageRequest) (*v1.ReactToMessageResponse, error) {
+	var res v1.ReactToMessageResponse
+	if err := c.client.CallUnary(ctx, talkServiceReactToMessageSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -333,6 +417,42 @@ func (h talkServiceHandler) updateConversation(ctx context.Context, _ connect.Sp
 		return err
 	}
 	res, err := h.svc.UpdateConversation(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h talkServiceHandler) unsendMessage(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.UnsendMessageRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.UnsendMessage(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h talkServiceHandler) editMessage(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.EditMessageRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.EditMessage(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h talkServiceHandler) reactToMessage(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ReactToMessageRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.ReactToMessage(ctx, &req)
 	if err != nil {
 		return err
 	}
