@@ -23,6 +23,19 @@ func WithID(id string) SendOption {
 	return func(r *tegamiv1.SendMessageRequest) { r.ClientMessageId = id }
 }
 
+// ReplyTo says which message this one replies to, by the id that Sent or a
+// Message has.
+func ReplyTo(messageID string) SendOption {
+	return func(r *tegamiv1.SendMessageRequest) { r.ReplyTo = messageID }
+}
+
+// Mention says that a part of the text, in code points, means a user.
+func Mention(user string, start, length int32) SendOption {
+	return func(r *tegamiv1.SendMessageRequest) {
+		r.Mentions = append(r.Mentions, &tegamiv1.Mention{UserId: user, Start: start, Length: length})
+	}
+}
+
 // Send sends text, 1 to 10,000 code points, kept as they are. While the server
 // cannot be reached, or asks to wait, it tries again until the context ends:
 // then whether the message arrived is not known, and a Send with the same

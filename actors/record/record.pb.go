@@ -3394,6 +3394,154 @@ func (*SettingsUpdate_Settings) isSettingsUpdate_Scope() {}
 
 func (*SettingsUpdate_DeviceSettings) isSettingsUpdate_Scope() {}
 
+// Body is a message body that refers to something, as it is sealed. One that
+// refers to nothing has a shorter encoding.
+type Body struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Text     string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	MimeType string                 `protobuf:"bytes,2,opt,name=mime_type,json=mimeType,proto3" json:"mime_type,omitempty"`
+	Data     []byte                 `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	// The id of the message that this one replies to; empty for none.
+	ReplyTo       []byte     `protobuf:"bytes,4,opt,name=reply_to,json=replyTo,proto3" json:"reply_to,omitempty"`
+	Mentions      []*Mention `protobuf:"bytes,5,rep,name=mentions,proto3" json:"mentions,omitempty"`
+	Forwarded     bool       `protobuf:"varint,6,opt,name=forwarded,proto3" json:"forwarded,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Body) Reset() {
+	*x = Body{}
+	mi := &file_record_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Body) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Body) ProtoMessage() {}
+
+func (x *Body) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Body.ProtoReflect.Descriptor instead.
+func (*Body) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *Body) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Body) GetMimeType() string {
+	if x != nil {
+		return x.MimeType
+	}
+	return ""
+}
+
+func (x *Body) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *Body) GetReplyTo() []byte {
+	if x != nil {
+		return x.ReplyTo
+	}
+	return nil
+}
+
+func (x *Body) GetMentions() []*Mention {
+	if x != nil {
+		return x.Mentions
+	}
+	return nil
+}
+
+func (x *Body) GetForwarded() bool {
+	if x != nil {
+		return x.Forwarded
+	}
+	return false
+}
+
+type Mention struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	UserId string                 `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// Code points of the text.
+	Start         int32 `protobuf:"varint,2,opt,name=start,proto3" json:"start,omitempty"`
+	Length        int32 `protobuf:"varint,3,opt,name=length,proto3" json:"length,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mention) Reset() {
+	*x = Mention{}
+	mi := &file_record_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mention) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mention) ProtoMessage() {}
+
+func (x *Mention) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mention.ProtoReflect.Descriptor instead.
+func (*Mention) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *Mention) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *Mention) GetStart() int32 {
+	if x != nil {
+		return x.Start
+	}
+	return 0
+}
+
+func (x *Mention) GetLength() int32 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
 // State is the stored state of a mailbox without its dedup entries and source
 // positions, which lie beside it in rows of their own, written in the same
 // atomic step.
@@ -3419,7 +3567,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_record_proto_msgTypes[37]
+	mi := &file_record_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3431,7 +3579,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[37]
+	mi := &file_record_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3444,7 +3592,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{37}
+	return file_record_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *State) GetApplyVersion() uint32 {
@@ -3514,7 +3662,7 @@ type Account struct {
 
 func (x *Account) Reset() {
 	*x = Account{}
-	mi := &file_record_proto_msgTypes[38]
+	mi := &file_record_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3526,7 +3674,7 @@ func (x *Account) String() string {
 func (*Account) ProtoMessage() {}
 
 func (x *Account) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[38]
+	mi := &file_record_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3539,7 +3687,7 @@ func (x *Account) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Account.ProtoReflect.Descriptor instead.
 func (*Account) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{38}
+	return file_record_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Account) GetDisplayName() string {
@@ -3578,7 +3726,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_record_proto_msgTypes[39]
+	mi := &file_record_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3590,7 +3738,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[39]
+	mi := &file_record_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3603,7 +3751,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{39}
+	return file_record_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Device) GetDeviceId() string {
@@ -3913,7 +4061,18 @@ const file_record_proto_rawDesc = "" +
 	"\bsettings\x18\x01 \x01(\v2\x1a.tegami.record.v1.SettingsH\x00R\bsettings\x12K\n" +
 	"\x0fdevice_settings\x18\x02 \x01(\v2 .tegami.record.v1.DeviceSettingsH\x00R\x0edeviceSettings\x12\x1b\n" +
 	"\tdevice_id\x18\x03 \x01(\tR\bdeviceIdB\a\n" +
-	"\x05scope\"\x99\x02\n" +
+	"\x05scope\"\xbb\x01\n" +
+	"\x04Body\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\x12\x1b\n" +
+	"\tmime_type\x18\x02 \x01(\tR\bmimeType\x12\x12\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\x12\x19\n" +
+	"\breply_to\x18\x04 \x01(\fR\areplyTo\x125\n" +
+	"\bmentions\x18\x05 \x03(\v2\x19.tegami.record.v1.MentionR\bmentions\x12\x1c\n" +
+	"\tforwarded\x18\x06 \x01(\bR\tforwarded\"P\n" +
+	"\aMention\x12\x17\n" +
+	"\auser_id\x18\x01 \x01(\tR\x06userId\x12\x14\n" +
+	"\x05start\x18\x02 \x01(\x05R\x05start\x12\x16\n" +
+	"\x06length\x18\x03 \x01(\x05R\x06length\"\x99\x02\n" +
 	"\x05State\x12#\n" +
 	"\rapply_version\x18\x01 \x01(\rR\fapplyVersion\x12\x12\n" +
 	"\x04time\x18\x02 \x01(\x03R\x04time\x12\x12\n" +
@@ -3961,7 +4120,7 @@ func file_record_proto_rawDescGZIP() []byte {
 }
 
 var file_record_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_record_proto_goTypes = []any{
 	(Relation)(0),              // 0: tegami.record.v1.Relation
 	(Audience)(0),              // 1: tegami.record.v1.Audience
@@ -4003,9 +4162,11 @@ var file_record_proto_goTypes = []any{
 	(*ContactUpdate)(nil),      // 37: tegami.record.v1.ContactUpdate
 	(*Message)(nil),            // 38: tegami.record.v1.Message
 	(*SettingsUpdate)(nil),     // 39: tegami.record.v1.SettingsUpdate
-	(*State)(nil),              // 40: tegami.record.v1.State
-	(*Account)(nil),            // 41: tegami.record.v1.Account
-	(*Device)(nil),             // 42: tegami.record.v1.Device
+	(*Body)(nil),               // 40: tegami.record.v1.Body
+	(*Mention)(nil),            // 41: tegami.record.v1.Mention
+	(*State)(nil),              // 42: tegami.record.v1.State
+	(*Account)(nil),            // 43: tegami.record.v1.Account
+	(*Device)(nil),             // 44: tegami.record.v1.Device
 }
 var file_record_proto_depIdxs = []int32{
 	4,  // 0: tegami.record.v1.Record.source:type_name -> tegami.record.v1.Source
@@ -4057,13 +4218,14 @@ var file_record_proto_depIdxs = []int32{
 	18, // 46: tegami.record.v1.ContactUpdate.contact:type_name -> tegami.record.v1.Contact
 	30, // 47: tegami.record.v1.SettingsUpdate.settings:type_name -> tegami.record.v1.Settings
 	31, // 48: tegami.record.v1.SettingsUpdate.device_settings:type_name -> tegami.record.v1.DeviceSettings
-	41, // 49: tegami.record.v1.State.account:type_name -> tegami.record.v1.Account
-	42, // 50: tegami.record.v1.State.devices:type_name -> tegami.record.v1.Device
-	51, // [51:51] is the sub-list for method output_type
-	51, // [51:51] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	41, // 49: tegami.record.v1.Body.mentions:type_name -> tegami.record.v1.Mention
+	43, // 50: tegami.record.v1.State.account:type_name -> tegami.record.v1.Account
+	44, // 51: tegami.record.v1.State.devices:type_name -> tegami.record.v1.Device
+	52, // [52:52] is the sub-list for method output_type
+	52, // [52:52] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_record_proto_init() }
@@ -4135,7 +4297,7 @@ func file_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_record_proto_rawDesc), len(file_record_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   40,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

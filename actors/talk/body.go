@@ -3,6 +3,10 @@ package talk
 import (
 	"encoding/binary"
 	"errors"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/tegami-im/tegami/actors/record"
 )
 
 // ErrBody says that the bytes are no encoded body.
@@ -10,14 +14,19 @@ var ErrBody = errors.New("not an encoded message body")
 
 // Bodies are sealed and hashed in an encoding of their own, the same for the
 // same body for ever: a kind, then for text the text, for other content the
-// length of the type, the type and the data.
+// length of the type, the type and the data, and for one that refers to
+// something a message.
 const (
-	textBody    = 't'
-	contentBody = 'c'
+	textBody      = 't'
+	contentBody   = 'c'
+	referringBody = 'r' // a record.Body
 )
 
 // Encode returns the body's one encoding.
 func (b Body) Encode() []byte {
+	if b.ReplyTo != "" || len(b.Mentions) > 0 || b.Forwarded {
+		return b.encodeReferring()
+	}
 	if b.MimeType == "" {
 		return append(append(make([]byte, 0, 1+len(b.Text)), textBody), b.Text...)
 	}
@@ -44,7 +53,29 @@ func DecodeBody(encoded []byte) (Body, error) {
 		}
 		rest = rest[n:]
 		return Body{MimeType: string(rest[:length]), Data: rest[length:]}, nil
+	case referringBody:
+		return decodeReferring(rest)
 	default:
 		return Body{}, ErrBody
 	}
+}
+
+func (b Body) encodeReferring() []byte {
+	// Texts were checked for UTF-8: nothing else fails.
+	encoded, _ := proto.MarshalOptions{Deterministic: true}.MarshalAppend([]byte{referringBody}, &record.Body{
+		Text: b.Text, MimeType: b.MimeType, Data: b.Data,
+		ReplyTo: []byte(b.ReplyTo), Mentions: b.Mentions, Forwarded: b.Forwarded,
+	})
+	return encoded
+}
+
+func decodeReferring(encoded []byte) (Body, error) {
+	var stored record.Body
+	if err := proto.Unmarshal(encoded, &stored); err != nil {
+		return Body{}, ErrBody
+	}
+	return Body{
+		Text: stored.Text, MimeType: stored.MimeType, Data: stored.Data,
+		ReplyTo: string(stored.ReplyTo), Mentions: stored.Mentions, Forwarded: stored.Forwarded,
+	}, nil
 }

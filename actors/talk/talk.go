@@ -17,6 +17,10 @@ type Body struct {
 	Text     string
 	MimeType string
 	Data     []byte
+	// ReplyTo is the id of a message, 16 bytes; empty for none.
+	ReplyTo   string
+	Mentions  []*record.Mention
+	Forwarded bool
 }
 
 // Send asks for one message to be delivered.

@@ -66,6 +66,7 @@ var rules = map[string]access{
 	tegamiv1connect.TalkServiceUnsendMessageProcedure:            device,
 	tegamiv1connect.TalkServiceEditMessageProcedure:              device,
 	tegamiv1connect.TalkServiceReactToMessageProcedure:           device,
+	tegamiv1connect.TalkServiceForwardMessageProcedure:           device,
 	tegamiv1connect.AdminServiceCreateUsersProcedure:             operator,
 	tegamiv1connect.AdminServiceIssueTokenProcedure:              operator,
 }
@@ -142,7 +143,7 @@ func (a *admission) admitNow(procedure, authorization string) (caller talk.Sessi
 
 func (a *admission) limitCaller(procedure string, caller talk.Session) error {
 	switch procedure {
-	case tegamiv1connect.TalkServiceSendMessageProcedure, tegamiv1connect.TalkServiceUnsendMessageProcedure,
+	case tegamiv1connect.TalkServiceSendMessageProcedure, tegamiv1connect.TalkServiceForwardMessageProcedure, tegamiv1connect.TalkServiceUnsendMessageProcedure,
 		tegamiv1connect.TalkServiceEditMessageProcedure, tegamiv1connect.TalkServiceReactToMessageProcedure:
 		if wait, ok := a.sends.Allow(caller.User); !ok {
 			return refusal.After(refusal.RateLimited, wait)

@@ -45,6 +45,45 @@ func (s talkService) amend(ctx context.Context, amend talk.Amend) error {
 	return naming(s.talk.Amend(ctx, callerOf(ctx), amend), amendFields)
 }
 
+func (s talkService) ForwardMessage(ctx context.Context, request *tegamiv1.ForwardMessageRequest) (*tegamiv1.ForwardMessageResponse, error) {
+	if err := validate.ForwardMessage(request); err != nil {
+		return nil, err
+	}
+	body, err := s.bodyAt(ctx, request.GetPeer(), request.GetRevision())
+	if err != nil {
+		return nil, err
+	}
+	send := &tegamiv1.SendMessageRequest{To: request.GetTo(), ClientMessageId: request.GetClientMessageId()}
+	sent, err := await[*tegamiv1.SendMessageResponse](ctx, func(reply func(Reply)) func() {
+		return s.send(ctx, callerOf(ctx), deadlineOf(ctx), send, body, reply)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &tegamiv1.ForwardMessageResponse{MessageId: sent.GetMessageId(), CreateTime: sent.GetCreateTime()}, nil
+}
+
+// bodyAt returns what a message of the caller's mailbox says, to be forwarded.
+func (s talkService) bodyAt(ctx context.Context, peer string, revision int64) (talk.Body, error) {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
+	user := callerOf(ctx).User
+	history, err := s.talk.Messages(ctx, user, peer, revision+1, 1)
+	if err != nil {
+		return talk.Body{}, naming(err, amendFields)
+	}
+	if len(history.Operations) == 1 && history.Operations[0].GetRevision() == revision && history.Operations[0].GetMessageAmended() == nil {
+		bodies, err := s.talk.Open(ctx, user, history.Operations)
+		if err != nil {
+			return talk.Body{}, err
+		}
+		if body := bodies[0]; body.Text != "" || body.MimeType != "" {
+			return talk.Body{Text: body.Text, MimeType: body.MimeType, Data: body.Data, Forwarded: true}, nil
+		}
+	}
+	return talk.Body{}, &refusal.Refusal{Reason: refusal.UnknownMessage, Field: "revision"}
+}
+
 // amendmentOf returns a change of a message in the form that clients get, with
 // the body of an edit.
 func amendmentOf(revision int64, a *record.Amendment, body talk.Body) *tegamiv1.MessageAmendment {

@@ -32,6 +32,18 @@ func withID(id string) *tegamiv1.SendMessageRequest {
 	return request
 }
 
+// referring returns a request with references, and a text of two code points.
+func referring(replyTo string, mentions ...*tegamiv1.Mention) *tegamiv1.SendMessageRequest {
+	request := textTo("bob", "紙紙")
+	request.ReplyTo, request.Mentions = replyTo, mentions
+	for i := range mentions {
+		if mentions[i] == nil {
+			mentions[i] = &tegamiv1.Mention{UserId: "bob", Length: 1}
+		}
+	}
+	return request
+}
+
 // users returns n users of which the last is the given one.
 func users(n int, last *tegamiv1.NewUser) *tegamiv1.CreateUsersRequest {
 	request := &tegamiv1.CreateUsersRequest{}
@@ -145,6 +157,16 @@ var badFields = []struct {
 	{tegamiv1connect.TalkServiceEditMessageProcedure, &tegamiv1.EditMessageRequest{Revision: 1, Text: "x"}, "peer", "required"},
 	{tegamiv1connect.TalkServiceReactToMessageProcedure, &tegamiv1.ReactToMessageRequest{Peer: "bob"}, "revision", "out_of_bounds"},
 	{tegamiv1connect.TalkServiceReactToMessageProcedure, &tegamiv1.ReactToMessageRequest{Peer: "bob", Revision: 1, Reaction: strings.Repeat("r", 33)}, "reaction", "too_long"},
+	{tegamiv1connect.TalkServiceForwardMessageProcedure, &tegamiv1.ForwardMessageRequest{Revision: 1, To: "bob"}, "peer", "required"},
+	{tegamiv1connect.TalkServiceForwardMessageProcedure, &tegamiv1.ForwardMessageRequest{Peer: "bob", To: "bob"}, "revision", "out_of_bounds"},
+	{tegamiv1connect.TalkServiceForwardMessageProcedure, &tegamiv1.ForwardMessageRequest{Peer: "bob", Revision: 1}, "to", "required"},
+	{tegamiv1connect.TalkServiceForwardMessageProcedure, &tegamiv1.ForwardMessageRequest{Peer: "bob", Revision: 1, To: "bob", ClientMessageId: long65}, "clientMessageId", "too_long"},
+	{tegamiv1connect.TalkServiceSendMessageProcedure, referring("urn:uuid:6ba7b810-9dad-11d1-80b4-00c04fd430c8"), "replyTo", "bad_character"},
+	{tegamiv1connect.TalkServiceSendMessageProcedure, referring("x"), "replyTo", "bad_character"},
+	{tegamiv1connect.TalkServiceSendMessageProcedure, referring("", &tegamiv1.Mention{Length: 1}), "mentions[0].userId", "required"},
+	{tegamiv1connect.TalkServiceSendMessageProcedure, referring("", &tegamiv1.Mention{UserId: "bob", Length: 2}, &tegamiv1.Mention{UserId: "bob", Start: 1, Length: 2}), "mentions[1]", "out_of_bounds"},
+	{tegamiv1connect.TalkServiceSendMessageProcedure, referring("", &tegamiv1.Mention{UserId: "bob"}), "mentions[0]", "out_of_bounds"},
+	{tegamiv1connect.TalkServiceSendMessageProcedure, referring("", make([]*tegamiv1.Mention, 21)...), "mentions", "too_many"},
 	{tegamiv1connect.AdminServiceCreateUsersProcedure, users(5001, &tegamiv1.NewUser{UserId: "bob"}), "users", "too_many"},
 	{tegamiv1connect.AdminServiceCreateUsersProcedure, users(4, &tegamiv1.NewUser{}), "users[3].userId", "required"},
 	{tegamiv1connect.AdminServiceCreateUsersProcedure, users(1, &tegamiv1.NewUser{UserId: "bob", DisplayName: strings.Repeat("n", 257)}), "users[0].displayName", "too_long"},

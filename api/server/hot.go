@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/talk"
 	tegamiv1 "github.com/tegami-im/tegami/api/gen/tegami/v1"
@@ -34,6 +35,12 @@ func (s *Server) sendMessage(ctx context.Context, caller talk.Session, deadline 
 		reply(failure{err})
 		return noCancel
 	}
+	return s.send(ctx, caller, deadline, request, bodyOf(request), reply)
+}
+
+// send hands a body to the talk tier, to whom and under which id a valid request
+// says.
+func (s *Server) send(ctx context.Context, caller talk.Session, deadline time.Time, request *tegamiv1.SendMessageRequest, body talk.Body, reply func(Reply)) (cancel func()) {
 	id := request.GetClientMessageId()
 	if id == "" {
 		made, err := uuid.NewV7()
@@ -50,7 +57,7 @@ func (s *Server) sendMessage(ctx context.Context, caller talk.Session, deadline 
 		FromDevice:      caller.Device,
 		To:              request.GetTo(),
 		ClientMessageID: id,
-		Body:            bodyOf(request),
+		Body:            body,
 		Answer:          send.answer,
 	})
 	// A send cannot be taken back.
@@ -66,10 +73,18 @@ func (s *Server) sendWait(deadline time.Time) time.Duration {
 }
 
 func bodyOf(request *tegamiv1.SendMessageRequest) talk.Body {
+	body := talk.Body{Text: request.GetText()}
 	if content := request.GetContent(); content != nil {
-		return talk.Body{MimeType: content.GetMimeType(), Data: content.GetData()}
+		body = talk.Body{MimeType: content.GetMimeType(), Data: content.GetData()}
 	}
-	return talk.Body{Text: request.GetText()}
+	if request.GetReplyTo() != "" {
+		id := uuid.MustParse(request.GetReplyTo()) // it was validated
+		body.ReplyTo = string(id[:])
+	}
+	for _, m := range request.GetMentions() {
+		body.Mentions = append(body.Mentions, &record.Mention{UserId: m.GetUserId(), Start: m.GetStart(), Length: m.GetLength()})
+	}
+	return body
 }
 
 // fieldNames has the JSON names of the fields that refusals are about, which

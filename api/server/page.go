@@ -91,6 +91,13 @@ func (o *opened) fill(from *record.Operation, body talk.Body) {
 	m.ClientMessageId = message.GetClientMessageId()
 	m.CreateTime = &o.logTime
 	m.Revision = from.GetRevision()
+	m.Forwarded = body.Forwarded
+	if body.ReplyTo != "" {
+		m.ReplyTo = messageID([]byte(body.ReplyTo))
+	}
+	for _, mention := range body.Mentions {
+		m.Mentions = append(m.Mentions, &tegamiv1.Mention{UserId: mention.GetUserId(), Start: mention.GetStart(), Length: mention.GetLength()})
+	}
 	switch {
 	case body.MimeType != "":
 		o.data.MimeType, o.data.Data = body.MimeType, body.Data

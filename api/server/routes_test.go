@@ -173,6 +173,9 @@ var rows = map[string]route{
 	tegamiv1connect.TalkServiceReactToMessageProcedure: {caller: deviceToken, prepare: written, request: func(_, peer device, _ string) proto.Message {
 		return &tegamiv1.ReactToMessageRequest{Peer: peer.user, Revision: 1, Reaction: "👍"}
 	}},
+	tegamiv1connect.TalkServiceForwardMessageProcedure: {caller: deviceToken, prepare: written, request: func(self, peer device, _ string) proto.Message {
+		return &tegamiv1.ForwardMessageRequest{Peer: peer.user, Revision: 1, To: self.user}
+	}},
 	tegamiv1connect.AdminServiceCreateUsersProcedure: {caller: operatorToken, request: func(_, _ device, n string) proto.Message {
 		return &tegamiv1.CreateUsersRequest{Users: []*tegamiv1.NewUser{{UserId: "made-" + n}}}
 	}},

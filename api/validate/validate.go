@@ -36,6 +36,7 @@ const (
 	MaxAliasRunes         = 64
 	MaxCodeLength         = 128
 	MaxReactionBytes      = 32
+	MaxMentions           = 20
 	MaxLanguageLength     = 35
 	MaxTimeZoneLength     = 64
 	MaxStatusMessageRunes = 500
@@ -134,6 +135,11 @@ func SendMessage(r *tegamiv1.SendMessageRequest) error {
 	}
 	if id := r.GetClientMessageId(); id != "" {
 		if err := printable("clientMessageId", id, MaxClientIDLength); err != nil {
+			return err
+		}
+	}
+	if r.GetReplyTo() != "" || len(r.GetMentions()) > 0 {
+		if err := references(r); err != nil {
 			return err
 		}
 	}

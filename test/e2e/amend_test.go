@@ -81,3 +81,36 @@ func TestAmendments(t *testing.T) {
 		server.Start()
 	}
 }
+
+// What a message refers to comes with it, and is part of what it says: the same
+// id with another reference is another message. A message is forwarded without
+// what it referred to.
+func TestReferences(t *testing.T) {
+	server := start(t)
+	users := signIn(t, server, "alice", "bob", "carol")
+	alice, bob, carol := users[0], users[1], users[2]
+	first := alice.send(text("bob", "hello"))
+	reply := withID(text("alice", "@alice hi"), "r1")
+	reply.ReplyTo = first.MessageId
+	reply.Mentions = []*tegamiv1.Mention{{UserId: "alice", Start: 7, Length: 6}}
+	for _, u := range []user{bob, bob} {
+		u.send(reply)
+	}
+	want(t, refused(bob, "TalkService/SendMessage", withID(text("alice", "@alice hi"), "r1")), "already_exists", "different_body")
+	got := message(alice.fetch(1).GetOps()[0])
+	if got.GetText() != reply.GetText() || got.ReplyTo != first.MessageId || len(got.Mentions) != 1 || got.Mentions[0].Length != 6 || got.Forwarded {
+		t.Errorf("alice receives %v", got)
+	}
+	forward := &tegamiv1.ForwardMessageRequest{Peer: "bob", Revision: 2, To: "carol", ClientMessageId: "f1"}
+	sent := call(alice, "TalkService/ForwardMessage", forward, new(tegamiv1.ForwardMessageResponse))
+	again := call(alice, "TalkService/ForwardMessage", forward, new(tegamiv1.ForwardMessageResponse))
+	got = message(carol.fetch(0).GetOps()[0])
+	if got.GetText() != reply.GetText() || !got.Forwarded || got.ReplyTo != "" || len(got.Mentions) != 0 || got.From != "alice" ||
+		got.MessageId != sent.MessageId || again.MessageId != sent.MessageId || carol.head() != 1 {
+		t.Errorf("carol receives %v", got)
+	}
+	forward.Revision = 99
+	want(t, refused(alice, "TalkService/ForwardMessage", forward), "not_found", "unknown_message")
+	forward.Revision, forward.To, forward.ClientMessageId = 2, "nobody", ""
+	want(t, refused(alice, "TalkService/ForwardMessage", forward), "not_found", "unknown_recipient")
+}

@@ -79,7 +79,7 @@ func (x FetchOpsResponse_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FetchOpsResponse_Reason.Descriptor instead.
 func (FetchOpsResponse_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{4, 0}
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{5, 0}
 }
 
 type SendMessageRequest struct {
@@ -95,8 +95,13 @@ type SendMessageRequest struct {
 	// retry with the same id to the same recipient gets the first answer for 24
 	// hours.
 	ClientMessageId string `protobuf:"bytes,4,opt,name=client_message_id,json=clientMessageId,proto3" json:"client_message_id,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The id of the message that this one replies to; empty for none. The server
+	// does not check whether there is such a message.
+	ReplyTo string `protobuf:"bytes,5,opt,name=reply_to,json=replyTo,proto3" json:"reply_to,omitempty"`
+	// At most 20, with a text.
+	Mentions      []*Mention `protobuf:"bytes,6,rep,name=mentions,proto3" json:"mentions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SendMessageRequest) Reset() {
@@ -168,6 +173,20 @@ func (x *SendMessageRequest) GetClientMessageId() string {
 	return ""
 }
 
+func (x *SendMessageRequest) GetReplyTo() string {
+	if x != nil {
+		return x.ReplyTo
+	}
+	return ""
+}
+
+func (x *SendMessageRequest) GetMentions() []*Mention {
+	if x != nil {
+		return x.Mentions
+	}
+	return nil
+}
+
 type isSendMessageRequest_Body interface {
 	isSendMessageRequest_Body()
 }
@@ -185,6 +204,69 @@ func (*SendMessageRequest_Text) isSendMessageRequest_Body() {}
 
 func (*SendMessageRequest_Content) isSendMessageRequest_Body() {}
 
+// Mention says that a part of a text means a user.
+type Mention struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	UserId string                 `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// The part, in code points of the text: it begins at start, 0 or above, has a
+	// length of 1 or above, and ends within the text.
+	Start         int32 `protobuf:"varint,2,opt,name=start,proto3" json:"start,omitempty"`
+	Length        int32 `protobuf:"varint,3,opt,name=length,proto3" json:"length,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mention) Reset() {
+	*x = Mention{}
+	mi := &file_tegami_v1_talk_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mention) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mention) ProtoMessage() {}
+
+func (x *Mention) ProtoReflect() protoreflect.Message {
+	mi := &file_tegami_v1_talk_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mention.ProtoReflect.Descriptor instead.
+func (*Mention) Descriptor() ([]byte, []int) {
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Mention) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *Mention) GetStart() int32 {
+	if x != nil {
+		return x.Start
+	}
+	return 0
+}
+
+func (x *Mention) GetLength() int32 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
 // Content is a message body that is not text.
 type Content struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -198,7 +280,7 @@ type Content struct {
 
 func (x *Content) Reset() {
 	*x = Content{}
-	mi := &file_tegami_v1_talk_proto_msgTypes[1]
+	mi := &file_tegami_v1_talk_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -210,7 +292,7 @@ func (x *Content) String() string {
 func (*Content) ProtoMessage() {}
 
 func (x *Content) ProtoReflect() protoreflect.Message {
-	mi := &file_tegami_v1_talk_proto_msgTypes[1]
+	mi := &file_tegami_v1_talk_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -223,7 +305,7 @@ func (x *Content) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Content.ProtoReflect.Descriptor instead.
 func (*Content) Descriptor() ([]byte, []int) {
-	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{1}
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Content) GetMimeType() string {
@@ -250,7 +332,7 @@ type SendMessageResponse struct {
 
 func (x *SendMessageResponse) Reset() {
 	*x = SendMessageResponse{}
-	mi := &file_tegami_v1_talk_proto_msgTypes[2]
+	mi := &file_tegami_v1_talk_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -262,7 +344,7 @@ func (x *SendMessageResponse) String() string {
 func (*SendMessageResponse) ProtoMessage() {}
 
 func (x *SendMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tegami_v1_talk_proto_msgTypes[2]
+	mi := &file_tegami_v1_talk_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -275,7 +357,7 @@ func (x *SendMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendMessageResponse.ProtoReflect.Descriptor instead.
 func (*SendMessageResponse) Descriptor() ([]byte, []int) {
-	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{2}
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SendMessageResponse) GetMessageId() string {
@@ -308,7 +390,7 @@ type FetchOpsRequest struct {
 
 func (x *FetchOpsRequest) Reset() {
 	*x = FetchOpsRequest{}
-	mi := &file_tegami_v1_talk_proto_msgTypes[3]
+	mi := &file_tegami_v1_talk_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -320,7 +402,7 @@ func (x *FetchOpsRequest) String() string {
 func (*FetchOpsRequest) ProtoMessage() {}
 
 func (x *FetchOpsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tegami_v1_talk_proto_msgTypes[3]
+	mi := &file_tegami_v1_talk_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -333,7 +415,7 @@ func (x *FetchOpsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchOpsRequest.ProtoReflect.Descriptor instead.
 func (*FetchOpsRequest) Descriptor() ([]byte, []int) {
-	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{3}
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *FetchOpsRequest) GetAfterRevision() int64 {
@@ -371,7 +453,7 @@ type FetchOpsResponse struct {
 
 func (x *FetchOpsResponse) Reset() {
 	*x = FetchOpsResponse{}
-	mi := &file_tegami_v1_talk_proto_msgTypes[4]
+	mi := &file_tegami_v1_talk_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -383,7 +465,7 @@ func (x *FetchOpsResponse) String() string {
 func (*FetchOpsResponse) ProtoMessage() {}
 
 func (x *FetchOpsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tegami_v1_talk_proto_msgTypes[4]
+	mi := &file_tegami_v1_talk_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -396,7 +478,7 @@ func (x *FetchOpsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchOpsResponse.ProtoReflect.Descriptor instead.
 func (*FetchOpsResponse) Descriptor() ([]byte, []int) {
-	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{4}
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *FetchOpsResponse) GetOps() []*Operation {
@@ -449,7 +531,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_tegami_v1_talk_proto_msgTypes[5]
+	mi := &file_tegami_v1_talk_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -461,7 +543,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_tegami_v1_talk_proto_msgTypes[5]
+	mi := &file_tegami_v1_talk_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -474,7 +556,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{5}
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Operation) GetRevision() int64 {
@@ -644,14 +726,19 @@ type Message struct {
 	CreateTime      *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// The revision of the operation that carries the message, in the mailbox of
 	// the reader.
-	Revision      int64 `protobuf:"varint,8,opt,name=revision,proto3" json:"revision,omitempty"`
+	Revision int64 `protobuf:"varint,8,opt,name=revision,proto3" json:"revision,omitempty"`
+	// As in SendMessageRequest.
+	ReplyTo  string     `protobuf:"bytes,9,opt,name=reply_to,json=replyTo,proto3" json:"reply_to,omitempty"`
+	Mentions []*Mention `protobuf:"bytes,10,rep,name=mentions,proto3" json:"mentions,omitempty"`
+	// Whether it was sent by ForwardMessage.
+	Forwarded     bool `protobuf:"varint,11,opt,name=forwarded,proto3" json:"forwarded,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_tegami_v1_talk_proto_msgTypes[6]
+	mi := &file_tegami_v1_talk_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -663,7 +750,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_tegami_v1_talk_proto_msgTypes[6]
+	mi := &file_tegami_v1_talk_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -676,7 +763,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{6}
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Message) GetMessageId() string {
@@ -746,6 +833,27 @@ func (x *Message) GetRevision() int64 {
 	return 0
 }
 
+func (x *Message) GetReplyTo() string {
+	if x != nil {
+		return x.ReplyTo
+	}
+	return ""
+}
+
+func (x *Message) GetMentions() []*Mention {
+	if x != nil {
+		return x.Mentions
+	}
+	return nil
+}
+
+func (x *Message) GetForwarded() bool {
+	if x != nil {
+		return x.Forwarded
+	}
+	return false
+}
+
 type isMessage_Body interface {
 	isMessage_Body()
 }
@@ -770,7 +878,7 @@ type GetHeadRequest struct {
 
 func (x *GetHeadRequest) Reset() {
 	*x = GetHeadRequest{}
-	mi := &file_tegami_v1_talk_proto_msgTypes[7]
+	mi := &file_tegami_v1_talk_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -782,7 +890,7 @@ func (x *GetHeadRequest) String() string {
 func (*GetHeadRequest) ProtoMessage() {}
 
 func (x *GetHeadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tegami_v1_talk_proto_msgTypes[7]
+	mi := &file_tegami_v1_talk_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -795,7 +903,7 @@ func (x *GetHeadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHeadRequest.ProtoReflect.Descriptor instead.
 func (*GetHeadRequest) Descriptor() ([]byte, []int) {
-	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{7}
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{8}
 }
 
 type GetHeadResponse struct {
@@ -810,7 +918,7 @@ type GetHeadResponse struct {
 
 func (x *GetHeadResponse) Reset() {
 	*x = GetHeadResponse{}
-	mi := &file_tegami_v1_talk_proto_msgTypes[8]
+	mi := &file_tegami_v1_talk_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -822,7 +930,7 @@ func (x *GetHeadResponse) String() string {
 func (*GetHeadResponse) ProtoMessage() {}
 
 func (x *GetHeadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tegami_v1_talk_proto_msgTypes[8]
+	mi := &file_tegami_v1_talk_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -835,7 +943,7 @@ func (x *GetHeadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHeadResponse.ProtoReflect.Descriptor instead.
 func (*GetHeadResponse) Descriptor() ([]byte, []int) {
-	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{8}
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetHeadResponse) GetRevision() int64 {
@@ -866,7 +974,7 @@ type ListMessagesRequest struct {
 
 func (x *ListMessagesRequest) Reset() {
 	*x = ListMessagesRequest{}
-	mi := &file_tegami_v1_talk_proto_msgTypes[9]
+	mi := &file_tegami_v1_talk_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -878,7 +986,7 @@ func (x *ListMessagesRequest) String() string {
 func (*ListMessagesRequest) ProtoMessage() {}
 
 func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tegami_v1_talk_proto_msgTypes[9]
+	mi := &file_tegami_v1_talk_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -891,7 +999,7 @@ func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{9}
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListMessagesRequest) GetPeer() string {
@@ -931,7 +1039,7 @@ type ListMessagesResponse struct {
 
 func (x *ListMessagesResponse) Reset() {
 	*x = ListMessagesResponse{}
-	mi := &file_tegami_v1_talk_proto_msgTypes[10]
+	mi := &file_tegami_v1_talk_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -943,7 +1051,7 @@ func (x *ListMessagesResponse) String() string {
 func (*ListMessagesResponse) ProtoMessage() {}
 
 func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tegami_v1_talk_proto_msgTypes[10]
+	mi := &file_tegami_v1_talk_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -956,7 +1064,7 @@ func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{10}
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListMessagesResponse) GetMessages() []*Message {
@@ -1001,7 +1109,7 @@ type MarkReadRequest struct {
 
 func (x *MarkReadRequest) Reset() {
 	*x = MarkReadRequest{}
-	mi := &file_tegami_v1_talk_proto_msgTypes[11]
+	mi := &file_tegami_v1_talk_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1013,7 +1121,7 @@ func (x *MarkReadRequest) String() string {
 func (*MarkReadRequest) ProtoMessage() {}
 
 func (x *MarkReadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tegami_v1_talk_proto_msgTypes[11]
+	mi := &file_tegami_v1_talk_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1026,7 +1134,7 @@ func (x *MarkReadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MarkReadRequest.ProtoReflect.Descriptor instead.
 func (*MarkReadRequest) Descriptor() ([]byte, []int) {
-	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{11}
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *MarkReadRequest) GetPeer() string {
@@ -1053,7 +1161,7 @@ type MarkReadResponse struct {
 
 func (x *MarkReadResponse) Reset() {
 	*x = MarkReadResponse{}
-	mi := &file_tegami_v1_talk_proto_msgTypes[12]
+	mi := &file_tegami_v1_talk_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1065,7 +1173,7 @@ func (x *MarkReadResponse) String() string {
 func (*MarkReadResponse) ProtoMessage() {}
 
 func (x *MarkReadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tegami_v1_talk_proto_msgTypes[12]
+	mi := &file_tegami_v1_talk_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1078,7 +1186,7 @@ func (x *MarkReadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MarkReadResponse.ProtoReflect.Descriptor instead.
 func (*MarkReadResponse) Descriptor() ([]byte, []int) {
-	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{12}
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *MarkReadResponse) GetConversation() *Conversation {
@@ -1103,7 +1211,7 @@ type ListConversationsRequest struct {
 
 func (x *ListConversationsRequest) Reset() {
 	*x = ListConversationsRequest{}
-	mi := &file_tegami_v1_talk_proto_msgTypes[13]
+	mi := &file_tegami_v1_talk_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1115,7 +1223,7 @@ func (x *ListConversationsRequest) String() string {
 func (*ListConversationsRequest) ProtoMessage() {}
 
 func (x *ListConversationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tegami_v1_talk_proto_msgTypes[13]
+	mi := &file_tegami_v1_talk_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1128,7 +1236,7 @@ func (x *ListConversationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListConversationsRequest.ProtoReflect.Descriptor instead.
 func (*ListConversationsRequest) Descriptor() ([]byte, []int) {
-	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{13}
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListConversationsRequest) GetLimit() int32 {
@@ -1167,7 +1275,7 @@ type ListConversationsResponse struct {
 
 func (x *ListConversationsResponse) Reset() {
 	*x = ListConversationsResponse{}
-	mi := &file_tegami_v1_talk_proto_msgTypes[14]
+	mi := &file_tegami_v1_talk_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1179,7 +1287,7 @@ func (x *ListConversationsResponse) String() string {
 func (*ListConversationsResponse) ProtoMessage() {}
 
 func (x *ListConversationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tegami_v1_talk_proto_msgTypes[14]
+	mi := &file_tegami_v1_talk_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1192,7 +1300,7 @@ func (x *ListConversationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListConversationsResponse.ProtoReflect.Descriptor instead.
 func (*ListConversationsResponse) Descriptor() ([]byte, []int) {
-	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{14}
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListConversationsResponse) GetItems() []*ListConversationsResponse_Item {
@@ -1229,7 +1337,7 @@ type UpdateConversationRequest struct {
 
 func (x *UpdateConversationRequest) Reset() {
 	*x = UpdateConversationRequest{}
-	mi := &file_tegami_v1_talk_proto_msgTypes[15]
+	mi := &file_tegami_v1_talk_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1241,7 +1349,7 @@ func (x *UpdateConversationRequest) String() string {
 func (*UpdateConversationRequest) ProtoMessage() {}
 
 func (x *UpdateConversationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tegami_v1_talk_proto_msgTypes[15]
+	mi := &file_tegami_v1_talk_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1254,7 +1362,7 @@ func (x *UpdateConversationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateConversationRequest.ProtoReflect.Descriptor instead.
 func (*UpdateConversationRequest) Descriptor() ([]byte, []int) {
-	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{15}
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *UpdateConversationRequest) GetPeer() string {
@@ -1288,7 +1396,7 @@ type UpdateConversationResponse struct {
 
 func (x *UpdateConversationResponse) Reset() {
 	*x = UpdateConversationResponse{}
-	mi := &file_tegami_v1_talk_proto_msgTypes[16]
+	mi := &file_tegami_v1_talk_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1300,7 +1408,7 @@ func (x *UpdateConversationResponse) String() string {
 func (*UpdateConversationResponse) ProtoMessage() {}
 
 func (x *UpdateConversationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tegami_v1_talk_proto_msgTypes[16]
+	mi := &file_tegami_v1_talk_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1313,7 +1421,7 @@ func (x *UpdateConversationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateConversationResponse.ProtoReflect.Descriptor instead.
 func (*UpdateConversationResponse) Descriptor() ([]byte, []int) {
-	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{16}
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *UpdateConversationResponse) GetConversation() *Conversation {
@@ -1346,7 +1454,7 @@ type MessageAmendment struct {
 
 func (x *MessageAmendment) Reset() {
 	*x = MessageAmendment{}
-	mi := &file_tegami_v1_talk_proto_msgTypes[17]
+	mi := &file_tegami_v1_talk_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1358,7 +1466,7 @@ func (x *MessageAmendment) String() string {
 func (*MessageAmendment) ProtoMessage() {}
 
 func (x *MessageAmendment) ProtoReflect() protoreflect.Message {
-	mi := &file_tegami_v1_talk_proto_msgTypes[17]
+	mi := &file_tegami_v1_talk_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1371,7 +1479,7 @@ func (x *MessageAmendment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageAmendment.ProtoReflect.Descriptor instead.
 func (*MessageAmendment) Descriptor() ([]byte, []int) {
-	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{17}
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *MessageAmendment) GetMessageId() string {
@@ -1474,7 +1582,7 @@ type UnsendMessageRequest struct {
 
 func (x *UnsendMessageRequest) Reset() {
 	*x = UnsendMessageRequest{}
-	mi := &file_tegami_v1_talk_proto_msgTypes[18]
+	mi := &file_tegami_v1_talk_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1486,7 +1594,7 @@ func (x *UnsendMessageRequest) String() string {
 func (*UnsendMessageRequest) ProtoMessage() {}
 
 func (x *UnsendMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tegami_v1_talk_proto_msgTypes[18]
+	mi := &file_tegami_v1_talk_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1499,7 +1607,7 @@ func (x *UnsendMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnsendMessageRequest.ProtoReflect.Descriptor instead.
 func (*UnsendMessageRequest) Descriptor() ([]byte, []int) {
-	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{18}
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *UnsendMessageRequest) GetPeer() string {
@@ -1524,7 +1632,7 @@ type UnsendMessageResponse struct {
 
 func (x *UnsendMessageResponse) Reset() {
 	*x = UnsendMessageResponse{}
-	mi := &file_tegami_v1_talk_proto_msgTypes[19]
+	mi := &file_tegami_v1_talk_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1536,7 +1644,7 @@ func (x *UnsendMessageResponse) String() string {
 func (*UnsendMessageResponse) ProtoMessage() {}
 
 func (x *UnsendMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tegami_v1_talk_proto_msgTypes[19]
+	mi := &file_tegami_v1_talk_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1549,7 +1657,7 @@ func (x *UnsendMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnsendMessageResponse.ProtoReflect.Descriptor instead.
 func (*UnsendMessageResponse) Descriptor() ([]byte, []int) {
-	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{19}
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{20}
 }
 
 type EditMessageRequest struct {
@@ -1565,7 +1673,7 @@ type EditMessageRequest struct {
 
 func (x *EditMessageRequest) Reset() {
 	*x = EditMessageRequest{}
-	mi := &file_tegami_v1_talk_proto_msgTypes[20]
+	mi := &file_tegami_v1_talk_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1577,7 +1685,7 @@ func (x *EditMessageRequest) String() string {
 func (*EditMessageRequest) ProtoMessage() {}
 
 func (x *EditMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tegami_v1_talk_proto_msgTypes[20]
+	mi := &file_tegami_v1_talk_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1590,7 +1698,7 @@ func (x *EditMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EditMessageRequest.ProtoReflect.Descriptor instead.
 func (*EditMessageRequest) Descriptor() ([]byte, []int) {
-	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{20}
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *EditMessageRequest) GetPeer() string {
@@ -1622,7 +1730,7 @@ type EditMessageResponse struct {
 
 func (x *EditMessageResponse) Reset() {
 	*x = EditMessageResponse{}
-	mi := &file_tegami_v1_talk_proto_msgTypes[21]
+	mi := &file_tegami_v1_talk_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1634,7 +1742,7 @@ func (x *EditMessageResponse) String() string {
 func (*EditMessageResponse) ProtoMessage() {}
 
 func (x *EditMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tegami_v1_talk_proto_msgTypes[21]
+	mi := &file_tegami_v1_talk_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1647,7 +1755,7 @@ func (x *EditMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EditMessageResponse.ProtoReflect.Descriptor instead.
 func (*EditMessageResponse) Descriptor() ([]byte, []int) {
-	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{21}
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{22}
 }
 
 type ReactToMessageRequest struct {
@@ -1665,7 +1773,7 @@ type ReactToMessageRequest struct {
 
 func (x *ReactToMessageRequest) Reset() {
 	*x = ReactToMessageRequest{}
-	mi := &file_tegami_v1_talk_proto_msgTypes[22]
+	mi := &file_tegami_v1_talk_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1677,7 +1785,7 @@ func (x *ReactToMessageRequest) String() string {
 func (*ReactToMessageRequest) ProtoMessage() {}
 
 func (x *ReactToMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tegami_v1_talk_proto_msgTypes[22]
+	mi := &file_tegami_v1_talk_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1690,7 +1798,7 @@ func (x *ReactToMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReactToMessageRequest.ProtoReflect.Descriptor instead.
 func (*ReactToMessageRequest) Descriptor() ([]byte, []int) {
-	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{22}
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ReactToMessageRequest) GetPeer() string {
@@ -1722,7 +1830,7 @@ type ReactToMessageResponse struct {
 
 func (x *ReactToMessageResponse) Reset() {
 	*x = ReactToMessageResponse{}
-	mi := &file_tegami_v1_talk_proto_msgTypes[23]
+	mi := &file_tegami_v1_talk_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +1842,7 @@ func (x *ReactToMessageResponse) String() string {
 func (*ReactToMessageResponse) ProtoMessage() {}
 
 func (x *ReactToMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tegami_v1_talk_proto_msgTypes[23]
+	mi := &file_tegami_v1_talk_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +1855,131 @@ func (x *ReactToMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReactToMessageResponse.ProtoReflect.Descriptor instead.
 func (*ReactToMessageResponse) Descriptor() ([]byte, []int) {
-	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{23}
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{24}
+}
+
+type ForwardMessageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The conversation that the message lies in, and its revision in the caller's
+	// own mailbox. Error: not_found with reason unknown_message. What goes on is
+	// the message as it was sent, without its changes.
+	Peer     string `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	Revision int64  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// As in SendMessageRequest, with its errors.
+	To              string `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`
+	ClientMessageId string `protobuf:"bytes,4,opt,name=client_message_id,json=clientMessageId,proto3" json:"client_message_id,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ForwardMessageRequest) Reset() {
+	*x = ForwardMessageRequest{}
+	mi := &file_tegami_v1_talk_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForwardMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForwardMessageRequest) ProtoMessage() {}
+
+func (x *ForwardMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tegami_v1_talk_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForwardMessageRequest.ProtoReflect.Descriptor instead.
+func (*ForwardMessageRequest) Descriptor() ([]byte, []int) {
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ForwardMessageRequest) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *ForwardMessageRequest) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *ForwardMessageRequest) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *ForwardMessageRequest) GetClientMessageId() string {
+	if x != nil {
+		return x.ClientMessageId
+	}
+	return ""
+}
+
+type ForwardMessageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	MessageId     string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForwardMessageResponse) Reset() {
+	*x = ForwardMessageResponse{}
+	mi := &file_tegami_v1_talk_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForwardMessageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForwardMessageResponse) ProtoMessage() {}
+
+func (x *ForwardMessageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tegami_v1_talk_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForwardMessageResponse.ProtoReflect.Descriptor instead.
+func (*ForwardMessageResponse) Descriptor() ([]byte, []int) {
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ForwardMessageResponse) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *ForwardMessageResponse) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
 }
 
 type ListConversationsResponse_Item struct {
@@ -1761,7 +1993,7 @@ type ListConversationsResponse_Item struct {
 
 func (x *ListConversationsResponse_Item) Reset() {
 	*x = ListConversationsResponse_Item{}
-	mi := &file_tegami_v1_talk_proto_msgTypes[24]
+	mi := &file_tegami_v1_talk_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1773,7 +2005,7 @@ func (x *ListConversationsResponse_Item) String() string {
 func (*ListConversationsResponse_Item) ProtoMessage() {}
 
 func (x *ListConversationsResponse_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_tegami_v1_talk_proto_msgTypes[24]
+	mi := &file_tegami_v1_talk_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1786,7 +2018,7 @@ func (x *ListConversationsResponse_Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListConversationsResponse_Item.ProtoReflect.Descriptor instead.
 func (*ListConversationsResponse_Item) Descriptor() ([]byte, []int) {
-	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{14, 0}
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{15, 0}
 }
 
 func (x *ListConversationsResponse_Item) GetConversation() *Conversation {
@@ -1807,13 +2039,19 @@ var File_tegami_v1_talk_proto protoreflect.FileDescriptor
 
 const file_tegami_v1_talk_proto_rawDesc = "" +
 	"\n" +
-	"\x14tegami/v1/talk.proto\x12\ttegami.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17tegami/v1/contact.proto\x1a\x1ctegami/v1/conversation.proto\x1a\x17tegami/v1/profile.proto\x1a\x18tegami/v1/settings.proto\"\x9e\x01\n" +
+	"\x14tegami/v1/talk.proto\x12\ttegami.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17tegami/v1/contact.proto\x1a\x1ctegami/v1/conversation.proto\x1a\x17tegami/v1/profile.proto\x1a\x18tegami/v1/settings.proto\"\xe9\x01\n" +
 	"\x12SendMessageRequest\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\tR\x02to\x12\x14\n" +
 	"\x04text\x18\x02 \x01(\tH\x00R\x04text\x12.\n" +
 	"\acontent\x18\x03 \x01(\v2\x12.tegami.v1.ContentH\x00R\acontent\x12*\n" +
-	"\x11client_message_id\x18\x04 \x01(\tR\x0fclientMessageIdB\x06\n" +
-	"\x04body\":\n" +
+	"\x11client_message_id\x18\x04 \x01(\tR\x0fclientMessageId\x12\x19\n" +
+	"\breply_to\x18\x05 \x01(\tR\areplyTo\x12.\n" +
+	"\bmentions\x18\x06 \x03(\v2\x12.tegami.v1.MentionR\bmentionsB\x06\n" +
+	"\x04body\"P\n" +
+	"\aMention\x12\x17\n" +
+	"\auser_id\x18\x01 \x01(\tR\x06userId\x12\x14\n" +
+	"\x05start\x18\x02 \x01(\x05R\x05start\x12\x16\n" +
+	"\x06length\x18\x03 \x01(\x05R\x06length\":\n" +
 	"\aContent\x12\x1b\n" +
 	"\tmime_type\x18\x01 \x01(\tR\bmimeType\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\"q\n" +
@@ -1852,7 +2090,7 @@ const file_tegami_v1_talk_proto_rawDesc = "" +
 	"\fmessage_read\x18\t \x01(\v2\x16.tegami.v1.MessageReadH\x00R\vmessageRead\x12F\n" +
 	"\x0fmessage_amended\x18\n" +
 	" \x01(\v2\x1b.tegami.v1.MessageAmendmentH\x00R\x0emessageAmendedB\x06\n" +
-	"\x04kind\"\x9f\x02\n" +
+	"\x04kind\"\x88\x03\n" +
 	"\aMessage\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tR\tmessageId\x12\x12\n" +
@@ -1863,7 +2101,11 @@ const file_tegami_v1_talk_proto_rawDesc = "" +
 	"\x11client_message_id\x18\x06 \x01(\tR\x0fclientMessageId\x12;\n" +
 	"\vcreate_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12\x1a\n" +
-	"\brevision\x18\b \x01(\x03R\brevisionB\x06\n" +
+	"\brevision\x18\b \x01(\x03R\brevision\x12\x19\n" +
+	"\breply_to\x18\t \x01(\tR\areplyTo\x12.\n" +
+	"\bmentions\x18\n" +
+	" \x03(\v2\x12.tegami.v1.MentionR\bmentions\x12\x1c\n" +
+	"\tforwarded\x18\v \x01(\bR\tforwardedB\x06\n" +
 	"\x04body\"\x10\n" +
 	"\x0eGetHeadRequest\"T\n" +
 	"\x0fGetHeadResponse\x12\x1a\n" +
@@ -1929,9 +2171,20 @@ const file_tegami_v1_talk_proto_rawDesc = "" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x1a\n" +
 	"\breaction\x18\x03 \x01(\tR\breaction\"\x18\n" +
-	"\x16ReactToMessageResponse2\xb4\x06\n" +
+	"\x16ReactToMessageResponse\"\x83\x01\n" +
+	"\x15ForwardMessageRequest\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\tR\x02to\x12*\n" +
+	"\x11client_message_id\x18\x04 \x01(\tR\x0fclientMessageId\"t\n" +
+	"\x16ForwardMessageResponse\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x01 \x01(\tR\tmessageId\x12;\n" +
+	"\vcreate_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime2\x8b\a\n" +
 	"\vTalkService\x12L\n" +
-	"\vSendMessage\x12\x1d.tegami.v1.SendMessageRequest\x1a\x1e.tegami.v1.SendMessageResponse\x12C\n" +
+	"\vSendMessage\x12\x1d.tegami.v1.SendMessageRequest\x1a\x1e.tegami.v1.SendMessageResponse\x12U\n" +
+	"\x0eForwardMessage\x12 .tegami.v1.ForwardMessageRequest\x1a!.tegami.v1.ForwardMessageResponse\x12C\n" +
 	"\bFetchOps\x12\x1a.tegami.v1.FetchOpsRequest\x1a\x1b.tegami.v1.FetchOpsResponse\x12@\n" +
 	"\aGetHead\x12\x19.tegami.v1.GetHeadRequest\x1a\x1a.tegami.v1.GetHeadResponse\x12O\n" +
 	"\fListMessages\x12\x1e.tegami.v1.ListMessagesRequest\x1a\x1f.tegami.v1.ListMessagesResponse\x12C\n" +
@@ -1955,91 +2208,99 @@ func file_tegami_v1_talk_proto_rawDescGZIP() []byte {
 }
 
 var file_tegami_v1_talk_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tegami_v1_talk_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_tegami_v1_talk_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_tegami_v1_talk_proto_goTypes = []any{
 	(FetchOpsResponse_Reason)(0),           // 0: tegami.v1.FetchOpsResponse.Reason
 	(*SendMessageRequest)(nil),             // 1: tegami.v1.SendMessageRequest
-	(*Content)(nil),                        // 2: tegami.v1.Content
-	(*SendMessageResponse)(nil),            // 3: tegami.v1.SendMessageResponse
-	(*FetchOpsRequest)(nil),                // 4: tegami.v1.FetchOpsRequest
-	(*FetchOpsResponse)(nil),               // 5: tegami.v1.FetchOpsResponse
-	(*Operation)(nil),                      // 6: tegami.v1.Operation
-	(*Message)(nil),                        // 7: tegami.v1.Message
-	(*GetHeadRequest)(nil),                 // 8: tegami.v1.GetHeadRequest
-	(*GetHeadResponse)(nil),                // 9: tegami.v1.GetHeadResponse
-	(*ListMessagesRequest)(nil),            // 10: tegami.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),           // 11: tegami.v1.ListMessagesResponse
-	(*MarkReadRequest)(nil),                // 12: tegami.v1.MarkReadRequest
-	(*MarkReadResponse)(nil),               // 13: tegami.v1.MarkReadResponse
-	(*ListConversationsRequest)(nil),       // 14: tegami.v1.ListConversationsRequest
-	(*ListConversationsResponse)(nil),      // 15: tegami.v1.ListConversationsResponse
-	(*UpdateConversationRequest)(nil),      // 16: tegami.v1.UpdateConversationRequest
-	(*UpdateConversationResponse)(nil),     // 17: tegami.v1.UpdateConversationResponse
-	(*MessageAmendment)(nil),               // 18: tegami.v1.MessageAmendment
-	(*UnsendMessageRequest)(nil),           // 19: tegami.v1.UnsendMessageRequest
-	(*UnsendMessageResponse)(nil),          // 20: tegami.v1.UnsendMessageResponse
-	(*EditMessageRequest)(nil),             // 21: tegami.v1.EditMessageRequest
-	(*EditMessageResponse)(nil),            // 22: tegami.v1.EditMessageResponse
-	(*ReactToMessageRequest)(nil),          // 23: tegami.v1.ReactToMessageRequest
-	(*ReactToMessageResponse)(nil),         // 24: tegami.v1.ReactToMessageResponse
-	(*ListConversationsResponse_Item)(nil), // 25: tegami.v1.ListConversationsResponse.Item
-	(*timestamppb.Timestamp)(nil),          // 26: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),            // 27: google.protobuf.Duration
-	(*Contact)(nil),                        // 28: tegami.v1.Contact
-	(*SettingsUpdate)(nil),                 // 29: tegami.v1.SettingsUpdate
-	(*Profile)(nil),                        // 30: tegami.v1.Profile
-	(*Conversation)(nil),                   // 31: tegami.v1.Conversation
-	(*MessageRead)(nil),                    // 32: tegami.v1.MessageRead
+	(*Mention)(nil),                        // 2: tegami.v1.Mention
+	(*Content)(nil),                        // 3: tegami.v1.Content
+	(*SendMessageResponse)(nil),            // 4: tegami.v1.SendMessageResponse
+	(*FetchOpsRequest)(nil),                // 5: tegami.v1.FetchOpsRequest
+	(*FetchOpsResponse)(nil),               // 6: tegami.v1.FetchOpsResponse
+	(*Operation)(nil),                      // 7: tegami.v1.Operation
+	(*Message)(nil),                        // 8: tegami.v1.Message
+	(*GetHeadRequest)(nil),                 // 9: tegami.v1.GetHeadRequest
+	(*GetHeadResponse)(nil),                // 10: tegami.v1.GetHeadResponse
+	(*ListMessagesRequest)(nil),            // 11: tegami.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),           // 12: tegami.v1.ListMessagesResponse
+	(*MarkReadRequest)(nil),                // 13: tegami.v1.MarkReadRequest
+	(*MarkReadResponse)(nil),               // 14: tegami.v1.MarkReadResponse
+	(*ListConversationsRequest)(nil),       // 15: tegami.v1.ListConversationsRequest
+	(*ListConversationsResponse)(nil),      // 16: tegami.v1.ListConversationsResponse
+	(*UpdateConversationRequest)(nil),      // 17: tegami.v1.UpdateConversationRequest
+	(*UpdateConversationResponse)(nil),     // 18: tegami.v1.UpdateConversationResponse
+	(*MessageAmendment)(nil),               // 19: tegami.v1.MessageAmendment
+	(*UnsendMessageRequest)(nil),           // 20: tegami.v1.UnsendMessageRequest
+	(*UnsendMessageResponse)(nil),          // 21: tegami.v1.UnsendMessageResponse
+	(*EditMessageRequest)(nil),             // 22: tegami.v1.EditMessageRequest
+	(*EditMessageResponse)(nil),            // 23: tegami.v1.EditMessageResponse
+	(*ReactToMessageRequest)(nil),          // 24: tegami.v1.ReactToMessageRequest
+	(*ReactToMessageResponse)(nil),         // 25: tegami.v1.ReactToMessageResponse
+	(*ForwardMessageRequest)(nil),          // 26: tegami.v1.ForwardMessageRequest
+	(*ForwardMessageResponse)(nil),         // 27: tegami.v1.ForwardMessageResponse
+	(*ListConversationsResponse_Item)(nil), // 28: tegami.v1.ListConversationsResponse.Item
+	(*timestamppb.Timestamp)(nil),          // 29: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),            // 30: google.protobuf.Duration
+	(*Contact)(nil),                        // 31: tegami.v1.Contact
+	(*SettingsUpdate)(nil),                 // 32: tegami.v1.SettingsUpdate
+	(*Profile)(nil),                        // 33: tegami.v1.Profile
+	(*Conversation)(nil),                   // 34: tegami.v1.Conversation
+	(*MessageRead)(nil),                    // 35: tegami.v1.MessageRead
 }
 var file_tegami_v1_talk_proto_depIdxs = []int32{
-	2,  // 0: tegami.v1.SendMessageRequest.content:type_name -> tegami.v1.Content
-	26, // 1: tegami.v1.SendMessageResponse.create_time:type_name -> google.protobuf.Timestamp
-	27, // 2: tegami.v1.FetchOpsRequest.timeout:type_name -> google.protobuf.Duration
-	6,  // 3: tegami.v1.FetchOpsResponse.ops:type_name -> tegami.v1.Operation
-	0,  // 4: tegami.v1.FetchOpsResponse.reason:type_name -> tegami.v1.FetchOpsResponse.Reason
-	26, // 5: tegami.v1.Operation.create_time:type_name -> google.protobuf.Timestamp
-	7,  // 6: tegami.v1.Operation.receive_message:type_name -> tegami.v1.Message
-	7,  // 7: tegami.v1.Operation.send_message:type_name -> tegami.v1.Message
-	28, // 8: tegami.v1.Operation.contact_updated:type_name -> tegami.v1.Contact
-	29, // 9: tegami.v1.Operation.settings_updated:type_name -> tegami.v1.SettingsUpdate
-	30, // 10: tegami.v1.Operation.profile_updated:type_name -> tegami.v1.Profile
-	31, // 11: tegami.v1.Operation.conversation_updated:type_name -> tegami.v1.Conversation
-	32, // 12: tegami.v1.Operation.message_read:type_name -> tegami.v1.MessageRead
-	18, // 13: tegami.v1.Operation.message_amended:type_name -> tegami.v1.MessageAmendment
-	2,  // 14: tegami.v1.Message.content:type_name -> tegami.v1.Content
-	26, // 15: tegami.v1.Message.create_time:type_name -> google.protobuf.Timestamp
-	7,  // 16: tegami.v1.ListMessagesResponse.messages:type_name -> tegami.v1.Message
-	18, // 17: tegami.v1.ListMessagesResponse.amendments:type_name -> tegami.v1.MessageAmendment
-	31, // 18: tegami.v1.MarkReadResponse.conversation:type_name -> tegami.v1.Conversation
-	25, // 19: tegami.v1.ListConversationsResponse.items:type_name -> tegami.v1.ListConversationsResponse.Item
-	31, // 20: tegami.v1.UpdateConversationResponse.conversation:type_name -> tegami.v1.Conversation
-	31, // 21: tegami.v1.ListConversationsResponse.Item.conversation:type_name -> tegami.v1.Conversation
-	7,  // 22: tegami.v1.ListConversationsResponse.Item.last_message:type_name -> tegami.v1.Message
-	1,  // 23: tegami.v1.TalkService.SendMessage:input_type -> tegami.v1.SendMessageRequest
-	4,  // 24: tegami.v1.TalkService.FetchOps:input_type -> tegami.v1.FetchOpsRequest
-	8,  // 25: tegami.v1.TalkService.GetHead:input_type -> tegami.v1.GetHeadRequest
-	10, // 26: tegami.v1.TalkService.ListMessages:input_type -> tegami.v1.ListMessagesRequest
-	12, // 27: tegami.v1.TalkService.MarkRead:input_type -> tegami.v1.MarkReadRequest
-	14, // 28: tegami.v1.TalkService.ListConversations:input_type -> tegami.v1.ListConversationsRequest
-	16, // 29: tegami.v1.TalkService.UpdateConversation:input_type -> tegami.v1.UpdateConversationRequest
-	19, // 30: tegami.v1.TalkService.UnsendMessage:input_type -> tegami.v1.UnsendMessageRequest
-	21, // 31: tegami.v1.TalkService.EditMessage:input_type -> tegami.v1.EditMessageRequest
-	23, // 32: tegami.v1.TalkService.ReactToMessage:input_type -> tegami.v1.ReactToMessageRequest
-	3,  // 33: tegami.v1.TalkService.SendMessage:output_type -> tegami.v1.SendMessageResponse
-	5,  // 34: tegami.v1.TalkService.FetchOps:output_type -> tegami.v1.FetchOpsResponse
-	9,  // 35: tegami.v1.TalkService.GetHead:output_type -> tegami.v1.GetHeadResponse
-	11, // 36: tegami.v1.TalkService.ListMessages:output_type -> tegami.v1.ListMessagesResponse
-	13, // 37: tegami.v1.TalkService.MarkRead:output_type -> tegami.v1.MarkReadResponse
-	15, // 38: tegami.v1.TalkService.ListConversations:output_type -> tegami.v1.ListConversationsResponse
-	17, // 39: tegami.v1.TalkService.UpdateConversation:output_type -> tegami.v1.UpdateConversationResponse
-	20, // 40: tegami.v1.TalkService.UnsendMessage:output_type -> tegami.v1.UnsendMessageResponse
-	22, // 41: tegami.v1.TalkService.EditMessage:output_type -> tegami.v1.EditMessageResponse
-	24, // 42: tegami.v1.TalkService.ReactToMessage:output_type -> tegami.v1.ReactToMessageResponse
-	33, // [33:43] is the sub-list for method output_type
-	23, // [23:33] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	3,  // 0: tegami.v1.SendMessageRequest.content:type_name -> tegami.v1.Content
+	2,  // 1: tegami.v1.SendMessageRequest.mentions:type_name -> tegami.v1.Mention
+	29, // 2: tegami.v1.SendMessageResponse.create_time:type_name -> google.protobuf.Timestamp
+	30, // 3: tegami.v1.FetchOpsRequest.timeout:type_name -> google.protobuf.Duration
+	7,  // 4: tegami.v1.FetchOpsResponse.ops:type_name -> tegami.v1.Operation
+	0,  // 5: tegami.v1.FetchOpsResponse.reason:type_name -> tegami.v1.FetchOpsResponse.Reason
+	29, // 6: tegami.v1.Operation.create_time:type_name -> google.protobuf.Timestamp
+	8,  // 7: tegami.v1.Operation.receive_message:type_name -> tegami.v1.Message
+	8,  // 8: tegami.v1.Operation.send_message:type_name -> tegami.v1.Message
+	31, // 9: tegami.v1.Operation.contact_updated:type_name -> tegami.v1.Contact
+	32, // 10: tegami.v1.Operation.settings_updated:type_name -> tegami.v1.SettingsUpdate
+	33, // 11: tegami.v1.Operation.profile_updated:type_name -> tegami.v1.Profile
+	34, // 12: tegami.v1.Operation.conversation_updated:type_name -> tegami.v1.Conversation
+	35, // 13: tegami.v1.Operation.message_read:type_name -> tegami.v1.MessageRead
+	19, // 14: tegami.v1.Operation.message_amended:type_name -> tegami.v1.MessageAmendment
+	3,  // 15: tegami.v1.Message.content:type_name -> tegami.v1.Content
+	29, // 16: tegami.v1.Message.create_time:type_name -> google.protobuf.Timestamp
+	2,  // 17: tegami.v1.Message.mentions:type_name -> tegami.v1.Mention
+	8,  // 18: tegami.v1.ListMessagesResponse.messages:type_name -> tegami.v1.Message
+	19, // 19: tegami.v1.ListMessagesResponse.amendments:type_name -> tegami.v1.MessageAmendment
+	34, // 20: tegami.v1.MarkReadResponse.conversation:type_name -> tegami.v1.Conversation
+	28, // 21: tegami.v1.ListConversationsResponse.items:type_name -> tegami.v1.ListConversationsResponse.Item
+	34, // 22: tegami.v1.UpdateConversationResponse.conversation:type_name -> tegami.v1.Conversation
+	29, // 23: tegami.v1.ForwardMessageResponse.create_time:type_name -> google.protobuf.Timestamp
+	34, // 24: tegami.v1.ListConversationsResponse.Item.conversation:type_name -> tegami.v1.Conversation
+	8,  // 25: tegami.v1.ListConversationsResponse.Item.last_message:type_name -> tegami.v1.Message
+	1,  // 26: tegami.v1.TalkService.SendMessage:input_type -> tegami.v1.SendMessageRequest
+	26, // 27: tegami.v1.TalkService.ForwardMessage:input_type -> tegami.v1.ForwardMessageRequest
+	5,  // 28: tegami.v1.TalkService.FetchOps:input_type -> tegami.v1.FetchOpsRequest
+	9,  // 29: tegami.v1.TalkService.GetHead:input_type -> tegami.v1.GetHeadRequest
+	11, // 30: tegami.v1.TalkService.ListMessages:input_type -> tegami.v1.ListMessagesRequest
+	13, // 31: tegami.v1.TalkService.MarkRead:input_type -> tegami.v1.MarkReadRequest
+	15, // 32: tegami.v1.TalkService.ListConversations:input_type -> tegami.v1.ListConversationsRequest
+	17, // 33: tegami.v1.TalkService.UpdateConversation:input_type -> tegami.v1.UpdateConversationRequest
+	20, // 34: tegami.v1.TalkService.UnsendMessage:input_type -> tegami.v1.UnsendMessageRequest
+	22, // 35: tegami.v1.TalkService.EditMessage:input_type -> tegami.v1.EditMessageRequest
+	24, // 36: tegami.v1.TalkService.ReactToMessage:input_type -> tegami.v1.ReactToMessageRequest
+	4,  // 37: tegami.v1.TalkService.SendMessage:output_type -> tegami.v1.SendMessageResponse
+	27, // 38: tegami.v1.TalkService.ForwardMessage:output_type -> tegami.v1.ForwardMessageResponse
+	6,  // 39: tegami.v1.TalkService.FetchOps:output_type -> tegami.v1.FetchOpsResponse
+	10, // 40: tegami.v1.TalkService.GetHead:output_type -> tegami.v1.GetHeadResponse
+	12, // 41: tegami.v1.TalkService.ListMessages:output_type -> tegami.v1.ListMessagesResponse
+	14, // 42: tegami.v1.TalkService.MarkRead:output_type -> tegami.v1.MarkReadResponse
+	16, // 43: tegami.v1.TalkService.ListConversations:output_type -> tegami.v1.ListConversationsResponse
+	18, // 44: tegami.v1.TalkService.UpdateConversation:output_type -> tegami.v1.UpdateConversationResponse
+	21, // 45: tegami.v1.TalkService.UnsendMessage:output_type -> tegami.v1.UnsendMessageResponse
+	23, // 46: tegami.v1.TalkService.EditMessage:output_type -> tegami.v1.EditMessageResponse
+	25, // 47: tegami.v1.TalkService.ReactToMessage:output_type -> tegami.v1.ReactToMessageResponse
+	37, // [37:48] is the sub-list for method output_type
+	26, // [26:37] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_tegami_v1_talk_proto_init() }
@@ -2055,7 +2316,7 @@ func file_tegami_v1_talk_proto_init() {
 		(*SendMessageRequest_Text)(nil),
 		(*SendMessageRequest_Content)(nil),
 	}
-	file_tegami_v1_talk_proto_msgTypes[5].OneofWrappers = []any{
+	file_tegami_v1_talk_proto_msgTypes[6].OneofWrappers = []any{
 		(*Operation_ReceiveMessage)(nil),
 		(*Operation_SendMessage)(nil),
 		(*Operation_ContactUpdated)(nil),
@@ -2065,12 +2326,12 @@ func file_tegami_v1_talk_proto_init() {
 		(*Operation_MessageRead)(nil),
 		(*Operation_MessageAmended)(nil),
 	}
-	file_tegami_v1_talk_proto_msgTypes[6].OneofWrappers = []any{
+	file_tegami_v1_talk_proto_msgTypes[7].OneofWrappers = []any{
 		(*Message_Text)(nil),
 		(*Message_Content)(nil),
 	}
-	file_tegami_v1_talk_proto_msgTypes[15].OneofWrappers = []any{}
-	file_tegami_v1_talk_proto_msgTypes[17].OneofWrappers = []any{
+	file_tegami_v1_talk_proto_msgTypes[16].OneofWrappers = []any{}
+	file_tegami_v1_talk_proto_msgTypes[18].OneofWrappers = []any{
 		(*MessageAmendment_Unsent)(nil),
 		(*MessageAmendment_Text)(nil),
 		(*MessageAmendment_Reaction)(nil),
@@ -2081,7 +2342,7 @@ func file_tegami_v1_talk_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tegami_v1_talk_proto_rawDesc), len(file_tegami_v1_talk_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   25,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,8 @@ const (
 const (
 	// TalkServiceSendMessageProcedure is the procedure name of the TalkService's SendMessage RPC.
 	TalkServiceSendMessageProcedure = "/tegami.v1.TalkService/SendMessage"
+	// TalkServiceForwardMessageProcedure is the procedure name of the TalkService's ForwardMessage RPC.
+	TalkServiceForwardMessageProcedure = "/tegami.v1.TalkService/ForwardMessage"
 	// TalkServiceFetchOpsProcedure is the procedure name of the TalkService's FetchOps RPC.
 	TalkServiceFetchOpsProcedure = "/tegami.v1.TalkService/FetchOps"
 	// TalkServiceGetHeadProcedure is the procedure name of the TalkService's GetHead RPC.
@@ -54,6 +56,13 @@ var (
 			StreamType: connect.StreamTypeUnary,
 			Schema:     v1.File_tegami_v1_talk_proto.Services().ByName("TalkService").Methods().ByName("SendMessage"),
 			Procedure:  TalkServiceSendMessageProcedure,
+		}
+	})
+	talkServiceForwardMessageSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_tegami_v1_talk_proto.Services().ByName("TalkService").Methods().ByName("ForwardMessage"),
+			Procedure:  TalkServiceForwardMessageProcedure,
 		}
 	})
 	talkServiceFetchOpsSpec = sync.OnceValue(func() connect.Spec {
@@ -126,6 +135,9 @@ type TalkServiceClient interface {
 	// SendMessage answers once the message is durable in the recipient's
 	// mailbox and in the sender's own.
 	SendMessage(context.Context, *v1.SendMessageRequest) (*v1.SendMessageResponse, error)
+	// ForwardMessage sends what a message of the caller's mailbox says to another
+	// user, as SendMessage does, without reply and mentions.
+	ForwardMessage(context.Context, *v1.ForwardMessageRequest) (*v1.ForwardMessageResponse, error)
 	// FetchOps answers the operations after a cursor, at once when there are
 	// any, else when the first arrives or the timeout ends.
 	FetchOps(context.Context, *v1.FetchOpsRequest) (*v1.FetchOpsResponse, error)
@@ -165,6 +177,9 @@ type TalkServiceHandler interface {
 	// SendMessage answers once the message is durable in the recipient's
 	// mailbox and in the sender's own.
 	SendMessage(context.Context, *v1.SendMessageRequest) (*v1.SendMessageResponse, error)
+	// ForwardMessage sends what a message of the caller's mailbox says to another
+	// user, as SendMessage does, without reply and mentions.
+	ForwardMessage(context.Context, *v1.ForwardMessageRequest) (*v1.ForwardMessageResponse, error)
 	// FetchOps answers the operations after a cursor, at once when there are
 	// any, else when the first arrives or the timeout ends.
 	FetchOps(context.Context, *v1.FetchOpsRequest) (*v1.FetchOpsResponse, error)
@@ -198,6 +213,7 @@ func RegisterTalkServiceHandler(server *connect.Server, svc TalkServiceHandler) 
 	adapter := talkServiceHandler{svc: svc}
 	server.Register(
 		connect.Method{Spec: talkServiceSendMessageSpec(), Handler: adapter.sendMessage},
+		connect.Method{Spec: talkServiceForwardMessageSpec(), Handler: adapter.forwardMessage},
 		connect.Method{Spec: talkServiceFetchOpsSpec(), Handler: adapter.fetchOps},
 		connect.Method{Spec: talkServiceGetHeadSpec(), Handler: adapter.getHead},
 		connect.Method{Spec: talkServiceListMessagesSpec(), Handler: adapter.listMessages},
@@ -215,6 +231,10 @@ type UnimplementedTalkServiceHandler struct{}
 
 func (UnimplementedTalkServiceHandler) SendMessage(context.Context, *v1.SendMessageRequest) (*v1.SendMessageResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "tegami.v1.TalkService.SendMessage is not implemented")
+}
+
+func (UnimplementedTalkServiceHandler) ForwardMessage(context.Context, *v1.ForwardMessageRequest) (*v1.ForwardMessageResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "tegami.v1.TalkService.ForwardMessage is not implemented")
 }
 
 func (UnimplementedTalkServiceHandler) FetchOps(context.Context, *v1.FetchOpsRequest) (*v1.FetchOpsResponse, error) {
@@ -260,6 +280,14 @@ type talkServiceClient struct {
 func (c *talkServiceClient) SendMessage(ctx context.Context, req *v1.SendMessageRequest) (*v1.SendMessageResponse, error) {
 	var res v1.SendMessageResponse
 	if err := c.client.CallUnary(ctx, talkServiceSendMessageSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *talkServiceClient) ForwardMessage(ctx context.Context, req *v1.ForwardMessageRequest) (*v1.ForwardMessageResponse, error) {
+	var res v1.ForwardMessageResponse
+	if err := c.client.CallUnary(ctx, talkServiceForwardMessageSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -345,6 +373,18 @@ func (h talkServiceHandler) sendMessage(ctx context.Context, _ connect.Spec, str
 		return err
 	}
 	res, err := h.svc.SendMessage(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h talkServiceHandler) forwardMessage(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ForwardMessageRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.ForwardMessage(ctx, &req)
 	if err != nil {
 		return err
 	}
