@@ -312,7 +312,7 @@ func TestGatewayServesContacts(t *testing.T) {
 	if got := unread(); got != 2 {
 		t.Errorf("%d messages are unread, want 2", got)
 	}
-	list, err := gateway.Conversations(ctx, "bob", 0, 0, 10)
+	list, err := gateway.Conversations(ctx, "bob", talk.ConversationQuery{Limit: 10})
 	must(err)
 	if len(list.Conversations) != 1 || list.Conversations[0].Last.GetReceiveMessage() == nil {
 		t.Fatalf("bob's conversations are %+v", list)

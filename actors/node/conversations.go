@@ -75,24 +75,27 @@ func (n *Node) Conversation(ctx context.Context, user, peer string) (talk.Conver
 	return talk.Conversation{Peer: peer, Conversation: view.Conversation}, err
 }
 
-// Conversations returns a page of a user's conversations, the one with the
-// newest message first, with those messages: of those that changed above since,
-// the first that lie below before, where 0 means all.
-func (n *Node) Conversations(ctx context.Context, user string, since, before int64, limit int) (talk.Conversations, error) {
-	view, err := n.look(ctx, user, talk.Look{Conversations: true, ConversationsSince: since}, conversationsVersion)
+// Conversations returns a page of a user's conversations with their newest
+// messages.
+func (n *Node) Conversations(ctx context.Context, user string, query talk.ConversationQuery) (talk.Conversations, error) {
+	view, err := n.look(ctx, user, talk.Look{Conversations: true, ConversationsSince: query.Since}, conversationsVersion)
 	switch {
 	case err != nil:
 		return talk.Conversations{}, err
-	case since > view.Head.Revision:
+	case query.Since > view.Head.Revision:
 		return talk.Conversations{}, &refusal.Refusal{Reason: refusal.CursorAhead, ResumeRevision: view.Head.Revision}
 	}
 	page := talk.Conversations{Conversations: view.Conversations, Revision: view.Head.Revision}
-	page.Conversations = slices.DeleteFunc(page.Conversations, func(c talk.Conversation) bool {
-		return before > 0 && c.LastRevision >= before
-	})
-	slices.SortFunc(page.Conversations, func(a, b talk.Conversation) int { return cmp.Compare(b.LastRevision, a.LastRevision) })
-	if page.HasMore = len(page.Conversations) > limit; page.HasMore {
-		page.Conversations = page.Conversations[:limit]
+	before := func(c talk.Conversation) bool { return query.Before > 0 && c.LastRevision >= query.Before }
+	order := func(a, b talk.Conversation) int { return cmp.Compare(b.LastRevision, a.LastRevision) }
+	if query.ByPeer {
+		before = func(c talk.Conversation) bool { return c.Peer <= query.After }
+		order = func(a, b talk.Conversation) int { return cmp.Compare(a.Peer, b.Peer) }
+	}
+	page.Conversations = slices.DeleteFunc(page.Conversations, before)
+	slices.SortFunc(page.Conversations, order)
+	if page.HasMore = len(page.Conversations) > query.Limit; page.HasMore {
+		page.Conversations = page.Conversations[:query.Limit]
 	}
 	return page, n.readLast(ctx, user, page.Conversations)
 }

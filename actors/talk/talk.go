@@ -196,7 +196,20 @@ type Conversation struct {
 	Last *record.Operation
 }
 
-// Conversations is a page of a user's conversations, the newest first.
+// ConversationQuery asks for a page of a user's conversations.
+type ConversationQuery struct {
+	// Since leaves out those that did not change above that revision.
+	Since int64
+	// ByPeer orders them by peer, which does not change while pages are read: the
+	// page begins behind the peer After. Else the one with the newest message
+	// comes first, of those whose newest message lies below Before; 0 for all.
+	ByPeer bool
+	After  string
+	Before int64
+	Limit  int
+}
+
+// Conversations is a page of a user's conversations.
 type Conversations struct {
 	Conversations []Conversation
 	HasMore       bool

@@ -67,6 +67,7 @@ var rules = map[string]access{
 	tegamiv1connect.TalkServiceEditMessageProcedure:              device,
 	tegamiv1connect.TalkServiceReactToMessageProcedure:           device,
 	tegamiv1connect.TalkServiceForwardMessageProcedure:           device,
+	tegamiv1connect.TalkServiceSyncProcedure:                     device,
 	tegamiv1connect.AdminServiceCreateUsersProcedure:             operator,
 	tegamiv1connect.AdminServiceIssueTokenProcedure:              operator,
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
+	"github.com/tegami-im/tegami/actors/talk"
 	tegamiv1 "github.com/tegami-im/tegami/api/gen/tegami/v1"
 	"github.com/tegami-im/tegami/api/validate"
 )
@@ -61,10 +62,26 @@ func (s talkService) ListConversations(ctx context.Context, request *tegamiv1.Li
 	}
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	user := callerOf(ctx).User
-	page, err := s.talk.Conversations(ctx, user, request.GetSinceRevision(), before, validate.PageSize(request.GetLimit()))
+	items, page, err := s.conversations(ctx, talk.ConversationQuery{
+		Since: request.GetSinceRevision(), Before: before, Limit: validate.PageSize(request.GetLimit()),
+	})
 	if err != nil {
-		return nil, naming(err, conversationFields)
+		return nil, err
+	}
+	response := &tegamiv1.ListConversationsResponse{Items: items, Revision: page.Revision}
+	if page.HasMore {
+		response.NextPageToken = strconv.FormatInt(items[len(items)-1].Conversation.LastRevision, 10)
+	}
+	return response, nil
+}
+
+// conversations returns a page of the caller's conversations in the form that
+// clients get.
+func (s talkService) conversations(ctx context.Context, query talk.ConversationQuery) ([]*tegamiv1.ListConversationsResponse_Item, talk.Conversations, error) {
+	user := callerOf(ctx).User
+	page, err := s.talk.Conversations(ctx, user, query)
+	if err != nil {
+		return nil, page, naming(err, conversationFields)
 	}
 	var last []*record.Operation
 	for _, c := range page.Conversations {
@@ -74,21 +91,17 @@ func (s talkService) ListConversations(ctx context.Context, request *tegamiv1.Li
 	}
 	messages, err := s.open(ctx, user, last)
 	if err != nil {
-		return nil, err
+		return nil, page, err
 	}
-	response := &tegamiv1.ListConversationsResponse{Revision: page.Revision}
-	for _, c := range page.Conversations {
-		item := &tegamiv1.ListConversationsResponse_Item{Conversation: conversationOf(c.Peer, c.Conversation)}
+	items := make([]*tegamiv1.ListConversationsResponse_Item, len(page.Conversations))
+	for i, c := range page.Conversations {
+		items[i] = &tegamiv1.ListConversationsResponse_Item{Conversation: conversationOf(c.Peer, c.Conversation)}
 		if c.Last != nil {
-			item.LastMessage = &messages[0].message
+			items[i].LastMessage = &messages[0].message
 			messages = messages[1:]
 		}
-		response.Items = append(response.Items, item)
 	}
-	if page.HasMore {
-		response.NextPageToken = strconv.FormatInt(page.Conversations[len(page.Conversations)-1].LastRevision, 10)
-	}
-	return response, nil
+	return items, page, nil
 }
 
 // conversationOf returns a conversation in the form that clients get.

@@ -42,7 +42,7 @@ func (f *fakeTalk) Conversation(ctx context.Context, id, peer string) (talk.Conv
 	return talk.Conversation{Peer: peer, Conversation: c, Last: history.Operations[0]}, nil
 }
 
-func (f *fakeTalk) Conversations(ctx context.Context, id string, _, _ int64, _ int) (talk.Conversations, error) {
+func (f *fakeTalk) Conversations(ctx context.Context, id string, _ talk.ConversationQuery) (talk.Conversations, error) {
 	head, err := f.Head(ctx, id)
 	list := talk.Conversations{Revision: head.Revision}
 	f.mu.Lock()

@@ -176,6 +176,9 @@ var rows = map[string]route{
 	tegamiv1connect.TalkServiceForwardMessageProcedure: {caller: deviceToken, prepare: written, request: func(self, peer device, _ string) proto.Message {
 		return &tegamiv1.ForwardMessageRequest{Peer: peer.user, Revision: 1, To: self.user}
 	}},
+	tegamiv1connect.TalkServiceSyncProcedure: {caller: deviceToken, prepare: written, request: func(device, device, string) proto.Message {
+		return &tegamiv1.SyncRequest{}
+	}},
 	tegamiv1connect.AdminServiceCreateUsersProcedure: {caller: operatorToken, request: func(_, _ device, n string) proto.Message {
 		return &tegamiv1.CreateUsersRequest{Users: []*tegamiv1.NewUser{{UserId: "made-" + n}}}
 	}},

@@ -64,11 +64,9 @@ type Talk interface {
 	// Conversation returns what is known of the conversation with a peer.
 	// Refused with UnknownConversation.
 	Conversation(ctx context.Context, user, peer string) (talk.Conversation, error)
-	// Conversations returns a page of a user's conversations, the one with the
-	// newest message first, with those messages: of those that changed above
-	// since, the first whose newest message lies below before, where 0 means all.
-	// Refused with CursorAhead.
-	Conversations(ctx context.Context, user string, since, before int64, limit int) (talk.Conversations, error)
+	// Conversations returns a page of a user's conversations, with their newest
+	// messages. Refused with CursorAhead.
+	Conversations(ctx context.Context, user string, query talk.ConversationQuery) (talk.Conversations, error)
 	// Settings returns what settings the session's user and device have made.
 	Settings(ctx context.Context, session talk.Session) (talk.Settings, error)
 	// UpdateSettings changes those of the user's settings that are named.

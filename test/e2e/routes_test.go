@@ -55,6 +55,7 @@ var routes = map[protoreflect.FullName]string{
 	"tegami.v1.TalkService.EditMessage":              devices,
 	"tegami.v1.TalkService.ReactToMessage":           devices,
 	"tegami.v1.TalkService.ForwardMessage":           devices,
+	"tegami.v1.TalkService.Sync":                     devices,
 	"tegami.v1.AdminService.CreateUsers":             admins,
 	"tegami.v1.AdminService.IssueToken":              admins,
 }

@@ -1982,6 +1982,72 @@ func (x *ForwardMessageResponse) GetCreateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+type SyncResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Items []*SyncResponse_Item   `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// Every item of the page is at least as new as this revision of the mailbox.
+	// Go on with FetchOps from the lowest of all pages, and apply an operation to
+	// an item only if its revision is above the item's own (contacts and
+	// conversations have one); settings and the profile come whole, and are
+	// replaced.
+	Revision      int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyncResponse) Reset() {
+	*x = SyncResponse{}
+	mi := &file_tegami_v1_talk_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SyncResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SyncResponse) ProtoMessage() {}
+
+func (x *SyncResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tegami_v1_talk_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SyncResponse.ProtoReflect.Descriptor instead.
+func (*SyncResponse) Descriptor() ([]byte, []int) {
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *SyncResponse) GetItems() []*SyncResponse_Item {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *SyncResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *SyncResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 type ListConversationsResponse_Item struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Conversation *Conversation          `protobuf:"bytes,1,opt,name=conversation,proto3" json:"conversation,omitempty"`
@@ -1993,7 +2059,7 @@ type ListConversationsResponse_Item struct {
 
 func (x *ListConversationsResponse_Item) Reset() {
 	*x = ListConversationsResponse_Item{}
-	mi := &file_tegami_v1_talk_proto_msgTypes[27]
+	mi := &file_tegami_v1_talk_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2005,7 +2071,7 @@ func (x *ListConversationsResponse_Item) String() string {
 func (*ListConversationsResponse_Item) ProtoMessage() {}
 
 func (x *ListConversationsResponse_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_tegami_v1_talk_proto_msgTypes[27]
+	mi := &file_tegami_v1_talk_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2035,11 +2101,125 @@ func (x *ListConversationsResponse_Item) GetLastMessage() *Message {
 	return nil
 }
 
+type SyncResponse_Item struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Item:
+	//
+	//	*SyncResponse_Item_Settings
+	//	*SyncResponse_Item_Profile
+	//	*SyncResponse_Item_Contact
+	//	*SyncResponse_Item_Conversation
+	Item          isSyncResponse_Item_Item `protobuf_oneof:"item"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyncResponse_Item) Reset() {
+	*x = SyncResponse_Item{}
+	mi := &file_tegami_v1_talk_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SyncResponse_Item) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SyncResponse_Item) ProtoMessage() {}
+
+func (x *SyncResponse_Item) ProtoReflect() protoreflect.Message {
+	mi := &file_tegami_v1_talk_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SyncResponse_Item.ProtoReflect.Descriptor instead.
+func (*SyncResponse_Item) Descriptor() ([]byte, []int) {
+	return file_tegami_v1_talk_proto_rawDescGZIP(), []int{27, 0}
+}
+
+func (x *SyncResponse_Item) GetItem() isSyncResponse_Item_Item {
+	if x != nil {
+		return x.Item
+	}
+	return nil
+}
+
+func (x *SyncResponse_Item) GetSettings() *SettingsUpdate {
+	if x != nil {
+		if x, ok := x.Item.(*SyncResponse_Item_Settings); ok {
+			return x.Settings
+		}
+	}
+	return nil
+}
+
+func (x *SyncResponse_Item) GetProfile() *Profile {
+	if x != nil {
+		if x, ok := x.Item.(*SyncResponse_Item_Profile); ok {
+			return x.Profile
+		}
+	}
+	return nil
+}
+
+func (x *SyncResponse_Item) GetContact() *Contact {
+	if x != nil {
+		if x, ok := x.Item.(*SyncResponse_Item_Contact); ok {
+			return x.Contact
+		}
+	}
+	return nil
+}
+
+func (x *SyncResponse_Item) GetConversation() *ListConversationsResponse_Item {
+	if x != nil {
+		if x, ok := x.Item.(*SyncResponse_Item_Conversation); ok {
+			return x.Conversation
+		}
+	}
+	return nil
+}
+
+type isSyncResponse_Item_Item interface {
+	isSyncResponse_Item_Item()
+}
+
+type SyncResponse_Item_Settings struct {
+	Settings *SettingsUpdate `protobuf:"bytes,1,opt,name=settings,proto3,oneof"`
+}
+
+type SyncResponse_Item_Profile struct {
+	Profile *Profile `protobuf:"bytes,2,opt,name=profile,proto3,oneof"`
+}
+
+type SyncResponse_Item_Contact struct {
+	Contact *Contact `protobuf:"bytes,3,opt,name=contact,proto3,oneof"`
+}
+
+type SyncResponse_Item_Conversation struct {
+	Conversation *ListConversationsResponse_Item `protobuf:"bytes,4,opt,name=conversation,proto3,oneof"`
+}
+
+func (*SyncResponse_Item_Settings) isSyncResponse_Item_Item() {}
+
+func (*SyncResponse_Item_Profile) isSyncResponse_Item_Item() {}
+
+func (*SyncResponse_Item_Contact) isSyncResponse_Item_Item() {}
+
+func (*SyncResponse_Item_Conversation) isSyncResponse_Item_Item() {}
+
 var File_tegami_v1_talk_proto protoreflect.FileDescriptor
 
 const file_tegami_v1_talk_proto_rawDesc = "" +
 	"\n" +
-	"\x14tegami/v1/talk.proto\x12\ttegami.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17tegami/v1/contact.proto\x1a\x1ctegami/v1/conversation.proto\x1a\x17tegami/v1/profile.proto\x1a\x18tegami/v1/settings.proto\"\xe9\x01\n" +
+	"\x14tegami/v1/talk.proto\x12\ttegami.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17tegami/v1/contact.proto\x1a\x1ctegami/v1/conversation.proto\x1a\x17tegami/v1/profile.proto\x1a\x18tegami/v1/settings.proto\x1a\x14tegami/v1/sync.proto\"\xe9\x01\n" +
 	"\x12SendMessageRequest\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\tR\x02to\x12\x14\n" +
 	"\x04text\x18\x02 \x01(\tH\x00R\x04text\x12.\n" +
@@ -2181,13 +2361,24 @@ const file_tegami_v1_talk_proto_rawDesc = "" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tR\tmessageId\x12;\n" +
 	"\vcreate_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime2\x8b\a\n" +
+	"createTime\"\x81\x03\n" +
+	"\fSyncResponse\x122\n" +
+	"\x05items\x18\x01 \x03(\v2\x1c.tegami.v1.SyncResponse.ItemR\x05items\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x1a\xf8\x01\n" +
+	"\x04Item\x127\n" +
+	"\bsettings\x18\x01 \x01(\v2\x19.tegami.v1.SettingsUpdateH\x00R\bsettings\x12.\n" +
+	"\aprofile\x18\x02 \x01(\v2\x12.tegami.v1.ProfileH\x00R\aprofile\x12.\n" +
+	"\acontact\x18\x03 \x01(\v2\x12.tegami.v1.ContactH\x00R\acontact\x12O\n" +
+	"\fconversation\x18\x04 \x01(\v2).tegami.v1.ListConversationsResponse.ItemH\x00R\fconversationB\x06\n" +
+	"\x04item2\xc4\a\n" +
 	"\vTalkService\x12L\n" +
 	"\vSendMessage\x12\x1d.tegami.v1.SendMessageRequest\x1a\x1e.tegami.v1.SendMessageResponse\x12U\n" +
 	"\x0eForwardMessage\x12 .tegami.v1.ForwardMessageRequest\x1a!.tegami.v1.ForwardMessageResponse\x12C\n" +
 	"\bFetchOps\x12\x1a.tegami.v1.FetchOpsRequest\x1a\x1b.tegami.v1.FetchOpsResponse\x12@\n" +
 	"\aGetHead\x12\x19.tegami.v1.GetHeadRequest\x1a\x1a.tegami.v1.GetHeadResponse\x12O\n" +
-	"\fListMessages\x12\x1e.tegami.v1.ListMessagesRequest\x1a\x1f.tegami.v1.ListMessagesResponse\x12C\n" +
+	"\fListMessages\x12\x1e.tegami.v1.ListMessagesRequest\x1a\x1f.tegami.v1.ListMessagesResponse\x127\n" +
+	"\x04Sync\x12\x16.tegami.v1.SyncRequest\x1a\x17.tegami.v1.SyncResponse\x12C\n" +
 	"\bMarkRead\x12\x1a.tegami.v1.MarkReadRequest\x1a\x1b.tegami.v1.MarkReadResponse\x12^\n" +
 	"\x11ListConversations\x12#.tegami.v1.ListConversationsRequest\x1a$.tegami.v1.ListConversationsResponse\x12a\n" +
 	"\x12UpdateConversation\x12$.tegami.v1.UpdateConversationRequest\x1a%.tegami.v1.UpdateConversationResponse\x12R\n" +
@@ -2208,7 +2399,7 @@ func file_tegami_v1_talk_proto_rawDescGZIP() []byte {
 }
 
 var file_tegami_v1_talk_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tegami_v1_talk_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_tegami_v1_talk_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_tegami_v1_talk_proto_goTypes = []any{
 	(FetchOpsResponse_Reason)(0),           // 0: tegami.v1.FetchOpsResponse.Reason
 	(*SendMessageRequest)(nil),             // 1: tegami.v1.SendMessageRequest
@@ -2238,69 +2429,79 @@ var file_tegami_v1_talk_proto_goTypes = []any{
 	(*ReactToMessageResponse)(nil),         // 25: tegami.v1.ReactToMessageResponse
 	(*ForwardMessageRequest)(nil),          // 26: tegami.v1.ForwardMessageRequest
 	(*ForwardMessageResponse)(nil),         // 27: tegami.v1.ForwardMessageResponse
-	(*ListConversationsResponse_Item)(nil), // 28: tegami.v1.ListConversationsResponse.Item
-	(*timestamppb.Timestamp)(nil),          // 29: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),            // 30: google.protobuf.Duration
-	(*Contact)(nil),                        // 31: tegami.v1.Contact
-	(*SettingsUpdate)(nil),                 // 32: tegami.v1.SettingsUpdate
-	(*Profile)(nil),                        // 33: tegami.v1.Profile
-	(*Conversation)(nil),                   // 34: tegami.v1.Conversation
-	(*MessageRead)(nil),                    // 35: tegami.v1.MessageRead
+	(*SyncResponse)(nil),                   // 28: tegami.v1.SyncResponse
+	(*ListConversationsResponse_Item)(nil), // 29: tegami.v1.ListConversationsResponse.Item
+	(*SyncResponse_Item)(nil),              // 30: tegami.v1.SyncResponse.Item
+	(*timestamppb.Timestamp)(nil),          // 31: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),            // 32: google.protobuf.Duration
+	(*Contact)(nil),                        // 33: tegami.v1.Contact
+	(*SettingsUpdate)(nil),                 // 34: tegami.v1.SettingsUpdate
+	(*Profile)(nil),                        // 35: tegami.v1.Profile
+	(*Conversation)(nil),                   // 36: tegami.v1.Conversation
+	(*MessageRead)(nil),                    // 37: tegami.v1.MessageRead
+	(*SyncRequest)(nil),                    // 38: tegami.v1.SyncRequest
 }
 var file_tegami_v1_talk_proto_depIdxs = []int32{
 	3,  // 0: tegami.v1.SendMessageRequest.content:type_name -> tegami.v1.Content
 	2,  // 1: tegami.v1.SendMessageRequest.mentions:type_name -> tegami.v1.Mention
-	29, // 2: tegami.v1.SendMessageResponse.create_time:type_name -> google.protobuf.Timestamp
-	30, // 3: tegami.v1.FetchOpsRequest.timeout:type_name -> google.protobuf.Duration
+	31, // 2: tegami.v1.SendMessageResponse.create_time:type_name -> google.protobuf.Timestamp
+	32, // 3: tegami.v1.FetchOpsRequest.timeout:type_name -> google.protobuf.Duration
 	7,  // 4: tegami.v1.FetchOpsResponse.ops:type_name -> tegami.v1.Operation
 	0,  // 5: tegami.v1.FetchOpsResponse.reason:type_name -> tegami.v1.FetchOpsResponse.Reason
-	29, // 6: tegami.v1.Operation.create_time:type_name -> google.protobuf.Timestamp
+	31, // 6: tegami.v1.Operation.create_time:type_name -> google.protobuf.Timestamp
 	8,  // 7: tegami.v1.Operation.receive_message:type_name -> tegami.v1.Message
 	8,  // 8: tegami.v1.Operation.send_message:type_name -> tegami.v1.Message
-	31, // 9: tegami.v1.Operation.contact_updated:type_name -> tegami.v1.Contact
-	32, // 10: tegami.v1.Operation.settings_updated:type_name -> tegami.v1.SettingsUpdate
-	33, // 11: tegami.v1.Operation.profile_updated:type_name -> tegami.v1.Profile
-	34, // 12: tegami.v1.Operation.conversation_updated:type_name -> tegami.v1.Conversation
-	35, // 13: tegami.v1.Operation.message_read:type_name -> tegami.v1.MessageRead
+	33, // 9: tegami.v1.Operation.contact_updated:type_name -> tegami.v1.Contact
+	34, // 10: tegami.v1.Operation.settings_updated:type_name -> tegami.v1.SettingsUpdate
+	35, // 11: tegami.v1.Operation.profile_updated:type_name -> tegami.v1.Profile
+	36, // 12: tegami.v1.Operation.conversation_updated:type_name -> tegami.v1.Conversation
+	37, // 13: tegami.v1.Operation.message_read:type_name -> tegami.v1.MessageRead
 	19, // 14: tegami.v1.Operation.message_amended:type_name -> tegami.v1.MessageAmendment
 	3,  // 15: tegami.v1.Message.content:type_name -> tegami.v1.Content
-	29, // 16: tegami.v1.Message.create_time:type_name -> google.protobuf.Timestamp
+	31, // 16: tegami.v1.Message.create_time:type_name -> google.protobuf.Timestamp
 	2,  // 17: tegami.v1.Message.mentions:type_name -> tegami.v1.Mention
 	8,  // 18: tegami.v1.ListMessagesResponse.messages:type_name -> tegami.v1.Message
 	19, // 19: tegami.v1.ListMessagesResponse.amendments:type_name -> tegami.v1.MessageAmendment
-	34, // 20: tegami.v1.MarkReadResponse.conversation:type_name -> tegami.v1.Conversation
-	28, // 21: tegami.v1.ListConversationsResponse.items:type_name -> tegami.v1.ListConversationsResponse.Item
-	34, // 22: tegami.v1.UpdateConversationResponse.conversation:type_name -> tegami.v1.Conversation
-	29, // 23: tegami.v1.ForwardMessageResponse.create_time:type_name -> google.protobuf.Timestamp
-	34, // 24: tegami.v1.ListConversationsResponse.Item.conversation:type_name -> tegami.v1.Conversation
-	8,  // 25: tegami.v1.ListConversationsResponse.Item.last_message:type_name -> tegami.v1.Message
-	1,  // 26: tegami.v1.TalkService.SendMessage:input_type -> tegami.v1.SendMessageRequest
-	26, // 27: tegami.v1.TalkService.ForwardMessage:input_type -> tegami.v1.ForwardMessageRequest
-	5,  // 28: tegami.v1.TalkService.FetchOps:input_type -> tegami.v1.FetchOpsRequest
-	9,  // 29: tegami.v1.TalkService.GetHead:input_type -> tegami.v1.GetHeadRequest
-	11, // 30: tegami.v1.TalkService.ListMessages:input_type -> tegami.v1.ListMessagesRequest
-	13, // 31: tegami.v1.TalkService.MarkRead:input_type -> tegami.v1.MarkReadRequest
-	15, // 32: tegami.v1.TalkService.ListConversations:input_type -> tegami.v1.ListConversationsRequest
-	17, // 33: tegami.v1.TalkService.UpdateConversation:input_type -> tegami.v1.UpdateConversationRequest
-	20, // 34: tegami.v1.TalkService.UnsendMessage:input_type -> tegami.v1.UnsendMessageRequest
-	22, // 35: tegami.v1.TalkService.EditMessage:input_type -> tegami.v1.EditMessageRequest
-	24, // 36: tegami.v1.TalkService.ReactToMessage:input_type -> tegami.v1.ReactToMessageRequest
-	4,  // 37: tegami.v1.TalkService.SendMessage:output_type -> tegami.v1.SendMessageResponse
-	27, // 38: tegami.v1.TalkService.ForwardMessage:output_type -> tegami.v1.ForwardMessageResponse
-	6,  // 39: tegami.v1.TalkService.FetchOps:output_type -> tegami.v1.FetchOpsResponse
-	10, // 40: tegami.v1.TalkService.GetHead:output_type -> tegami.v1.GetHeadResponse
-	12, // 41: tegami.v1.TalkService.ListMessages:output_type -> tegami.v1.ListMessagesResponse
-	14, // 42: tegami.v1.TalkService.MarkRead:output_type -> tegami.v1.MarkReadResponse
-	16, // 43: tegami.v1.TalkService.ListConversations:output_type -> tegami.v1.ListConversationsResponse
-	18, // 44: tegami.v1.TalkService.UpdateConversation:output_type -> tegami.v1.UpdateConversationResponse
-	21, // 45: tegami.v1.TalkService.UnsendMessage:output_type -> tegami.v1.UnsendMessageResponse
-	23, // 46: tegami.v1.TalkService.EditMessage:output_type -> tegami.v1.EditMessageResponse
-	25, // 47: tegami.v1.TalkService.ReactToMessage:output_type -> tegami.v1.ReactToMessageResponse
-	37, // [37:48] is the sub-list for method output_type
-	26, // [26:37] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	36, // 20: tegami.v1.MarkReadResponse.conversation:type_name -> tegami.v1.Conversation
+	29, // 21: tegami.v1.ListConversationsResponse.items:type_name -> tegami.v1.ListConversationsResponse.Item
+	36, // 22: tegami.v1.UpdateConversationResponse.conversation:type_name -> tegami.v1.Conversation
+	31, // 23: tegami.v1.ForwardMessageResponse.create_time:type_name -> google.protobuf.Timestamp
+	30, // 24: tegami.v1.SyncResponse.items:type_name -> tegami.v1.SyncResponse.Item
+	36, // 25: tegami.v1.ListConversationsResponse.Item.conversation:type_name -> tegami.v1.Conversation
+	8,  // 26: tegami.v1.ListConversationsResponse.Item.last_message:type_name -> tegami.v1.Message
+	34, // 27: tegami.v1.SyncResponse.Item.settings:type_name -> tegami.v1.SettingsUpdate
+	35, // 28: tegami.v1.SyncResponse.Item.profile:type_name -> tegami.v1.Profile
+	33, // 29: tegami.v1.SyncResponse.Item.contact:type_name -> tegami.v1.Contact
+	29, // 30: tegami.v1.SyncResponse.Item.conversation:type_name -> tegami.v1.ListConversationsResponse.Item
+	1,  // 31: tegami.v1.TalkService.SendMessage:input_type -> tegami.v1.SendMessageRequest
+	26, // 32: tegami.v1.TalkService.ForwardMessage:input_type -> tegami.v1.ForwardMessageRequest
+	5,  // 33: tegami.v1.TalkService.FetchOps:input_type -> tegami.v1.FetchOpsRequest
+	9,  // 34: tegami.v1.TalkService.GetHead:input_type -> tegami.v1.GetHeadRequest
+	11, // 35: tegami.v1.TalkService.ListMessages:input_type -> tegami.v1.ListMessagesRequest
+	38, // 36: tegami.v1.TalkService.Sync:input_type -> tegami.v1.SyncRequest
+	13, // 37: tegami.v1.TalkService.MarkRead:input_type -> tegami.v1.MarkReadRequest
+	15, // 38: tegami.v1.TalkService.ListConversations:input_type -> tegami.v1.ListConversationsRequest
+	17, // 39: tegami.v1.TalkService.UpdateConversation:input_type -> tegami.v1.UpdateConversationRequest
+	20, // 40: tegami.v1.TalkService.UnsendMessage:input_type -> tegami.v1.UnsendMessageRequest
+	22, // 41: tegami.v1.TalkService.EditMessage:input_type -> tegami.v1.EditMessageRequest
+	24, // 42: tegami.v1.TalkService.ReactToMessage:input_type -> tegami.v1.ReactToMessageRequest
+	4,  // 43: tegami.v1.TalkService.SendMessage:output_type -> tegami.v1.SendMessageResponse
+	27, // 44: tegami.v1.TalkService.ForwardMessage:output_type -> tegami.v1.ForwardMessageResponse
+	6,  // 45: tegami.v1.TalkService.FetchOps:output_type -> tegami.v1.FetchOpsResponse
+	10, // 46: tegami.v1.TalkService.GetHead:output_type -> tegami.v1.GetHeadResponse
+	12, // 47: tegami.v1.TalkService.ListMessages:output_type -> tegami.v1.ListMessagesResponse
+	28, // 48: tegami.v1.TalkService.Sync:output_type -> tegami.v1.SyncResponse
+	14, // 49: tegami.v1.TalkService.MarkRead:output_type -> tegami.v1.MarkReadResponse
+	16, // 50: tegami.v1.TalkService.ListConversations:output_type -> tegami.v1.ListConversationsResponse
+	18, // 51: tegami.v1.TalkService.UpdateConversation:output_type -> tegami.v1.UpdateConversationResponse
+	21, // 52: tegami.v1.TalkService.UnsendMessage:output_type -> tegami.v1.UnsendMessageResponse
+	23, // 53: tegami.v1.TalkService.EditMessage:output_type -> tegami.v1.EditMessageResponse
+	25, // 54: tegami.v1.TalkService.ReactToMessage:output_type -> tegami.v1.ReactToMessageResponse
+	43, // [43:55] is the sub-list for method output_type
+	31, // [31:43] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_tegami_v1_talk_proto_init() }
@@ -2312,6 +2513,7 @@ func file_tegami_v1_talk_proto_init() {
 	file_tegami_v1_conversation_proto_init()
 	file_tegami_v1_profile_proto_init()
 	file_tegami_v1_settings_proto_init()
+	file_tegami_v1_sync_proto_init()
 	file_tegami_v1_talk_proto_msgTypes[0].OneofWrappers = []any{
 		(*SendMessageRequest_Text)(nil),
 		(*SendMessageRequest_Content)(nil),
@@ -2336,13 +2538,19 @@ func file_tegami_v1_talk_proto_init() {
 		(*MessageAmendment_Text)(nil),
 		(*MessageAmendment_Reaction)(nil),
 	}
+	file_tegami_v1_talk_proto_msgTypes[29].OneofWrappers = []any{
+		(*SyncResponse_Item_Settings)(nil),
+		(*SyncResponse_Item_Profile)(nil),
+		(*SyncResponse_Item_Contact)(nil),
+		(*SyncResponse_Item_Conversation)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tegami_v1_talk_proto_rawDesc), len(file_tegami_v1_talk_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   28,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

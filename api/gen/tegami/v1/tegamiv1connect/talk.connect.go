@@ -34,6 +34,8 @@ const (
 	TalkServiceGetHeadProcedure = "/tegami.v1.TalkService/GetHead"
 	// TalkServiceListMessagesProcedure is the procedure name of the TalkService's ListMessages RPC.
 	TalkServiceListMessagesProcedure = "/tegami.v1.TalkService/ListMessages"
+	// TalkServiceSyncProcedure is the procedure name of the TalkService's Sync RPC.
+	TalkServiceSyncProcedure = "/tegami.v1.TalkService/Sync"
 	// TalkServiceMarkReadProcedure is the procedure name of the TalkService's MarkRead RPC.
 	TalkServiceMarkReadProcedure = "/tegami.v1.TalkService/MarkRead"
 	// TalkServiceListConversationsProcedure is the procedure name of the TalkService's
@@ -84,6 +86,13 @@ var (
 			StreamType: connect.StreamTypeUnary,
 			Schema:     v1.File_tegami_v1_talk_proto.Services().ByName("TalkService").Methods().ByName("ListMessages"),
 			Procedure:  TalkServiceListMessagesProcedure,
+		}
+	})
+	talkServiceSyncSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_tegami_v1_talk_proto.Services().ByName("TalkService").Methods().ByName("Sync"),
+			Procedure:  TalkServiceSyncProcedure,
 		}
 	})
 	talkServiceMarkReadSpec = sync.OnceValue(func() connect.Spec {
@@ -145,6 +154,9 @@ type TalkServiceClient interface {
 	GetHead(context.Context, *v1.GetHeadRequest) (*v1.GetHeadResponse, error)
 	// ListMessages pages back through one conversation.
 	ListMessages(context.Context, *v1.ListMessagesRequest) (*v1.ListMessagesResponse, error)
+	// Sync pages through what a new or long absent device needs: settings,
+	// profile, contacts, conversations. FetchOps goes on from there.
+	Sync(context.Context, *v1.SyncRequest) (*v1.SyncResponse, error)
 	// MarkRead marks a conversation read up to a revision. The caller's devices
 	// receive conversation_updated and the peer message_read, if this covers more
 	// of the peer's messages and the caller's setting read_receipts is on.
@@ -187,6 +199,9 @@ type TalkServiceHandler interface {
 	GetHead(context.Context, *v1.GetHeadRequest) (*v1.GetHeadResponse, error)
 	// ListMessages pages back through one conversation.
 	ListMessages(context.Context, *v1.ListMessagesRequest) (*v1.ListMessagesResponse, error)
+	// Sync pages through what a new or long absent device needs: settings,
+	// profile, contacts, conversations. FetchOps goes on from there.
+	Sync(context.Context, *v1.SyncRequest) (*v1.SyncResponse, error)
 	// MarkRead marks a conversation read up to a revision. The caller's devices
 	// receive conversation_updated and the peer message_read, if this covers more
 	// of the peer's messages and the caller's setting read_receipts is on.
@@ -217,6 +232,7 @@ func RegisterTalkServiceHandler(server *connect.Server, svc TalkServiceHandler) 
 		connect.Method{Spec: talkServiceFetchOpsSpec(), Handler: adapter.fetchOps},
 		connect.Method{Spec: talkServiceGetHeadSpec(), Handler: adapter.getHead},
 		connect.Method{Spec: talkServiceListMessagesSpec(), Handler: adapter.listMessages},
+		connect.Method{Spec: talkServiceSyncSpec(), Handler: adapter.sync},
 		connect.Method{Spec: talkServiceMarkReadSpec(), Handler: adapter.markRead},
 		connect.Method{Spec: talkServiceListConversationsSpec(), Handler: adapter.listConversations},
 		connect.Method{Spec: talkServiceUpdateConversationSpec(), Handler: adapter.updateConversation},
@@ -247,6 +263,10 @@ func (UnimplementedTalkServiceHandler) GetHead(context.Context, *v1.GetHeadReque
 
 func (UnimplementedTalkServiceHandler) ListMessages(context.Context, *v1.ListMessagesRequest) (*v1.ListMessagesResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "tegami.v1.TalkService.ListMessages is not implemented")
+}
+
+func (UnimplementedTalkServiceHandler) Sync(context.Context, *v1.SyncRequest) (*v1.SyncResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "tegami.v1.TalkService.Sync is not implemented")
 }
 
 func (UnimplementedTalkServiceHandler) MarkRead(context.Context, *v1.MarkReadRequest) (*v1.MarkReadResponse, error) {
@@ -312,6 +332,14 @@ func (c *talkServiceClient) GetHead(ctx context.Context, req *v1.GetHeadRequest)
 func (c *talkServiceClient) ListMessages(ctx context.Context, req *v1.ListMessagesRequest) (*v1.ListMessagesResponse, error) {
 	var res v1.ListMessagesResponse
 	if err := c.client.CallUnary(ctx, talkServiceListMessagesSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *talkServiceClient) Sync(ctx context.Context, req *v1.SyncRequest) (*v1.SyncResponse, error) {
+	var res v1.SyncResponse
+	if err := c.client.CallUnary(ctx, talkServiceSyncSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -421,6 +449,18 @@ func (h talkServiceHandler) listMessages(ctx context.Context, _ connect.Spec, st
 		return err
 	}
 	res, err := h.svc.ListMessages(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h talkServiceHandler) sync(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.SyncRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Sync(ctx, &req)
 	if err != nil {
 		return err
 	}
