@@ -6,12 +6,13 @@ import (
 	tegamiv1 "github.com/tegami-im/tegami/api/gen/tegami/v1"
 )
 
-// Settings, DeviceSettings and Profile are documented with their fields in
-// tegami.v1.
 type (
-	Settings       = tegamiv1.Settings
+	// Settings are those of a user, alike on all devices.
+	Settings = tegamiv1.Settings
+	// DeviceSettings are those of one device.
 	DeviceSettings = tegamiv1.DeviceSettings
-	Profile        = tegamiv1.Profile
+	// Profile is what a user shows to others.
+	Profile = tegamiv1.Profile
 )
 
 // Settings returns the caller's settings and those of this device.
