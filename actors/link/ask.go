@@ -57,7 +57,7 @@ func (p *peer) ask(ctx actor.Context, message any) {
 			}
 			m.Answer(answer.GetInspected().Value())
 		})
-		p.put(ctx, &wire.Message{Kind: &wire.Message_Inspect{Inspect: &wire.Inspect{Id: id, Mailbox: m.Mailbox, Look: wire.NewLook(m.Look)}}})
+		p.put(ctx, &wire.Message{Kind: &wire.Message_Inspect{Inspect: &wire.Inspect{Id: id, Mailbox: m.Mailbox, Query: m.Query}}})
 	case *shard.History:
 		id := p.expect(askTimeout, func(answer *wire.Message) {
 			page := answer.GetHistoryPage()

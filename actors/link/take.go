@@ -156,7 +156,7 @@ func (p *peer) takeFetch(ctx actor.Context, m *wire.Fetch) {
 
 func (p *peer) takeInspect(ctx actor.Context, m *wire.Inspect) {
 	reply := p.reply(ctx)
-	inspect := &shard.Inspect{Mailbox: m.GetMailbox(), Look: m.GetLook().Value(), Answer: func(v talk.View, refused *refusal.Refusal) {
+	inspect := &shard.Inspect{Mailbox: m.GetMailbox(), Query: m.GetQuery(), Answer: func(v talk.View, refused *refusal.Refusal) {
 		reply(&wire.Message{Kind: &wire.Message_Inspected{Inspected: wire.NewInspected(m.GetId(), v, refused)}})
 	}}
 	if owner := p.owner(m.GetMailbox()); owner != nil {

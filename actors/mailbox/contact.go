@@ -5,7 +5,6 @@ import (
 
 	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
-	"github.com/tegami-im/tegami/actors/talk"
 	"github.com/tegami-im/tegami/persistence"
 )
 
@@ -295,13 +294,13 @@ func (s *State) Contact(user string) *record.Contact {
 // Contacts returns the contacts that changed above a revision, in any order,
 // those that were removed among them; from 0, those that there are. ok is false
 // when removals above that revision are forgotten. They are shared.
-func (s *State) Contacts(since int64) (contacts []talk.Contact, ok bool) {
+func (s *State) Contacts(since int64) (contacts []*record.ContactUpdate, ok bool) {
 	if since > 0 && since < s.contactsSince {
 		return nil, false
 	}
 	for user, c := range s.parts.contacts {
 		if c = visible(c); c.Revision > since && (since > 0 || isLive(c)) {
-			contacts = append(contacts, talk.Contact{User: user, Contact: c})
+			contacts = append(contacts, &record.ContactUpdate{UserId: user, Contact: c})
 		}
 	}
 	return contacts, true

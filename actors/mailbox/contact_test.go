@@ -135,7 +135,7 @@ func TestContactsSinceARevision(t *testing.T) {
 		contacts, ok := bob.Contacts(int64(since))
 		var got string
 		for _, c := range contacts {
-			got += c.User
+			got += c.UserId
 		}
 		if len(contacts) == 2 {
 			got = "alice carol"

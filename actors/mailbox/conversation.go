@@ -7,7 +7,6 @@ import (
 
 	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
-	"github.com/tegami-im/tegami/actors/talk"
 	"github.com/tegami-im/tegami/persistence"
 )
 
@@ -167,11 +166,11 @@ func (s *State) Conversation(peer string) *record.Conversation { return s.parts.
 
 // Conversations returns the conversations that changed above a revision, in any
 // order. They are shared.
-func (s *State) Conversations(since int64) []talk.Conversation {
-	var conversations []talk.Conversation
+func (s *State) Conversations(since int64) []*record.ConversationUpdate {
+	var conversations []*record.ConversationUpdate
 	for peer, c := range s.parts.conversations {
 		if c.Revision > since {
-			conversations = append(conversations, talk.Conversation{Peer: peer, Conversation: c})
+			conversations = append(conversations, &record.ConversationUpdate{Peer: peer, Conversation: c})
 		}
 	}
 	return conversations

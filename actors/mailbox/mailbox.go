@@ -195,33 +195,11 @@ func (s *State) Devices() []talk.Device {
 	return devices
 }
 
-// View returns what the mailbox looks like, as far as is asked for.
-func (s *State) View(look talk.Look) talk.View {
+// View returns what the mailbox looks like.
+func (s *State) View() talk.View {
 	v := talk.View{Exists: s.Exists(), Devices: s.Devices(), Head: talk.Head{Revision: s.head, First: s.first}}
 	if v.Exists {
 		v.Account.DisplayName, v.Account.PasswordHash = s.Account()
-	}
-	if look.Contact != "" {
-		v.Contact = s.Contact(look.Contact)
-	}
-	if look.Contacts {
-		contacts, ok := s.Contacts(look.ContactsSince)
-		v.Contacts, v.ContactsForgotten = contacts, !ok
-	}
-	if look.ContactCounts {
-		v.ContactCounts.Contacts, v.ContactCounts.Requests = s.ContactCounts()
-	}
-	if look.Settings {
-		v.Settings.User, v.Settings.Device = s.Settings(look.SettingsDevice)
-	}
-	if look.ProfileFor != "" {
-		v.Profile = s.Profile(look.ProfileFor)
-	}
-	if look.Conversation != "" {
-		v.Conversation = s.Conversation(look.Conversation)
-	}
-	if look.Conversations {
-		v.Conversations = s.Conversations(look.ConversationsSince)
 	}
 	return v
 }

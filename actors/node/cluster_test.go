@@ -265,10 +265,10 @@ func TestGatewayServesContacts(t *testing.T) {
 		must(gateway.Befriend(ctx, users[asks], answers, talk.RequestFriend))
 		must(gateway.Befriend(ctx, users[answers], asks, talk.AcceptFriend))
 		must(gateway.EditContact(ctx, users[answers], asks, talk.ContactEdit{Alias: new("friend " + asks)}))
-		list, err := gateway.Contacts(ctx, answers, 0)
+		list, err := gateway.Contacts(ctx, answers, &record.ContactsQuery{Limit: 100})
 		must(err)
-		found := slices.IndexFunc(list.Contacts, func(c talk.Contact) bool { return c.User == asks })
-		if found < 0 || list.Contacts[found].Alias != "friend "+asks {
+		found := slices.IndexFunc(list.Contacts, func(c *record.ContactUpdate) bool { return c.UserId == asks })
+		if found < 0 || list.Contacts[found].Contact.Alias != "friend "+asks {
 			t.Fatalf("the contacts of %s are %v", answers, list)
 		}
 		contact, err := gateway.Contact(ctx, asks, answers)
@@ -312,16 +312,16 @@ func TestGatewayServesContacts(t *testing.T) {
 	if got := unread(); got != 2 {
 		t.Errorf("%d messages are unread, want 2", got)
 	}
-	list, err := gateway.Conversations(ctx, "bob", talk.ConversationQuery{Limit: 10})
+	list, err := gateway.Conversations(ctx, "bob", &record.ConversationsQuery{Limit: 10})
 	must(err)
 	if len(list.Conversations) != 1 || list.Conversations[0].Last.GetReceiveMessage() == nil {
 		t.Fatalf("bob's conversations are %+v", list)
 	}
-	must(gateway.MarkRead(ctx, users["bob"], "alice", list.Conversations[0].LastRevision))
+	must(gateway.MarkRead(ctx, users["bob"], "alice", list.Conversations[0].Conversation.LastRevision))
 	if got := unread(); got != 0 {
 		t.Errorf("%d messages are unread, want 0", got)
 	}
-	if _, err := gateway.Contacts(ctx, "alice", 1000); refusal.From(err).Reason != refusal.CursorAhead {
+	if _, err := gateway.Contacts(ctx, "alice", &record.ContactsQuery{Since: 1000}); refusal.From(err).Reason != refusal.CursorAhead {
 		t.Errorf("contacts since a revision that is not there yet: %v", err)
 	}
 }
@@ -343,6 +343,14 @@ func TestNewKindsWaitForEveryNode(t *testing.T) {
 	})
 	if _, err := gateway.send(users["alice"], "bob", "1", "hello"); err != nil {
 		t.Errorf("a message: %v", err)
+	}
+	answers := make(chan error, 1)
+	gateway.Send(gateway.context(), talk.Send{
+		From: "alice", To: "bob", ClientMessageID: "2", Body: talk.Body{Text: "hello", Forwarded: true},
+		Answer: func(_ talk.Sent, err error) { answers <- err },
+	})
+	if err := <-answers; refusal.From(err).Reason != refusal.Upgrading {
+		t.Errorf("a message that is forwarded: %v", err)
 	}
 	f.members[0].Apply = mailbox.ApplyVersion
 	f.publish()

@@ -13,9 +13,6 @@ import (
 	"github.com/tegami-im/tegami/actors/talk"
 )
 
-// contactsVersion is the version of apply that has contacts.
-const contactsVersion = 2
-
 // Befriend does something about the friendship of a user with another. How many
 // contacts one may have is seen to here: what is under way may go beyond.
 func (n *Node) Befriend(ctx context.Context, session talk.Session, peer string, action talk.FriendAction) error {
@@ -40,17 +37,17 @@ func (n *Node) Befriend(ctx context.Context, session talk.Session, peer string, 
 // mayRequest refuses a request of a user who has too many contacts, or for one
 // who does not exist or has too many requests to answer.
 func (n *Node) mayRequest(ctx context.Context, user, peer string) error {
-	view, err := n.look(ctx, peer, talk.Look{ContactCounts: true}, contactsVersion)
+	counts := &record.Query{About: &record.Query_Counts{Counts: true}}
+	known, err := n.query(ctx, peer, counts)
 	switch {
 	case err != nil:
 		return err
-	case !view.Exists:
+	case !known.Exists:
 		return refusal.Of(refusal.UnknownRecipient)
-	case view.ContactCounts.Requests >= mailbox.MaxRequests:
+	case known.GetRequestCount() >= mailbox.MaxRequests:
 		return refusal.Of(refusal.TooManyContacts)
 	}
-	view, err = n.look(ctx, user, talk.Look{ContactCounts: true}, contactsVersion)
-	if err == nil && view.ContactCounts.Contacts >= mailbox.MaxContacts {
+	if known, err = n.query(ctx, user, counts); err == nil && known.GetContactCount() >= mailbox.MaxContacts {
 		err = refusal.Of(refusal.TooManyContacts)
 	}
 	return err
@@ -77,24 +74,18 @@ func (n *Node) EditContact(ctx context.Context, session talk.Session, peer strin
 }
 
 // Contact returns what another user is to a user.
-func (n *Node) Contact(ctx context.Context, user, peer string) (talk.Contact, error) {
-	view, err := n.look(ctx, user, talk.Look{Contact: peer}, contactsVersion)
-	return talk.Contact{User: peer, Contact: view.Contact}, err
+func (n *Node) Contact(ctx context.Context, user, peer string) (*record.Contact, error) {
+	known, err := n.query(ctx, user, &record.Query{About: &record.Query_Contact{Contact: peer}})
+	if err != nil || len(known.GetContacts()) != 1 {
+		return nil, orNotReady(err)
+	}
+	return known.GetContacts()[0].GetContact(), nil
 }
 
-// Contacts returns a user's contacts: those that changed above a revision, with
-// those that were removed, or from 0 all that there are.
-func (n *Node) Contacts(ctx context.Context, user string, since int64) (talk.Contacts, error) {
-	view, err := n.look(ctx, user, talk.Look{Contacts: true, ContactsSince: since}, contactsVersion)
-	switch {
-	case err != nil:
-		return talk.Contacts{}, err
-	case since > view.Head.Revision:
-		return talk.Contacts{}, &refusal.Refusal{Reason: refusal.CursorAhead, ResumeRevision: view.Head.Revision}
-	case view.ContactsForgotten:
-		return talk.Contacts{}, refusal.Of(refusal.CursorTooOld)
-	}
-	return talk.Contacts{Contacts: view.Contacts, Revision: view.Head.Revision}, nil
+// Contacts returns a page of a user's contacts.
+func (n *Node) Contacts(ctx context.Context, user string, page *record.ContactsQuery) (talk.Contacts, error) {
+	known, err := n.query(ctx, user, &record.Query{About: &record.Query_Contacts{Contacts: page}})
+	return talk.Contacts{Contacts: known.GetContacts(), HasMore: known.GetHasMore(), Revision: known.Head}, err
 }
 
 const (

@@ -73,7 +73,10 @@ func TestContactsThatAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	redeem := func(code string) error { _, err := c.Redeem(c.context(), alice, code); return err }
-	contacts := func(since int64) error { _, err := c.Contacts(c.context(), "alice", since); return err }
+	contacts := func(since int64) error {
+		_, err := c.Contacts(c.context(), "alice", &record.ContactsQuery{Since: since, Limit: 10})
+		return err
+	}
 	for what, refused := range map[string]struct {
 		err  error
 		want refusal.Reason
@@ -88,7 +91,7 @@ func TestContactsThatAreRefused(t *testing.T) {
 		"a code of nobody":     {redeem(invitation.Code + "YWJj"), refusal.UnknownInvitation},
 		"another secret":       {redeem("A" + invitation.Code[1:]), refusal.UnknownInvitation},
 		"a revision to come":   {contacts(99), refusal.CursorAhead},
-		"contacts of a nobody": {func() error { _, err := c.Contacts(c.context(), "nobody", 0); return err }(), refusal.UnknownRecipient},
+		"contacts of a nobody": {func() error { _, err := c.Contacts(c.context(), "nobody", new(record.ContactsQuery)); return err }(), refusal.UnknownRecipient},
 	} {
 		if !reasonIs(refused.err, refused.want) {
 			t.Errorf("%s: got %v, want %v", what, refused.err, refused.want)

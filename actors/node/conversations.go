@@ -1,7 +1,6 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -10,10 +9,6 @@ import (
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/talk"
 )
-
-// conversationsVersion is the version of apply that keeps account of
-// conversations.
-const conversationsVersion = 4
 
 // markSearch is how many messages are searched for the newest of the peer's.
 const markSearch = 100
@@ -67,37 +62,26 @@ func (n *Node) EditConversation(ctx context.Context, session talk.Session, peer 
 }
 
 // Conversation returns what is known of the conversation with a peer.
-func (n *Node) Conversation(ctx context.Context, user, peer string) (talk.Conversation, error) {
-	view, err := n.look(ctx, user, talk.Look{Conversation: peer}, conversationsVersion)
-	if err == nil && view.Conversation == nil {
-		err = refusal.Of(refusal.UnknownConversation)
+func (n *Node) Conversation(ctx context.Context, user, peer string) (*record.Conversation, error) {
+	known, err := n.query(ctx, user, &record.Query{About: &record.Query_Conversation{Conversation: peer}})
+	if err != nil || len(known.GetConversations()) != 1 {
+		return nil, orNotReady(err)
 	}
-	return talk.Conversation{Peer: peer, Conversation: view.Conversation}, err
+	return known.GetConversations()[0].GetConversation(), nil
 }
 
 // Conversations returns a page of a user's conversations with their newest
 // messages.
-func (n *Node) Conversations(ctx context.Context, user string, query talk.ConversationQuery) (talk.Conversations, error) {
-	view, err := n.look(ctx, user, talk.Look{Conversations: true, ConversationsSince: query.Since}, conversationsVersion)
-	switch {
-	case err != nil:
+func (n *Node) Conversations(ctx context.Context, user string, page *record.ConversationsQuery) (talk.Conversations, error) {
+	known, err := n.query(ctx, user, &record.Query{About: &record.Query_Conversations{Conversations: page}})
+	if err != nil {
 		return talk.Conversations{}, err
-	case query.Since > view.Head.Revision:
-		return talk.Conversations{}, &refusal.Refusal{Reason: refusal.CursorAhead, ResumeRevision: view.Head.Revision}
 	}
-	page := talk.Conversations{Conversations: view.Conversations, Revision: view.Head.Revision}
-	before := func(c talk.Conversation) bool { return query.Before > 0 && c.LastRevision >= query.Before }
-	order := func(a, b talk.Conversation) int { return cmp.Compare(b.LastRevision, a.LastRevision) }
-	if query.ByPeer {
-		before = func(c talk.Conversation) bool { return c.Peer <= query.After }
-		order = func(a, b talk.Conversation) int { return cmp.Compare(a.Peer, b.Peer) }
+	result := talk.Conversations{HasMore: known.GetHasMore(), Revision: known.Head}
+	for _, c := range known.GetConversations() {
+		result.Conversations = append(result.Conversations, talk.Conversation{ConversationUpdate: c})
 	}
-	page.Conversations = slices.DeleteFunc(page.Conversations, before)
-	slices.SortFunc(page.Conversations, order)
-	if page.HasMore = len(page.Conversations) > query.Limit; page.HasMore {
-		page.Conversations = page.Conversations[:query.Limit]
-	}
-	return page, n.readLast(ctx, user, page.Conversations)
+	return result, n.readLast(ctx, user, result.Conversations)
 }
 
 // lastReads is how many messages of one list are read at a time.
@@ -116,7 +100,7 @@ func (n *Node) readLast(ctx context.Context, user string, conversations []talk.C
 		turns <- struct{}{}
 		readers.Go(func() {
 			defer func() { <-turns }()
-			history, err := n.Messages(ctx, user, c.Peer, c.LastRevision+1, 1)
+			history, err := n.Messages(ctx, user, c.Peer, c.GetConversation().GetLastRevision()+1, 1)
 			if err != nil {
 				once.Do(func() { failed = err })
 			} else if len(history.Operations) > 0 {

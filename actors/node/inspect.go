@@ -11,28 +11,20 @@ import (
 	"github.com/tegami-im/tegami/persistence/sealing"
 )
 
-// view asks what a user's mailbox looks like. Names without a key never reach
-// an actor.
-func (n *Node) view(ctx context.Context, user string) (talk.View, error) {
-	return n.look(ctx, user, talk.Look{}, 1)
-}
-
-// look asks for more of it: for what there is since a version of apply.
-func (n *Node) look(ctx context.Context, user string, look talk.Look, since uint32) (talk.View, error) {
-	if n.apply.Load() < since {
-		return talk.View{}, upgrading()
-	}
+// view asks what a user's mailbox looks like, and what else q asks for, unless
+// that is nil. Names without a key never reach an actor.
+func (n *Node) view(ctx context.Context, user string, q *record.Query) (talk.View, error) {
 	if _, err := n.key(ctx, user); err != nil {
 		return talk.View{}, err
 	}
 	return ask(ctx, n, refusal.After(refusal.NotReady, time.Second), func(answer func(talk.View, *refusal.Refusal)) {
-		n.system.Root.Send(n.routeOf(user), &shard.Inspect{Mailbox: user, Look: look, Answer: answer})
+		n.system.Root.Send(n.routeOf(user), &shard.Inspect{Mailbox: user, Query: q, Answer: answer})
 	})
 }
 
 // Account returns what is known of a user.
 func (n *Node) Account(ctx context.Context, user string) (talk.Account, error) {
-	view, err := n.view(ctx, user)
+	view, err := n.view(ctx, user, nil)
 	if err == nil && !view.Exists {
 		err = refusal.Of(refusal.UnknownRecipient)
 	}
@@ -41,7 +33,7 @@ func (n *Node) Account(ctx context.Context, user string) (talk.Account, error) {
 
 // CheckSession reports whether a session is live.
 func (n *Node) CheckSession(ctx context.Context, session talk.Session) error {
-	view, err := n.view(ctx, session.User)
+	view, err := n.view(ctx, session.User, nil)
 	if err == nil && !view.Live(session) {
 		err = refusal.Of(refusal.UnknownDevice)
 	}
@@ -50,13 +42,13 @@ func (n *Node) CheckSession(ctx context.Context, session talk.Session) error {
 
 // Devices lists a user's devices, newest first.
 func (n *Node) Devices(ctx context.Context, user string) ([]talk.Device, error) {
-	view, err := n.view(ctx, user)
+	view, err := n.view(ctx, user, nil)
 	return view.Devices, err
 }
 
 // Head returns the limits of a mailbox.
 func (n *Node) Head(ctx context.Context, user string) (talk.Head, error) {
-	view, err := n.view(ctx, user)
+	view, err := n.view(ctx, user, nil)
 	return view.Head, err
 }
 

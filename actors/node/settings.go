@@ -4,17 +4,13 @@ import (
 	"context"
 
 	"github.com/tegami-im/tegami/actors/record"
-	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/talk"
 )
 
-// settingsVersion is the version of apply that has settings and profiles.
-const settingsVersion = 3
-
 // Settings returns what settings a user and a device have made.
 func (n *Node) Settings(ctx context.Context, session talk.Session) (talk.Settings, error) {
-	view, err := n.look(ctx, session.User, talk.Look{Settings: true, SettingsDevice: session.Device}, settingsVersion)
-	return view.Settings, err
+	known, err := n.query(ctx, session.User, &record.Query{About: &record.Query_SettingsOfDevice{SettingsOfDevice: session.Device}})
+	return talk.Settings{User: known.GetSettings(), Device: known.GetDeviceSettings()}, err
 }
 
 // UpdateSettings changes those of a user's settings that are named.
@@ -41,11 +37,8 @@ func (n *Node) updateSettings(ctx context.Context, user string, update *record.U
 
 // Profile returns what a viewer may see of a user's profile.
 func (n *Node) Profile(ctx context.Context, viewer, user string) (*record.Profile, error) {
-	view, err := n.look(ctx, user, talk.Look{ProfileFor: viewer}, settingsVersion)
-	if err == nil && !view.Exists {
-		err = refusal.Of(refusal.UnknownRecipient)
-	}
-	return view.Profile, err
+	known, err := n.query(ctx, user, &record.Query{About: &record.Query_ProfileFor{ProfileFor: viewer}})
+	return known.GetProfile(), err
 }
 
 // UpdateProfile changes those parts of a user's profile that are named.

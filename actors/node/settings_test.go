@@ -29,7 +29,7 @@ func TestProfileReachesEveryFriend(t *testing.T) {
 		}
 	}
 	c.until("friends", func() bool {
-		contacts, err := c.Contacts(c.context(), "bob", 0)
+		contacts, err := c.Contacts(c.context(), "bob", &record.ContactsQuery{Limit: 100})
 		return err == nil && len(contacts.Contacts) == len(users)-1
 	})
 	if err := c.UpdateProfile(c.context(), bob, &record.Profile{StatusMessage: new("on leave")}, []string{"status_message"}); err != nil {

@@ -18,6 +18,10 @@ import (
 	"github.com/tegami-im/tegami/persistence/sealing"
 )
 
+// referringVersion is the version of apply since which programs know bodies that
+// refer to something.
+const referringVersion = 5
+
 // commandDeadline is for how long an append of unknown outcome is repeated.
 const commandDeadline = 5 * time.Second
 
@@ -60,6 +64,9 @@ func reasonOf(refused *refusal.Refusal) string {
 // that it goes to and for the sender's own, so that nothing behind the log
 // needs a key.
 func (n *Node) seal(ctx context.Context, send talk.Send) (*record.Record, error) {
+	if send.Body.Refers() && n.apply.Load() < referringVersion {
+		return nil, upgrading()
+	}
 	key, err := n.key(ctx, send.To)
 	if err != nil {
 		var refused *refusal.Refusal

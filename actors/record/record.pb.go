@@ -3796,6 +3796,430 @@ func (x *Device) GetPreviousRefreshHash() []byte {
 	return nil
 }
 
+// Query asks what a mailbox knows; empty asks for nothing beside what every
+// answer has. It is never stored.
+type Query struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to About:
+	//
+	//	*Query_Contact
+	//	*Query_Contacts
+	//	*Query_Counts
+	//	*Query_SettingsOfDevice
+	//	*Query_ProfileFor
+	//	*Query_Conversation
+	//	*Query_Conversations
+	About         isQuery_About `protobuf_oneof:"about"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Query) Reset() {
+	*x = Query{}
+	mi := &file_record_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Query) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Query) ProtoMessage() {}
+
+func (x *Query) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Query.ProtoReflect.Descriptor instead.
+func (*Query) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *Query) GetAbout() isQuery_About {
+	if x != nil {
+		return x.About
+	}
+	return nil
+}
+
+func (x *Query) GetContact() string {
+	if x != nil {
+		if x, ok := x.About.(*Query_Contact); ok {
+			return x.Contact
+		}
+	}
+	return ""
+}
+
+func (x *Query) GetContacts() *ContactsQuery {
+	if x != nil {
+		if x, ok := x.About.(*Query_Contacts); ok {
+			return x.Contacts
+		}
+	}
+	return nil
+}
+
+func (x *Query) GetCounts() bool {
+	if x != nil {
+		if x, ok := x.About.(*Query_Counts); ok {
+			return x.Counts
+		}
+	}
+	return false
+}
+
+func (x *Query) GetSettingsOfDevice() string {
+	if x != nil {
+		if x, ok := x.About.(*Query_SettingsOfDevice); ok {
+			return x.SettingsOfDevice
+		}
+	}
+	return ""
+}
+
+func (x *Query) GetProfileFor() string {
+	if x != nil {
+		if x, ok := x.About.(*Query_ProfileFor); ok {
+			return x.ProfileFor
+		}
+	}
+	return ""
+}
+
+func (x *Query) GetConversation() string {
+	if x != nil {
+		if x, ok := x.About.(*Query_Conversation); ok {
+			return x.Conversation
+		}
+	}
+	return ""
+}
+
+func (x *Query) GetConversations() *ConversationsQuery {
+	if x != nil {
+		if x, ok := x.About.(*Query_Conversations); ok {
+			return x.Conversations
+		}
+	}
+	return nil
+}
+
+type isQuery_About interface {
+	isQuery_About()
+}
+
+type Query_Contact struct {
+	// What a user is to the owner: one contact.
+	Contact string `protobuf:"bytes,1,opt,name=contact,proto3,oneof"`
+}
+
+type Query_Contacts struct {
+	Contacts *ContactsQuery `protobuf:"bytes,2,opt,name=contacts,proto3,oneof"`
+}
+
+type Query_Counts struct {
+	// How many contacts and requests there are.
+	Counts bool `protobuf:"varint,3,opt,name=counts,proto3,oneof"`
+}
+
+type Query_SettingsOfDevice struct {
+	// The settings of the owner and of a device.
+	SettingsOfDevice string `protobuf:"bytes,4,opt,name=settings_of_device,json=settingsOfDevice,proto3,oneof"`
+}
+
+type Query_ProfileFor struct {
+	// The profile, as far as a user may see it.
+	ProfileFor string `protobuf:"bytes,5,opt,name=profile_for,json=profileFor,proto3,oneof"`
+}
+
+type Query_Conversation struct {
+	// The conversation with a peer.
+	Conversation string `protobuf:"bytes,6,opt,name=conversation,proto3,oneof"`
+}
+
+type Query_Conversations struct {
+	Conversations *ConversationsQuery `protobuf:"bytes,7,opt,name=conversations,proto3,oneof"`
+}
+
+func (*Query_Contact) isQuery_About() {}
+
+func (*Query_Contacts) isQuery_About() {}
+
+func (*Query_Counts) isQuery_About() {}
+
+func (*Query_SettingsOfDevice) isQuery_About() {}
+
+func (*Query_ProfileFor) isQuery_About() {}
+
+func (*Query_Conversation) isQuery_About() {}
+
+func (*Query_Conversations) isQuery_About() {}
+
+// ContactsQuery asks for a page of contacts, by user id.
+type ContactsQuery struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only what changed above this revision, with what was removed; 0 for all that
+	// there are.
+	Since   int64 `protobuf:"varint,1,opt,name=since,proto3" json:"since,omitempty"`
+	Blocked bool  `protobuf:"varint,2,opt,name=blocked,proto3" json:"blocked,omitempty"`
+	// The page begins behind this user id.
+	After         string `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`
+	Limit         int32  `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContactsQuery) Reset() {
+	*x = ContactsQuery{}
+	mi := &file_record_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContactsQuery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContactsQuery) ProtoMessage() {}
+
+func (x *ContactsQuery) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContactsQuery.ProtoReflect.Descriptor instead.
+func (*ContactsQuery) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *ContactsQuery) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+func (x *ContactsQuery) GetBlocked() bool {
+	if x != nil {
+		return x.Blocked
+	}
+	return false
+}
+
+func (x *ContactsQuery) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *ContactsQuery) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// ConversationsQuery asks for a page of conversations.
+type ConversationsQuery struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only those that changed above this revision.
+	Since int64 `protobuf:"varint,1,opt,name=since,proto3" json:"since,omitempty"`
+	// By peer, which does not change while pages are read, beginning behind after;
+	// else by the newest message, newest first, beginning below before unless that
+	// is 0.
+	ByPeer        bool   `protobuf:"varint,2,opt,name=by_peer,json=byPeer,proto3" json:"by_peer,omitempty"`
+	After         string `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`
+	Before        int64  `protobuf:"varint,4,opt,name=before,proto3" json:"before,omitempty"`
+	Limit         int32  `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConversationsQuery) Reset() {
+	*x = ConversationsQuery{}
+	mi := &file_record_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConversationsQuery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConversationsQuery) ProtoMessage() {}
+
+func (x *ConversationsQuery) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConversationsQuery.ProtoReflect.Descriptor instead.
+func (*ConversationsQuery) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *ConversationsQuery) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+func (x *ConversationsQuery) GetByPeer() bool {
+	if x != nil {
+		return x.ByPeer
+	}
+	return false
+}
+
+func (x *ConversationsQuery) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *ConversationsQuery) GetBefore() int64 {
+	if x != nil {
+		return x.Before
+	}
+	return 0
+}
+
+func (x *ConversationsQuery) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// Known answers a Query.
+type Known struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Contacts      []*ContactUpdate       `protobuf:"bytes,1,rep,name=contacts,proto3" json:"contacts,omitempty"`
+	Conversations []*ConversationUpdate  `protobuf:"bytes,2,rep,name=conversations,proto3" json:"conversations,omitempty"`
+	// Whether a page is followed by another.
+	HasMore        bool            `protobuf:"varint,3,opt,name=has_more,json=hasMore,proto3" json:"has_more,omitempty"`
+	ContactCount   int32           `protobuf:"varint,4,opt,name=contact_count,json=contactCount,proto3" json:"contact_count,omitempty"`
+	RequestCount   int32           `protobuf:"varint,5,opt,name=request_count,json=requestCount,proto3" json:"request_count,omitempty"`
+	Settings       *Settings       `protobuf:"bytes,6,opt,name=settings,proto3" json:"settings,omitempty"`
+	DeviceSettings *DeviceSettings `protobuf:"bytes,7,opt,name=device_settings,json=deviceSettings,proto3" json:"device_settings,omitempty"`
+	Profile        *Profile        `protobuf:"bytes,8,opt,name=profile,proto3" json:"profile,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Known) Reset() {
+	*x = Known{}
+	mi := &file_record_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Known) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Known) ProtoMessage() {}
+
+func (x *Known) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Known.ProtoReflect.Descriptor instead.
+func (*Known) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *Known) GetContacts() []*ContactUpdate {
+	if x != nil {
+		return x.Contacts
+	}
+	return nil
+}
+
+func (x *Known) GetConversations() []*ConversationUpdate {
+	if x != nil {
+		return x.Conversations
+	}
+	return nil
+}
+
+func (x *Known) GetHasMore() bool {
+	if x != nil {
+		return x.HasMore
+	}
+	return false
+}
+
+func (x *Known) GetContactCount() int32 {
+	if x != nil {
+		return x.ContactCount
+	}
+	return 0
+}
+
+func (x *Known) GetRequestCount() int32 {
+	if x != nil {
+		return x.RequestCount
+	}
+	return 0
+}
+
+func (x *Known) GetSettings() *Settings {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+func (x *Known) GetDeviceSettings() *DeviceSettings {
+	if x != nil {
+		return x.DeviceSettings
+	}
+	return nil
+}
+
+func (x *Known) GetProfile() *Profile {
+	if x != nil {
+		return x.Profile
+	}
+	return nil
+}
+
 var File_record_proto protoreflect.FileDescriptor
 
 const file_record_proto_rawDesc = "" +
@@ -4095,7 +4519,37 @@ const file_record_proto_rawDesc = "" +
 	"createTime\x12\x1b\n" +
 	"\tseen_time\x18\x04 \x01(\x03R\bseenTime\x12!\n" +
 	"\frefresh_hash\x18\x05 \x01(\fR\vrefreshHash\x122\n" +
-	"\x15previous_refresh_hash\x18\x06 \x01(\fR\x13previousRefreshHash*a\n" +
+	"\x15previous_refresh_hash\x18\x06 \x01(\fR\x13previousRefreshHash\"\xcc\x02\n" +
+	"\x05Query\x12\x1a\n" +
+	"\acontact\x18\x01 \x01(\tH\x00R\acontact\x12=\n" +
+	"\bcontacts\x18\x02 \x01(\v2\x1f.tegami.record.v1.ContactsQueryH\x00R\bcontacts\x12\x18\n" +
+	"\x06counts\x18\x03 \x01(\bH\x00R\x06counts\x12.\n" +
+	"\x12settings_of_device\x18\x04 \x01(\tH\x00R\x10settingsOfDevice\x12!\n" +
+	"\vprofile_for\x18\x05 \x01(\tH\x00R\n" +
+	"profileFor\x12$\n" +
+	"\fconversation\x18\x06 \x01(\tH\x00R\fconversation\x12L\n" +
+	"\rconversations\x18\a \x01(\v2$.tegami.record.v1.ConversationsQueryH\x00R\rconversationsB\a\n" +
+	"\x05about\"k\n" +
+	"\rContactsQuery\x12\x14\n" +
+	"\x05since\x18\x01 \x01(\x03R\x05since\x12\x18\n" +
+	"\ablocked\x18\x02 \x01(\bR\ablocked\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\tR\x05after\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\x05R\x05limit\"\x87\x01\n" +
+	"\x12ConversationsQuery\x12\x14\n" +
+	"\x05since\x18\x01 \x01(\x03R\x05since\x12\x17\n" +
+	"\aby_peer\x18\x02 \x01(\bR\x06byPeer\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\tR\x05after\x12\x16\n" +
+	"\x06before\x18\x04 \x01(\x03R\x06before\x12\x14\n" +
+	"\x05limit\x18\x05 \x01(\x05R\x05limit\"\xad\x03\n" +
+	"\x05Known\x12;\n" +
+	"\bcontacts\x18\x01 \x03(\v2\x1f.tegami.record.v1.ContactUpdateR\bcontacts\x12J\n" +
+	"\rconversations\x18\x02 \x03(\v2$.tegami.record.v1.ConversationUpdateR\rconversations\x12\x19\n" +
+	"\bhas_more\x18\x03 \x01(\bR\ahasMore\x12#\n" +
+	"\rcontact_count\x18\x04 \x01(\x05R\fcontactCount\x12#\n" +
+	"\rrequest_count\x18\x05 \x01(\x05R\frequestCount\x126\n" +
+	"\bsettings\x18\x06 \x01(\v2\x1a.tegami.record.v1.SettingsR\bsettings\x12I\n" +
+	"\x0fdevice_settings\x18\a \x01(\v2 .tegami.record.v1.DeviceSettingsR\x0edeviceSettings\x123\n" +
+	"\aprofile\x18\b \x01(\v2\x19.tegami.record.v1.ProfileR\aprofile*a\n" +
 	"\bRelation\x12\x11\n" +
 	"\rRELATION_NONE\x10\x00\x12\x16\n" +
 	"\x12RELATION_REQUESTED\x10\x01\x12\x15\n" +
@@ -4120,7 +4574,7 @@ func file_record_proto_rawDescGZIP() []byte {
 }
 
 var file_record_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_record_proto_goTypes = []any{
 	(Relation)(0),              // 0: tegami.record.v1.Relation
 	(Audience)(0),              // 1: tegami.record.v1.Audience
@@ -4167,6 +4621,10 @@ var file_record_proto_goTypes = []any{
 	(*State)(nil),              // 42: tegami.record.v1.State
 	(*Account)(nil),            // 43: tegami.record.v1.Account
 	(*Device)(nil),             // 44: tegami.record.v1.Device
+	(*Query)(nil),              // 45: tegami.record.v1.Query
+	(*ContactsQuery)(nil),      // 46: tegami.record.v1.ContactsQuery
+	(*ConversationsQuery)(nil), // 47: tegami.record.v1.ConversationsQuery
+	(*Known)(nil),              // 48: tegami.record.v1.Known
 }
 var file_record_proto_depIdxs = []int32{
 	4,  // 0: tegami.record.v1.Record.source:type_name -> tegami.record.v1.Source
@@ -4221,11 +4679,18 @@ var file_record_proto_depIdxs = []int32{
 	41, // 49: tegami.record.v1.Body.mentions:type_name -> tegami.record.v1.Mention
 	43, // 50: tegami.record.v1.State.account:type_name -> tegami.record.v1.Account
 	44, // 51: tegami.record.v1.State.devices:type_name -> tegami.record.v1.Device
-	52, // [52:52] is the sub-list for method output_type
-	52, // [52:52] is the sub-list for method input_type
-	52, // [52:52] is the sub-list for extension type_name
-	52, // [52:52] is the sub-list for extension extendee
-	0,  // [0:52] is the sub-list for field type_name
+	46, // 52: tegami.record.v1.Query.contacts:type_name -> tegami.record.v1.ContactsQuery
+	47, // 53: tegami.record.v1.Query.conversations:type_name -> tegami.record.v1.ConversationsQuery
+	37, // 54: tegami.record.v1.Known.contacts:type_name -> tegami.record.v1.ContactUpdate
+	35, // 55: tegami.record.v1.Known.conversations:type_name -> tegami.record.v1.ConversationUpdate
+	30, // 56: tegami.record.v1.Known.settings:type_name -> tegami.record.v1.Settings
+	31, // 57: tegami.record.v1.Known.device_settings:type_name -> tegami.record.v1.DeviceSettings
+	33, // 58: tegami.record.v1.Known.profile:type_name -> tegami.record.v1.Profile
+	59, // [59:59] is the sub-list for method output_type
+	59, // [59:59] is the sub-list for method input_type
+	59, // [59:59] is the sub-list for extension type_name
+	59, // [59:59] is the sub-list for extension extendee
+	0,  // [0:59] is the sub-list for field type_name
 }
 
 func init() { file_record_proto_init() }
@@ -4291,13 +4756,22 @@ func file_record_proto_init() {
 		(*SettingsUpdate_Settings)(nil),
 		(*SettingsUpdate_DeviceSettings)(nil),
 	}
+	file_record_proto_msgTypes[42].OneofWrappers = []any{
+		(*Query_Contact)(nil),
+		(*Query_Contacts)(nil),
+		(*Query_Counts)(nil),
+		(*Query_SettingsOfDevice)(nil),
+		(*Query_ProfileFor)(nil),
+		(*Query_Conversation)(nil),
+		(*Query_Conversations)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_record_proto_rawDesc), len(file_record_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   42,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

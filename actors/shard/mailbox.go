@@ -129,10 +129,19 @@ func (b *mailboxActor) read(ctx actor.Context, message addressed) {
 	case *Fetch:
 		b.fetch(ctx, m)
 	case *Inspect:
-		m.Answer(b.state.View(m.Look), nil)
+		b.inspect(m)
 	case *History:
 		b.history(m)
 	}
+}
+
+func (b *mailboxActor) inspect(m *Inspect) {
+	view := b.state.View()
+	var refused *refusal.Refusal
+	if m.Query != nil {
+		view.Known, refused = b.state.Query(m.Query)
+	}
+	m.Answer(view, refused)
 }
 
 // load takes the state, applies the records that were dispatched beyond it,

@@ -92,8 +92,9 @@ type (
 	// it must be quick.
 	Inspect struct {
 		Mailbox string
-		Look    talk.Look
-		Answer  func(talk.View, *refusal.Refusal)
+		// Query asks for more; nil for no more.
+		Query  *record.Query
+		Answer func(talk.View, *refusal.Refusal)
 	}
 
 	// History asks for a page of a conversation, newest first.

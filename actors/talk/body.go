@@ -22,9 +22,13 @@ const (
 	referringBody = 'r' // a record.Body
 )
 
+// Refers reports whether the body refers to something: programs that know
+// versions of apply below 5 alone cannot decode it.
+func (b Body) Refers() bool { return b.ReplyTo != "" || len(b.Mentions) > 0 || b.Forwarded }
+
 // Encode returns the body's one encoding.
 func (b Body) Encode() []byte {
-	if b.ReplyTo != "" || len(b.Mentions) > 0 || b.Forwarded {
+	if b.Refers() {
 		return b.encodeReferring()
 	}
 	if b.MimeType == "" {

@@ -102,48 +102,9 @@ type View struct {
 	// Devices are those that are signed in, newest first.
 	Devices []Device
 	Head    Head
-
-	// What follows is there as far as a Look asks for it.
-
-	// Contact is never nil then, and shared.
-	Contact *record.Contact
-	// Contacts are in any order.
-	Contacts []Contact
-	// ContactsForgotten: contacts that were removed since are not remembered.
-	ContactsForgotten bool
-	ContactCounts     ContactCounts
-	Settings          Settings
-	Profile           *record.Profile
-	// Conversation is nil when there is none.
-	Conversation *record.Conversation
-	// Conversations are in any order.
-	Conversations []Conversation
+	// Known is what was asked for beside that; nil for nothing.
+	Known *record.Known
 }
-
-// Look says what of a mailbox is asked for, beside what every View has.
-type Look struct {
-	// Contact is the user whose contact is asked for; empty for none.
-	Contact string
-	// Contacts asks for those that changed above ContactsSince, those that were
-	// removed among them; from 0, those that there are.
-	Contacts      bool
-	ContactsSince int64
-	ContactCounts bool
-	// Settings asks for those of the user and of SettingsDevice.
-	Settings       bool
-	SettingsDevice string
-	// ProfileFor is the user to whom the profile is to be shown; empty for none.
-	ProfileFor string
-	// Conversation is the peer whose conversation is asked for; empty for none.
-	Conversation string
-	// Conversations asks for those that changed above ConversationsSince.
-	Conversations      bool
-	ConversationsSince int64
-}
-
-// ContactCounts are how many contacts there are, and how many requests that wait
-// for an answer.
-type ContactCounts struct{ Contacts, Requests int }
 
 // Live reports whether a session is that of its device.
 func (v View) Live(session Session) bool {
@@ -163,16 +124,10 @@ type History struct {
 	HasMore    bool
 }
 
-// Contact is another user as the owner of a mailbox sees them. What it leads to
-// is shared and never changed.
-type Contact struct {
-	User string
-	*record.Contact
-}
-
-// Contacts are the contacts of a user, in any order.
+// Contacts is a page of the contacts of a user, by user id.
 type Contacts struct {
-	Contacts []Contact
+	Contacts []*record.ContactUpdate
+	HasMore  bool
 	// Revision is the newest of the mailbox.
 	Revision int64
 }
@@ -190,23 +145,9 @@ type Amend struct {
 // Conversation is what is known of a user's messages with another. What it
 // leads to is shared and never changed.
 type Conversation struct {
-	Peer string
-	*record.Conversation
+	*record.ConversationUpdate
 	// Last is the newest message; nil when it is no longer kept.
 	Last *record.Operation
-}
-
-// ConversationQuery asks for a page of a user's conversations.
-type ConversationQuery struct {
-	// Since leaves out those that did not change above that revision.
-	Since int64
-	// ByPeer orders them by peer, which does not change while pages are read: the
-	// page begins behind the peer After. Else the one with the newest message
-	// comes first, of those whose newest message lies below Before; 0 for all.
-	ByPeer bool
-	After  string
-	Before int64
-	Limit  int
 }
 
 // Conversations is a page of a user's conversations.

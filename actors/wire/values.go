@@ -116,41 +116,9 @@ func (x *Fetched) Page() (talk.Page, error) {
 	return page, nil
 }
 
-// NewLook returns a look for the wire; nil for one that asks for nothing.
-func NewLook(l talk.Look) *Look {
-	if l == (talk.Look{}) {
-		return nil
-	}
-	return &Look{
-		Contact: l.Contact, Contacts: l.Contacts, ContactsSince: l.ContactsSince, ContactCounts: l.ContactCounts,
-		Settings: l.Settings, SettingsDevice: l.SettingsDevice, ProfileFor: l.ProfileFor,
-		Conversation: l.Conversation, Conversations: l.Conversations, ConversationsSince: l.ConversationsSince,
-	}
-}
-
-// Value returns the look.
-func (x *Look) Value() talk.Look {
-	return talk.Look{
-		Contact: x.GetContact(), Contacts: x.GetContacts(), ContactsSince: x.GetContactsSince(), ContactCounts: x.GetContactCounts(),
-		Settings: x.GetSettings(), SettingsDevice: x.GetSettingsDevice(), ProfileFor: x.GetProfileFor(),
-		Conversation: x.GetConversation(), Conversations: x.GetConversations(), ConversationsSince: x.GetConversationsSince(),
-	}
-}
-
 // NewInspected returns a view for the wire.
 func NewInspected(id uint64, v talk.View, refused *refusal.Refusal) *Inspected {
-	x := &Inspected{
-		Id: id, Refusal: NewRefusal(refused), Head: v.Head.Revision, First: v.Head.First,
-		Contact: v.Contact, ContactsForgotten: v.ContactsForgotten,
-		ContactCount: int32(v.ContactCounts.Contacts), RequestCount: int32(v.ContactCounts.Requests),
-		Settings: v.Settings.User, DeviceSettings: v.Settings.Device, Profile: v.Profile, Conversation: v.Conversation,
-	}
-	for _, c := range v.Conversations {
-		x.Conversations = append(x.Conversations, &Conversation{Peer: c.Peer, Conversation: c.Conversation})
-	}
-	for _, c := range v.Contacts {
-		x.Contacts = append(x.Contacts, &Contact{User: c.User, Contact: c.Contact})
-	}
+	x := &Inspected{Id: id, Refusal: NewRefusal(refused), Head: v.Head.Revision, First: v.Head.First, Known: v.Known}
 	if v.Exists {
 		x.Account = &Account{DisplayName: v.Account.DisplayName, PasswordHash: v.Account.PasswordHash}
 	}
@@ -168,18 +136,7 @@ func (x *Inspected) Value() (talk.View, *refusal.Refusal) {
 		Exists:  x.GetAccount() != nil,
 		Account: talk.Account{DisplayName: x.GetAccount().GetDisplayName(), PasswordHash: x.GetAccount().GetPasswordHash()},
 		Head:    talk.Head{Revision: x.GetHead(), First: x.GetFirst()},
-
-		Contact: x.GetContact(), ContactsForgotten: x.GetContactsForgotten(),
-		ContactCounts: talk.ContactCounts{Contacts: int(x.GetContactCount()), Requests: int(x.GetRequestCount())},
-		Settings:      talk.Settings{User: x.GetSettings(), Device: x.GetDeviceSettings()},
-		Profile:       x.GetProfile(),
-		Conversation:  x.GetConversation(),
-	}
-	for _, c := range x.GetConversations() {
-		v.Conversations = append(v.Conversations, talk.Conversation{Peer: c.GetPeer(), Conversation: c.GetConversation()})
-	}
-	for _, c := range x.GetContacts() {
-		v.Contacts = append(v.Contacts, talk.Contact{User: c.GetUser(), Contact: c.GetContact()})
+		Known:   x.GetKnown(),
 	}
 	for _, d := range x.GetDevices() {
 		v.Devices = append(v.Devices, talk.Device{

@@ -910,10 +910,11 @@ func (x *Unsubscribe) GetSession() *Session {
 
 // Inspect asks what a mailbox looks like.
 type Inspect struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Mailbox       string                 `protobuf:"bytes,2,opt,name=mailbox,proto3" json:"mailbox,omitempty"`
-	Look          *Look                  `protobuf:"bytes,3,opt,name=look,proto3" json:"look,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Id      uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Mailbox string                 `protobuf:"bytes,2,opt,name=mailbox,proto3" json:"mailbox,omitempty"`
+	// What is asked for beside account, devices and head.
+	Query         *record.Query `protobuf:"bytes,3,opt,name=query,proto3" json:"query,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -962,132 +963,11 @@ func (x *Inspect) GetMailbox() string {
 	return ""
 }
 
-func (x *Inspect) GetLook() *Look {
+func (x *Inspect) GetQuery() *record.Query {
 	if x != nil {
-		return x.Look
+		return x.Query
 	}
 	return nil
-}
-
-// Look says what is asked for beside account, devices and head.
-type Look struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The user whose contact is asked for.
-	Contact       string `protobuf:"bytes,1,opt,name=contact,proto3" json:"contact,omitempty"`
-	Contacts      bool   `protobuf:"varint,2,opt,name=contacts,proto3" json:"contacts,omitempty"`
-	ContactsSince int64  `protobuf:"varint,3,opt,name=contacts_since,json=contactsSince,proto3" json:"contacts_since,omitempty"`
-	ContactCounts bool   `protobuf:"varint,4,opt,name=contact_counts,json=contactCounts,proto3" json:"contact_counts,omitempty"`
-	// Those of the user and of a device.
-	Settings       bool   `protobuf:"varint,5,opt,name=settings,proto3" json:"settings,omitempty"`
-	SettingsDevice string `protobuf:"bytes,6,opt,name=settings_device,json=settingsDevice,proto3" json:"settings_device,omitempty"`
-	// The user to whom the profile is to be shown.
-	ProfileFor string `protobuf:"bytes,7,opt,name=profile_for,json=profileFor,proto3" json:"profile_for,omitempty"`
-	// The peer whose conversation is asked for.
-	Conversation       string `protobuf:"bytes,8,opt,name=conversation,proto3" json:"conversation,omitempty"`
-	Conversations      bool   `protobuf:"varint,9,opt,name=conversations,proto3" json:"conversations,omitempty"`
-	ConversationsSince int64  `protobuf:"varint,10,opt,name=conversations_since,json=conversationsSince,proto3" json:"conversations_since,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
-}
-
-func (x *Look) Reset() {
-	*x = Look{}
-	mi := &file_wire_proto_msgTypes[10]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Look) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Look) ProtoMessage() {}
-
-func (x *Look) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[10]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Look.ProtoReflect.Descriptor instead.
-func (*Look) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{10}
-}
-
-func (x *Look) GetContact() string {
-	if x != nil {
-		return x.Contact
-	}
-	return ""
-}
-
-func (x *Look) GetContacts() bool {
-	if x != nil {
-		return x.Contacts
-	}
-	return false
-}
-
-func (x *Look) GetContactsSince() int64 {
-	if x != nil {
-		return x.ContactsSince
-	}
-	return 0
-}
-
-func (x *Look) GetContactCounts() bool {
-	if x != nil {
-		return x.ContactCounts
-	}
-	return false
-}
-
-func (x *Look) GetSettings() bool {
-	if x != nil {
-		return x.Settings
-	}
-	return false
-}
-
-func (x *Look) GetSettingsDevice() string {
-	if x != nil {
-		return x.SettingsDevice
-	}
-	return ""
-}
-
-func (x *Look) GetProfileFor() string {
-	if x != nil {
-		return x.ProfileFor
-	}
-	return ""
-}
-
-func (x *Look) GetConversation() string {
-	if x != nil {
-		return x.Conversation
-	}
-	return ""
-}
-
-func (x *Look) GetConversations() bool {
-	if x != nil {
-		return x.Conversations
-	}
-	return false
-}
-
-func (x *Look) GetConversationsSince() int64 {
-	if x != nil {
-		return x.ConversationsSince
-	}
-	return 0
 }
 
 type Inspected struct {
@@ -1097,26 +977,18 @@ type Inspected struct {
 	// Set when there is one.
 	Account *Account `protobuf:"bytes,3,opt,name=account,proto3" json:"account,omitempty"`
 	// Newest session first.
-	Devices           []*Device              `protobuf:"bytes,4,rep,name=devices,proto3" json:"devices,omitempty"`
-	Head              int64                  `protobuf:"varint,5,opt,name=head,proto3" json:"head,omitempty"`
-	First             int64                  `protobuf:"varint,6,opt,name=first,proto3" json:"first,omitempty"`
-	Contact           *record.Contact        `protobuf:"bytes,7,opt,name=contact,proto3" json:"contact,omitempty"`
-	Contacts          []*Contact             `protobuf:"bytes,8,rep,name=contacts,proto3" json:"contacts,omitempty"`
-	ContactsForgotten bool                   `protobuf:"varint,9,opt,name=contacts_forgotten,json=contactsForgotten,proto3" json:"contacts_forgotten,omitempty"`
-	ContactCount      int32                  `protobuf:"varint,10,opt,name=contact_count,json=contactCount,proto3" json:"contact_count,omitempty"`
-	RequestCount      int32                  `protobuf:"varint,11,opt,name=request_count,json=requestCount,proto3" json:"request_count,omitempty"`
-	Settings          *record.Settings       `protobuf:"bytes,12,opt,name=settings,proto3" json:"settings,omitempty"`
-	DeviceSettings    *record.DeviceSettings `protobuf:"bytes,13,opt,name=device_settings,json=deviceSettings,proto3" json:"device_settings,omitempty"`
-	Profile           *record.Profile        `protobuf:"bytes,14,opt,name=profile,proto3" json:"profile,omitempty"`
-	Conversation      *record.Conversation   `protobuf:"bytes,15,opt,name=conversation,proto3" json:"conversation,omitempty"`
-	Conversations     []*Conversation        `protobuf:"bytes,16,rep,name=conversations,proto3" json:"conversations,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	Devices []*Device `protobuf:"bytes,4,rep,name=devices,proto3" json:"devices,omitempty"`
+	Head    int64     `protobuf:"varint,5,opt,name=head,proto3" json:"head,omitempty"`
+	First   int64     `protobuf:"varint,6,opt,name=first,proto3" json:"first,omitempty"`
+	// The answer to the query.
+	Known         *record.Known `protobuf:"bytes,7,opt,name=known,proto3" json:"known,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Inspected) Reset() {
 	*x = Inspected{}
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1128,7 +1000,7 @@ func (x *Inspected) String() string {
 func (*Inspected) ProtoMessage() {}
 
 func (x *Inspected) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1141,7 +1013,7 @@ func (x *Inspected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inspected.ProtoReflect.Descriptor instead.
 func (*Inspected) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{11}
+	return file_wire_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Inspected) GetId() uint64 {
@@ -1186,176 +1058,9 @@ func (x *Inspected) GetFirst() int64 {
 	return 0
 }
 
-func (x *Inspected) GetContact() *record.Contact {
+func (x *Inspected) GetKnown() *record.Known {
 	if x != nil {
-		return x.Contact
-	}
-	return nil
-}
-
-func (x *Inspected) GetContacts() []*Contact {
-	if x != nil {
-		return x.Contacts
-	}
-	return nil
-}
-
-func (x *Inspected) GetContactsForgotten() bool {
-	if x != nil {
-		return x.ContactsForgotten
-	}
-	return false
-}
-
-func (x *Inspected) GetContactCount() int32 {
-	if x != nil {
-		return x.ContactCount
-	}
-	return 0
-}
-
-func (x *Inspected) GetRequestCount() int32 {
-	if x != nil {
-		return x.RequestCount
-	}
-	return 0
-}
-
-func (x *Inspected) GetSettings() *record.Settings {
-	if x != nil {
-		return x.Settings
-	}
-	return nil
-}
-
-func (x *Inspected) GetDeviceSettings() *record.DeviceSettings {
-	if x != nil {
-		return x.DeviceSettings
-	}
-	return nil
-}
-
-func (x *Inspected) GetProfile() *record.Profile {
-	if x != nil {
-		return x.Profile
-	}
-	return nil
-}
-
-func (x *Inspected) GetConversation() *record.Conversation {
-	if x != nil {
-		return x.Conversation
-	}
-	return nil
-}
-
-func (x *Inspected) GetConversations() []*Conversation {
-	if x != nil {
-		return x.Conversations
-	}
-	return nil
-}
-
-type Conversation struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Peer          string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
-	Conversation  *record.Conversation   `protobuf:"bytes,2,opt,name=conversation,proto3" json:"conversation,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Conversation) Reset() {
-	*x = Conversation{}
-	mi := &file_wire_proto_msgTypes[12]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Conversation) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Conversation) ProtoMessage() {}
-
-func (x *Conversation) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[12]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Conversation.ProtoReflect.Descriptor instead.
-func (*Conversation) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{12}
-}
-
-func (x *Conversation) GetPeer() string {
-	if x != nil {
-		return x.Peer
-	}
-	return ""
-}
-
-func (x *Conversation) GetConversation() *record.Conversation {
-	if x != nil {
-		return x.Conversation
-	}
-	return nil
-}
-
-type Contact struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
-	Contact       *record.Contact        `protobuf:"bytes,2,opt,name=contact,proto3" json:"contact,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Contact) Reset() {
-	*x = Contact{}
-	mi := &file_wire_proto_msgTypes[13]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Contact) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Contact) ProtoMessage() {}
-
-func (x *Contact) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[13]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Contact.ProtoReflect.Descriptor instead.
-func (*Contact) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{13}
-}
-
-func (x *Contact) GetUser() string {
-	if x != nil {
-		return x.User
-	}
-	return ""
-}
-
-func (x *Contact) GetContact() *record.Contact {
-	if x != nil {
-		return x.Contact
+		return x.Known
 	}
 	return nil
 }
@@ -1374,7 +1079,7 @@ type History struct {
 
 func (x *History) Reset() {
 	*x = History{}
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1386,7 +1091,7 @@ func (x *History) String() string {
 func (*History) ProtoMessage() {}
 
 func (x *History) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1399,7 +1104,7 @@ func (x *History) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use History.ProtoReflect.Descriptor instead.
 func (*History) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{14}
+	return file_wire_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *History) GetId() uint64 {
@@ -1449,7 +1154,7 @@ type HistoryPage struct {
 
 func (x *HistoryPage) Reset() {
 	*x = HistoryPage{}
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1461,7 +1166,7 @@ func (x *HistoryPage) String() string {
 func (*HistoryPage) ProtoMessage() {}
 
 func (x *HistoryPage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1474,7 +1179,7 @@ func (x *HistoryPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryPage.ProtoReflect.Descriptor instead.
 func (*HistoryPage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{15}
+	return file_wire_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HistoryPage) GetId() uint64 {
@@ -1518,7 +1223,7 @@ type Keys struct {
 
 func (x *Keys) Reset() {
 	*x = Keys{}
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1530,7 +1235,7 @@ func (x *Keys) String() string {
 func (*Keys) ProtoMessage() {}
 
 func (x *Keys) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1543,7 +1248,7 @@ func (x *Keys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Keys.ProtoReflect.Descriptor instead.
 func (*Keys) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Keys) GetId() uint64 {
@@ -1579,7 +1284,7 @@ type KeysAnswer struct {
 
 func (x *KeysAnswer) Reset() {
 	*x = KeysAnswer{}
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1591,7 +1296,7 @@ func (x *KeysAnswer) String() string {
 func (*KeysAnswer) ProtoMessage() {}
 
 func (x *KeysAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1604,7 +1309,7 @@ func (x *KeysAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeysAnswer.ProtoReflect.Descriptor instead.
 func (*KeysAnswer) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *KeysAnswer) GetId() uint64 {
@@ -1641,7 +1346,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1653,7 +1358,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1666,7 +1371,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Refusal) GetReason() uint32 {
@@ -1708,7 +1413,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1720,7 +1425,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1733,7 +1438,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Session) GetUser() string {
@@ -1767,7 +1472,7 @@ type Account struct {
 
 func (x *Account) Reset() {
 	*x = Account{}
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1779,7 +1484,7 @@ func (x *Account) String() string {
 func (*Account) ProtoMessage() {}
 
 func (x *Account) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1792,7 +1497,7 @@ func (x *Account) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Account.ProtoReflect.Descriptor instead.
 func (*Account) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Account) GetDisplayName() string {
@@ -1822,7 +1527,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1834,7 +1539,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1847,7 +1552,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Device) GetId() string {
@@ -1953,48 +1658,19 @@ const file_wire_proto_rawDesc = "" +
 	"\x06reason\x18\a \x01(\rR\x06reason\"V\n" +
 	"\vUnsubscribe\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\x121\n" +
-	"\asession\x18\x02 \x01(\v2\x17.tegami.node.v1.SessionR\asession\"]\n" +
+	"\asession\x18\x02 \x01(\v2\x17.tegami.node.v1.SessionR\asession\"b\n" +
 	"\aInspect\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x18\n" +
-	"\amailbox\x18\x02 \x01(\tR\amailbox\x12(\n" +
-	"\x04look\x18\x03 \x01(\v2\x14.tegami.node.v1.LookR\x04look\"\xeb\x02\n" +
-	"\x04Look\x12\x18\n" +
-	"\acontact\x18\x01 \x01(\tR\acontact\x12\x1a\n" +
-	"\bcontacts\x18\x02 \x01(\bR\bcontacts\x12%\n" +
-	"\x0econtacts_since\x18\x03 \x01(\x03R\rcontactsSince\x12%\n" +
-	"\x0econtact_counts\x18\x04 \x01(\bR\rcontactCounts\x12\x1a\n" +
-	"\bsettings\x18\x05 \x01(\bR\bsettings\x12'\n" +
-	"\x0fsettings_device\x18\x06 \x01(\tR\x0esettingsDevice\x12\x1f\n" +
-	"\vprofile_for\x18\a \x01(\tR\n" +
-	"profileFor\x12\"\n" +
-	"\fconversation\x18\b \x01(\tR\fconversation\x12$\n" +
-	"\rconversations\x18\t \x01(\bR\rconversations\x12/\n" +
-	"\x13conversations_since\x18\n" +
-	" \x01(\x03R\x12conversationsSince\"\x80\x06\n" +
+	"\amailbox\x18\x02 \x01(\tR\amailbox\x12-\n" +
+	"\x05query\x18\x03 \x01(\v2\x17.tegami.record.v1.QueryR\x05query\"\x8c\x02\n" +
 	"\tInspected\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x121\n" +
 	"\arefusal\x18\x02 \x01(\v2\x17.tegami.node.v1.RefusalR\arefusal\x121\n" +
 	"\aaccount\x18\x03 \x01(\v2\x17.tegami.node.v1.AccountR\aaccount\x120\n" +
 	"\adevices\x18\x04 \x03(\v2\x16.tegami.node.v1.DeviceR\adevices\x12\x12\n" +
 	"\x04head\x18\x05 \x01(\x03R\x04head\x12\x14\n" +
-	"\x05first\x18\x06 \x01(\x03R\x05first\x123\n" +
-	"\acontact\x18\a \x01(\v2\x19.tegami.record.v1.ContactR\acontact\x123\n" +
-	"\bcontacts\x18\b \x03(\v2\x17.tegami.node.v1.ContactR\bcontacts\x12-\n" +
-	"\x12contacts_forgotten\x18\t \x01(\bR\x11contactsForgotten\x12#\n" +
-	"\rcontact_count\x18\n" +
-	" \x01(\x05R\fcontactCount\x12#\n" +
-	"\rrequest_count\x18\v \x01(\x05R\frequestCount\x126\n" +
-	"\bsettings\x18\f \x01(\v2\x1a.tegami.record.v1.SettingsR\bsettings\x12I\n" +
-	"\x0fdevice_settings\x18\r \x01(\v2 .tegami.record.v1.DeviceSettingsR\x0edeviceSettings\x123\n" +
-	"\aprofile\x18\x0e \x01(\v2\x19.tegami.record.v1.ProfileR\aprofile\x12B\n" +
-	"\fconversation\x18\x0f \x01(\v2\x1e.tegami.record.v1.ConversationR\fconversation\x12B\n" +
-	"\rconversations\x18\x10 \x03(\v2\x1c.tegami.node.v1.ConversationR\rconversations\"f\n" +
-	"\fConversation\x12\x12\n" +
-	"\x04peer\x18\x01 \x01(\tR\x04peer\x12B\n" +
-	"\fconversation\x18\x02 \x01(\v2\x1e.tegami.record.v1.ConversationR\fconversation\"R\n" +
-	"\aContact\x12\x12\n" +
-	"\x04user\x18\x01 \x01(\tR\x04user\x123\n" +
-	"\acontact\x18\x02 \x01(\v2\x19.tegami.record.v1.ContactR\acontact\"o\n" +
+	"\x05first\x18\x06 \x01(\x03R\x05first\x12-\n" +
+	"\x05known\x18\a \x01(\v2\x17.tegami.record.v1.KnownR\x05known\"o\n" +
 	"\aHistory\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x12\n" +
@@ -2048,37 +1724,31 @@ func file_wire_proto_rawDescGZIP() []byte {
 	return file_wire_proto_rawDescData
 }
 
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_wire_proto_goTypes = []any{
-	(*Frame)(nil),                 // 0: tegami.node.v1.Frame
-	(*Message)(nil),               // 1: tegami.node.v1.Message
-	(*Command)(nil),               // 2: tegami.node.v1.Command
-	(*CommandAnswer)(nil),         // 3: tegami.node.v1.CommandAnswer
-	(*FollowUps)(nil),             // 4: tegami.node.v1.FollowUps
-	(*FollowUpsAppended)(nil),     // 5: tegami.node.v1.FollowUpsAppended
-	(*Fetch)(nil),                 // 6: tegami.node.v1.Fetch
-	(*Fetched)(nil),               // 7: tegami.node.v1.Fetched
-	(*Unsubscribe)(nil),           // 8: tegami.node.v1.Unsubscribe
-	(*Inspect)(nil),               // 9: tegami.node.v1.Inspect
-	(*Look)(nil),                  // 10: tegami.node.v1.Look
-	(*Inspected)(nil),             // 11: tegami.node.v1.Inspected
-	(*Conversation)(nil),          // 12: tegami.node.v1.Conversation
-	(*Contact)(nil),               // 13: tegami.node.v1.Contact
-	(*History)(nil),               // 14: tegami.node.v1.History
-	(*HistoryPage)(nil),           // 15: tegami.node.v1.HistoryPage
-	(*Keys)(nil),                  // 16: tegami.node.v1.Keys
-	(*KeysAnswer)(nil),            // 17: tegami.node.v1.KeysAnswer
-	(*Refusal)(nil),               // 18: tegami.node.v1.Refusal
-	(*Session)(nil),               // 19: tegami.node.v1.Session
-	(*Account)(nil),               // 20: tegami.node.v1.Account
-	(*Device)(nil),                // 21: tegami.node.v1.Device
-	(*record.Record)(nil),         // 22: tegami.record.v1.Record
-	(*record.Operation)(nil),      // 23: tegami.record.v1.Operation
-	(*record.Contact)(nil),        // 24: tegami.record.v1.Contact
-	(*record.Settings)(nil),       // 25: tegami.record.v1.Settings
-	(*record.DeviceSettings)(nil), // 26: tegami.record.v1.DeviceSettings
-	(*record.Profile)(nil),        // 27: tegami.record.v1.Profile
-	(*record.Conversation)(nil),   // 28: tegami.record.v1.Conversation
+	(*Frame)(nil),             // 0: tegami.node.v1.Frame
+	(*Message)(nil),           // 1: tegami.node.v1.Message
+	(*Command)(nil),           // 2: tegami.node.v1.Command
+	(*CommandAnswer)(nil),     // 3: tegami.node.v1.CommandAnswer
+	(*FollowUps)(nil),         // 4: tegami.node.v1.FollowUps
+	(*FollowUpsAppended)(nil), // 5: tegami.node.v1.FollowUpsAppended
+	(*Fetch)(nil),             // 6: tegami.node.v1.Fetch
+	(*Fetched)(nil),           // 7: tegami.node.v1.Fetched
+	(*Unsubscribe)(nil),       // 8: tegami.node.v1.Unsubscribe
+	(*Inspect)(nil),           // 9: tegami.node.v1.Inspect
+	(*Inspected)(nil),         // 10: tegami.node.v1.Inspected
+	(*History)(nil),           // 11: tegami.node.v1.History
+	(*HistoryPage)(nil),       // 12: tegami.node.v1.HistoryPage
+	(*Keys)(nil),              // 13: tegami.node.v1.Keys
+	(*KeysAnswer)(nil),        // 14: tegami.node.v1.KeysAnswer
+	(*Refusal)(nil),           // 15: tegami.node.v1.Refusal
+	(*Session)(nil),           // 16: tegami.node.v1.Session
+	(*Account)(nil),           // 17: tegami.node.v1.Account
+	(*Device)(nil),            // 18: tegami.node.v1.Device
+	(*record.Record)(nil),     // 19: tegami.record.v1.Record
+	(*record.Operation)(nil),  // 20: tegami.record.v1.Operation
+	(*record.Query)(nil),      // 21: tegami.record.v1.Query
+	(*record.Known)(nil),      // 22: tegami.record.v1.Known
 }
 var file_wire_proto_depIdxs = []int32{
 	1,  // 0: tegami.node.v1.Frame.messages:type_name -> tegami.node.v1.Message
@@ -2090,40 +1760,32 @@ var file_wire_proto_depIdxs = []int32{
 	7,  // 6: tegami.node.v1.Message.fetched:type_name -> tegami.node.v1.Fetched
 	8,  // 7: tegami.node.v1.Message.unsubscribe:type_name -> tegami.node.v1.Unsubscribe
 	9,  // 8: tegami.node.v1.Message.inspect:type_name -> tegami.node.v1.Inspect
-	11, // 9: tegami.node.v1.Message.inspected:type_name -> tegami.node.v1.Inspected
-	14, // 10: tegami.node.v1.Message.history:type_name -> tegami.node.v1.History
-	15, // 11: tegami.node.v1.Message.history_page:type_name -> tegami.node.v1.HistoryPage
-	16, // 12: tegami.node.v1.Message.keys:type_name -> tegami.node.v1.Keys
-	17, // 13: tegami.node.v1.Message.keys_answer:type_name -> tegami.node.v1.KeysAnswer
-	22, // 14: tegami.node.v1.Command.record:type_name -> tegami.record.v1.Record
-	18, // 15: tegami.node.v1.CommandAnswer.refusal:type_name -> tegami.node.v1.Refusal
-	19, // 16: tegami.node.v1.CommandAnswer.session:type_name -> tegami.node.v1.Session
-	22, // 17: tegami.node.v1.FollowUps.records:type_name -> tegami.record.v1.Record
-	19, // 18: tegami.node.v1.Fetch.session:type_name -> tegami.node.v1.Session
-	18, // 19: tegami.node.v1.Fetched.refusal:type_name -> tegami.node.v1.Refusal
-	23, // 20: tegami.node.v1.Fetched.operations:type_name -> tegami.record.v1.Operation
-	19, // 21: tegami.node.v1.Unsubscribe.session:type_name -> tegami.node.v1.Session
-	10, // 22: tegami.node.v1.Inspect.look:type_name -> tegami.node.v1.Look
-	18, // 23: tegami.node.v1.Inspected.refusal:type_name -> tegami.node.v1.Refusal
-	20, // 24: tegami.node.v1.Inspected.account:type_name -> tegami.node.v1.Account
-	21, // 25: tegami.node.v1.Inspected.devices:type_name -> tegami.node.v1.Device
-	24, // 26: tegami.node.v1.Inspected.contact:type_name -> tegami.record.v1.Contact
-	13, // 27: tegami.node.v1.Inspected.contacts:type_name -> tegami.node.v1.Contact
-	25, // 28: tegami.node.v1.Inspected.settings:type_name -> tegami.record.v1.Settings
-	26, // 29: tegami.node.v1.Inspected.device_settings:type_name -> tegami.record.v1.DeviceSettings
-	27, // 30: tegami.node.v1.Inspected.profile:type_name -> tegami.record.v1.Profile
-	28, // 31: tegami.node.v1.Inspected.conversation:type_name -> tegami.record.v1.Conversation
-	12, // 32: tegami.node.v1.Inspected.conversations:type_name -> tegami.node.v1.Conversation
-	28, // 33: tegami.node.v1.Conversation.conversation:type_name -> tegami.record.v1.Conversation
-	24, // 34: tegami.node.v1.Contact.contact:type_name -> tegami.record.v1.Contact
-	18, // 35: tegami.node.v1.HistoryPage.refusal:type_name -> tegami.node.v1.Refusal
-	23, // 36: tegami.node.v1.HistoryPage.operations:type_name -> tegami.record.v1.Operation
-	18, // 37: tegami.node.v1.KeysAnswer.refusal:type_name -> tegami.node.v1.Refusal
-	38, // [38:38] is the sub-list for method output_type
-	38, // [38:38] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	10, // 9: tegami.node.v1.Message.inspected:type_name -> tegami.node.v1.Inspected
+	11, // 10: tegami.node.v1.Message.history:type_name -> tegami.node.v1.History
+	12, // 11: tegami.node.v1.Message.history_page:type_name -> tegami.node.v1.HistoryPage
+	13, // 12: tegami.node.v1.Message.keys:type_name -> tegami.node.v1.Keys
+	14, // 13: tegami.node.v1.Message.keys_answer:type_name -> tegami.node.v1.KeysAnswer
+	19, // 14: tegami.node.v1.Command.record:type_name -> tegami.record.v1.Record
+	15, // 15: tegami.node.v1.CommandAnswer.refusal:type_name -> tegami.node.v1.Refusal
+	16, // 16: tegami.node.v1.CommandAnswer.session:type_name -> tegami.node.v1.Session
+	19, // 17: tegami.node.v1.FollowUps.records:type_name -> tegami.record.v1.Record
+	16, // 18: tegami.node.v1.Fetch.session:type_name -> tegami.node.v1.Session
+	15, // 19: tegami.node.v1.Fetched.refusal:type_name -> tegami.node.v1.Refusal
+	20, // 20: tegami.node.v1.Fetched.operations:type_name -> tegami.record.v1.Operation
+	16, // 21: tegami.node.v1.Unsubscribe.session:type_name -> tegami.node.v1.Session
+	21, // 22: tegami.node.v1.Inspect.query:type_name -> tegami.record.v1.Query
+	15, // 23: tegami.node.v1.Inspected.refusal:type_name -> tegami.node.v1.Refusal
+	17, // 24: tegami.node.v1.Inspected.account:type_name -> tegami.node.v1.Account
+	18, // 25: tegami.node.v1.Inspected.devices:type_name -> tegami.node.v1.Device
+	22, // 26: tegami.node.v1.Inspected.known:type_name -> tegami.record.v1.Known
+	15, // 27: tegami.node.v1.HistoryPage.refusal:type_name -> tegami.node.v1.Refusal
+	20, // 28: tegami.node.v1.HistoryPage.operations:type_name -> tegami.record.v1.Operation
+	15, // 29: tegami.node.v1.KeysAnswer.refusal:type_name -> tegami.node.v1.Refusal
+	30, // [30:30] is the sub-list for method output_type
+	30, // [30:30] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -2152,7 +1814,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,9 +1,7 @@
 package server
 
 import (
-	"cmp"
 	"context"
-	"slices"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -46,7 +44,7 @@ func (s contactService) contact(ctx context.Context, user string) (*tegamiv1.Con
 	if err != nil {
 		return nil, err
 	}
-	return contactOf(user, contact.Contact), nil
+	return contactOf(user, contact), nil
 }
 
 func (s contactService) RequestFriend(ctx context.Context, request *tegamiv1.RequestFriendRequest) (*tegamiv1.RequestFriendResponse, error) {
@@ -113,11 +111,13 @@ func (s contactService) ListContacts(ctx context.Context, request *tegamiv1.List
 	if err := validate.ListContacts(request); err != nil {
 		return nil, err
 	}
-	list, err := s.contacts(ctx, request.GetSinceRevision())
+	list, err := s.contacts(ctx, &record.ContactsQuery{
+		Since: request.GetSinceRevision(), After: request.GetPageToken(), Limit: int32(validate.PageSize(request.GetLimit())),
+	})
 	if err != nil {
 		return nil, err
 	}
-	page, next := contactPage(list.Contacts, request.GetPageToken(), validate.PageSize(request.GetLimit()))
+	page, next := contactPage(list)
 	return &tegamiv1.ListContactsResponse{Contacts: page, NextPageToken: next, Revision: list.Revision}, nil
 }
 
@@ -125,35 +125,32 @@ func (s contactService) ListBlocked(ctx context.Context, request *tegamiv1.ListB
 	if err := validate.ListBlocked(request); err != nil {
 		return nil, err
 	}
-	list, err := s.contacts(ctx, 0)
+	list, err := s.contacts(ctx, &record.ContactsQuery{
+		Blocked: true, After: request.GetPageToken(), Limit: int32(validate.PageSize(request.GetLimit())),
+	})
 	if err != nil {
 		return nil, err
 	}
-	blocked := slices.DeleteFunc(list.Contacts, func(c talk.Contact) bool { return !c.Blocked })
-	page, next := contactPage(blocked, request.GetPageToken(), validate.PageSize(request.GetLimit()))
+	page, next := contactPage(list)
 	return &tegamiv1.ListBlockedResponse{Contacts: page, NextPageToken: next}, nil
 }
 
-func (s contactService) contacts(ctx context.Context, since int64) (talk.Contacts, error) {
+func (s contactService) contacts(ctx context.Context, page *record.ContactsQuery) (talk.Contacts, error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	list, err := s.talk.Contacts(ctx, callerOf(ctx).User, since)
+	list, err := s.talk.Contacts(ctx, callerOf(ctx).User, page)
 	return list, naming(err, contactFields)
 }
 
-// contactPage returns the contacts behind those of a page that ended with a
-// user id, in the order of user ids, and where it ends; empty when it is the
-// last.
-func contactPage(contacts []talk.Contact, after string, limit int) (page []*tegamiv1.Contact, next string) {
-	contacts = slices.DeleteFunc(contacts, func(c talk.Contact) bool { return c.User <= after })
-	slices.SortFunc(contacts, func(a, b talk.Contact) int { return cmp.Compare(a.User, b.User) })
-	if len(contacts) > limit {
-		contacts = contacts[:limit]
-		next = contacts[limit-1].User
+// contactPage returns a page of contacts in the form that clients get, and the
+// user id that it ends with, unless it is the last.
+func contactPage(list talk.Contacts) (page []*tegamiv1.Contact, next string) {
+	page = make([]*tegamiv1.Contact, len(list.Contacts))
+	for i, c := range list.Contacts {
+		page[i] = contactOf(c.GetUserId(), c.GetContact())
 	}
-	page = make([]*tegamiv1.Contact, len(contacts))
-	for i, c := range contacts {
-		page[i] = contactOf(c.User, c.Contact)
+	if n := len(page); list.HasMore && n > 0 {
+		next = page[n-1].GetUserId()
 	}
 	return page, next
 }

@@ -36,7 +36,7 @@ func (s talkService) conversation(ctx context.Context, peer string) (*tegamiv1.C
 	if err != nil {
 		return nil, naming(err, conversationFields)
 	}
-	return conversationOf(peer, c.Conversation), nil
+	return conversationOf(peer, c), nil
 }
 
 func (s talkService) UpdateConversation(ctx context.Context, request *tegamiv1.UpdateConversationRequest) (*tegamiv1.UpdateConversationResponse, error) {
@@ -62,8 +62,8 @@ func (s talkService) ListConversations(ctx context.Context, request *tegamiv1.Li
 	}
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	items, page, err := s.conversations(ctx, talk.ConversationQuery{
-		Since: request.GetSinceRevision(), Before: before, Limit: validate.PageSize(request.GetLimit()),
+	items, page, err := s.conversations(ctx, &record.ConversationsQuery{
+		Since: request.GetSinceRevision(), Before: before, Limit: int32(validate.PageSize(request.GetLimit())),
 	})
 	if err != nil {
 		return nil, err
@@ -77,7 +77,7 @@ func (s talkService) ListConversations(ctx context.Context, request *tegamiv1.Li
 
 // conversations returns a page of the caller's conversations in the form that
 // clients get.
-func (s talkService) conversations(ctx context.Context, query talk.ConversationQuery) ([]*tegamiv1.ListConversationsResponse_Item, talk.Conversations, error) {
+func (s talkService) conversations(ctx context.Context, query *record.ConversationsQuery) ([]*tegamiv1.ListConversationsResponse_Item, talk.Conversations, error) {
 	user := callerOf(ctx).User
 	page, err := s.talk.Conversations(ctx, user, query)
 	if err != nil {
@@ -95,7 +95,7 @@ func (s talkService) conversations(ctx context.Context, query talk.ConversationQ
 	}
 	items := make([]*tegamiv1.ListConversationsResponse_Item, len(page.Conversations))
 	for i, c := range page.Conversations {
-		items[i] = &tegamiv1.ListConversationsResponse_Item{Conversation: conversationOf(c.Peer, c.Conversation)}
+		items[i] = &tegamiv1.ListConversationsResponse_Item{Conversation: conversationOf(c.GetPeer(), c.GetConversation())}
 		if c.Last != nil {
 			items[i].LastMessage = &messages[0].message
 			messages = messages[1:]

@@ -92,17 +92,17 @@ func (f *fakeTalk) EditContact(_ context.Context, session talk.Session, peer str
 	return nil
 }
 
-func (f *fakeTalk) Contact(_ context.Context, id, peer string) (talk.Contact, error) {
+func (f *fakeTalk) Contact(_ context.Context, id, peer string) (*record.Contact, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	contacts, err := f.contactsOf("Contact", id, peer)
 	if err != nil {
-		return talk.Contact{}, err
+		return nil, err
 	}
-	return talk.Contact{User: peer, Contact: contacts[peer]}, nil
+	return contacts[peer], nil
 }
 
-func (f *fakeTalk) Contacts(_ context.Context, id string, since int64) (talk.Contacts, error) {
+func (f *fakeTalk) Contacts(_ context.Context, id string, page *record.ContactsQuery) (talk.Contacts, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	user, err := f.user("Contacts", id)
@@ -110,12 +110,12 @@ func (f *fakeTalk) Contacts(_ context.Context, id string, since int64) (talk.Con
 		return talk.Contacts{}, err
 	}
 	list := talk.Contacts{Revision: int64(len(user.ops))}
-	if since > list.Revision {
+	if page.Since > list.Revision {
 		return list, &refusal.Refusal{Reason: refusal.CursorAhead, ResumeRevision: list.Revision}
 	}
 	for peer, contact := range user.contacts {
-		if contact.Revision > since {
-			list.Contacts = append(list.Contacts, talk.Contact{User: peer, Contact: contact})
+		if contact.Revision > page.Since && peer > page.After {
+			list.Contacts = append(list.Contacts, &record.ContactUpdate{UserId: peer, Contact: contact})
 		}
 	}
 	return list, nil

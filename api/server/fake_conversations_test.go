@@ -25,13 +25,13 @@ func (f *fakeTalk) EditConversation(ctx context.Context, session talk.Session, p
 	return err
 }
 
-func (f *fakeTalk) Conversation(ctx context.Context, id, peer string) (talk.Conversation, error) {
+func (f *fakeTalk) Conversation(ctx context.Context, id, peer string) (*record.Conversation, error) {
 	history, err := f.Messages(ctx, id, peer, 0, 1000)
 	if err != nil {
-		return talk.Conversation{}, err
+		return nil, err
 	}
 	if len(history.Operations) == 0 {
-		return talk.Conversation{}, refusal.Of(refusal.UnknownConversation)
+		return nil, refusal.Of(refusal.UnknownConversation)
 	}
 	c := &record.Conversation{LastRevision: history.Operations[0].GetRevision(), Revision: history.Operations[0].GetRevision()}
 	for _, operation := range history.Operations {
@@ -39,10 +39,10 @@ func (f *fakeTalk) Conversation(ctx context.Context, id, peer string) (talk.Conv
 			c.Received++
 		}
 	}
-	return talk.Conversation{Peer: peer, Conversation: c, Last: history.Operations[0]}, nil
+	return c, nil
 }
 
-func (f *fakeTalk) Conversations(ctx context.Context, id string, _ talk.ConversationQuery) (talk.Conversations, error) {
+func (f *fakeTalk) Conversations(ctx context.Context, id string, _ *record.ConversationsQuery) (talk.Conversations, error) {
 	head, err := f.Head(ctx, id)
 	list := talk.Conversations{Revision: head.Revision}
 	f.mu.Lock()
@@ -53,7 +53,7 @@ func (f *fakeTalk) Conversations(ctx context.Context, id string, _ talk.Conversa
 	f.mu.Unlock()
 	for _, peer := range peers {
 		if c, err := f.Conversation(ctx, id, peer); err == nil {
-			list.Conversations = append(list.Conversations, c)
+			list.Conversations = append(list.Conversations, talk.Conversation{ConversationUpdate: &record.ConversationUpdate{Peer: peer, Conversation: c}})
 		}
 	}
 	return list, err

@@ -3,7 +3,7 @@ package server
 import (
 	"context"
 
-	"github.com/tegami-im/tegami/actors/talk"
+	"github.com/tegami-im/tegami/actors/record"
 	tegamiv1 "github.com/tegami-im/tegami/api/gen/tegami/v1"
 	"github.com/tegami-im/tegami/api/validate"
 )
@@ -97,11 +97,11 @@ func (p *syncPage) addProfile(ctx context.Context) error {
 }
 
 func (p *syncPage) addContacts(ctx context.Context, place validate.SyncPlace) (*validate.SyncPlace, error) {
-	list, err := p.server.talk.Contacts(ctx, callerOf(ctx).User, 0)
+	list, err := p.server.talk.Contacts(ctx, callerOf(ctx).User, &record.ContactsQuery{After: place.User, Limit: int32(p.room)})
 	if err != nil {
 		return nil, err
 	}
-	contacts, next := contactPage(list.Contacts, place.User, p.room)
+	contacts, next := contactPage(list)
 	for _, contact := range contacts {
 		p.item(&tegamiv1.SyncResponse_Item{Item: &tegamiv1.SyncResponse_Item_Contact{Contact: contact}})
 	}
@@ -112,7 +112,7 @@ func (p *syncPage) addContacts(ctx context.Context, place validate.SyncPlace) (*
 }
 
 func (p *syncPage) addConversations(ctx context.Context, place validate.SyncPlace) (*validate.SyncPlace, error) {
-	items, list, err := p.server.conversations(ctx, talk.ConversationQuery{ByPeer: true, After: place.User, Limit: p.room})
+	items, list, err := p.server.conversations(ctx, &record.ConversationsQuery{ByPeer: true, After: place.User, Limit: int32(p.room)})
 	if err != nil {
 		return nil, err
 	}

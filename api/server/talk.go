@@ -47,11 +47,10 @@ type Talk interface {
 	// Refused with UnknownRecipient, Yourself, TooManyContacts.
 	EditContact(ctx context.Context, session talk.Session, peer string, edit talk.ContactEdit) error
 	// Contact returns what another user is to a user.
-	Contact(ctx context.Context, user, peer string) (talk.Contact, error)
-	// Contacts returns a user's contacts, which belong to the caller: those that
-	// changed above a revision, with those that were removed, or from 0 all that
-	// there are. Refused with CursorAhead, CursorTooOld.
-	Contacts(ctx context.Context, user string, since int64) (talk.Contacts, error)
+	Contact(ctx context.Context, user, peer string) (*record.Contact, error)
+	// Contacts returns a page of a user's contacts. Refused with CursorAhead,
+	// CursorTooOld.
+	Contacts(ctx context.Context, user string, page *record.ContactsQuery) (talk.Contacts, error)
 	// Amend changes a message. Refused with UnknownMessage, NotYours, TooLate,
 	// NotFriends.
 	Amend(ctx context.Context, session talk.Session, amend talk.Amend) error
@@ -63,10 +62,10 @@ type Talk interface {
 	EditConversation(ctx context.Context, session talk.Session, peer string, pinned, muted *bool) error
 	// Conversation returns what is known of the conversation with a peer.
 	// Refused with UnknownConversation.
-	Conversation(ctx context.Context, user, peer string) (talk.Conversation, error)
+	Conversation(ctx context.Context, user, peer string) (*record.Conversation, error)
 	// Conversations returns a page of a user's conversations, with their newest
 	// messages. Refused with CursorAhead.
-	Conversations(ctx context.Context, user string, query talk.ConversationQuery) (talk.Conversations, error)
+	Conversations(ctx context.Context, user string, page *record.ConversationsQuery) (talk.Conversations, error)
 	// Settings returns what settings the session's user and device have made.
 	Settings(ctx context.Context, session talk.Session) (talk.Settings, error)
 	// UpdateSettings changes those of the user's settings that are named.
