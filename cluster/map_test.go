@@ -297,3 +297,29 @@ func BenchmarkShardOf(b *testing.B) {
 		cluster.ShardOf("user0123456", 256)
 	}
 }
+
+func TestVersionThatAllKnow(t *testing.T) {
+	member := func(id string, role cluster.Role, apply uint32) cluster.Member {
+		return cluster.Member{ID: id, Address: id, Role: role, State: cluster.StateActive, Weight: 1, Apply: apply}
+	}
+	for _, test := range []struct {
+		name    string
+		members []cluster.Member
+		want    uint32
+	}{
+		{"nobody", nil, 1},
+		{"one", []cluster.Member{member("a", cluster.RoleTalk, 3)}, 3},
+		{"an older talk node", []cluster.Member{member("a", cluster.RoleTalk, 3), member("b", cluster.RoleTalk, 2)}, 2},
+		{"an older gateway", []cluster.Member{member("a", cluster.RoleTalk, 3), member("b", cluster.RoleGateway, 2)}, 2},
+		{"an older worker", []cluster.Member{member("a", cluster.RoleTalk, 3), member("b", cluster.RoleWorker, 2)}, 3},
+		{"one that does not say", []cluster.Member{member("a", cluster.RoleTalk, 3), member("b", cluster.RoleTalk, 0)}, 1},
+	} {
+		s, err := cluster.NewSnapshot(1, test.members)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Apply(); got != test.want {
+			t.Errorf("%s: version %d, want %d", test.name, got, test.want)
+		}
+	}
+}

@@ -279,14 +279,15 @@ func (s *service) observe(ctx context.Context) (membersView, error) {
 }
 
 // staticMembers returns the talk nodes that are written down. Their names are
-// their ids: they are the same in each run.
+// their ids: they are the same in each run. Nobody tells their versions: they are
+// taken to be of this program's.
 func (s *service) staticMembers() []cluster.Member {
 	var members []cluster.Member
 	for _, one := range list(s.config.Cluster.Members) {
 		name, address, _ := strings.Cut(one, "=")
 		members = append(members, cluster.Member{
 			ID: name, Name: name, Address: address, Role: cluster.RoleTalk,
-			State: cluster.StateActive, Weight: cluster.DefaultWeight,
+			State: cluster.StateActive, Weight: cluster.DefaultWeight, Apply: mailbox.ApplyVersion,
 		})
 	}
 	return members

@@ -43,8 +43,8 @@ func readRecords(ctx context.Context, journal persistence.Journal, shard uint32,
 			if through.Less(e.Position) {
 				return records, nil
 			}
-			r := new(record.Record)
-			if err := proto.Unmarshal(e.Data, r); err != nil {
+			r, err := mailbox.DecodeRecord(e.Data)
+			if err != nil {
 				return nil, fmt.Errorf("record at offset %d: %w", e.Position.Offset, errors.Join(persistence.ErrDamaged, err))
 			}
 			if r.GetMailbox() == name {
