@@ -126,6 +126,10 @@ func checksums(ctx context.Context, t *testing.T, store persistence.Scanner, sha
 			if all {
 				line = fmt.Sprintf("source %v", item.Source)
 			}
+		case persistence.ItemPart:
+			if all {
+				line = fmt.Sprintf("part %+v", item.Part)
+			}
 		}
 		contents[item.Mailbox] = append(contents[item.Mailbox], line)
 		return item.Err
