@@ -26,7 +26,8 @@ var befriendKind = kind{
 	withoutAccount: refusal.UnknownRecipient,
 	malformed: func(r *record.Record) bool {
 		c := r.GetBefriend()
-		return c.GetActor() == "" || c.GetPeer() == ""
+		return c.GetActor() == "" || c.GetPeer() == "" ||
+			c.GetAction() < record.Befriend_REQUEST || c.GetAction() > record.Befriend_REMOVE
 	},
 	decide: func(d *decision, r *record.Record) { d.befriend(r.GetBefriend()) },
 }
@@ -34,8 +35,11 @@ var befriendKind = kind{
 var friendshipKind = kind{
 	since:     2,
 	source:    recordSource,
-	malformed: func(*record.Record) bool { return false },
-	decide:    func(d *decision, r *record.Record) { d.friendship(r.GetFriendship(), r.GetSource().GetMailbox()) },
+	malformed: func(r *record.Record) bool {
+		_, known := record.Relation_name[int32(r.GetFriendship().GetRelation())]
+		return !known
+	},
+	decide: func(d *decision, r *record.Record) { d.friendship(r.GetFriendship(), r.GetSource().GetMailbox()) },
 }
 
 var editContactKind = kind{
@@ -129,10 +133,8 @@ func transition(action record.Befriend_Action, before record.Relation, byOwner b
 			return before, refusal.NoRequest
 		}
 		after = record.Relation_RELATION_NONE
-	case record.Befriend_REMOVE:
+	default: // REMOVE
 		after = record.Relation_RELATION_NONE
-	default:
-		return before, refusal.Internal
 	}
 	if !byOwner {
 		after = mirror(after)

@@ -181,11 +181,18 @@ func TestInvitationsAreBounded(t *testing.T) {
 	}
 }
 
-// Friendship is decided in one place: elsewhere the record is a mistake.
-func TestBefriendElsewhereIsAMistake(t *testing.T) {
-	b := newAccount(t)
-	out := b.apply(command("1", befriend("bob", "phone", "alice", record.Befriend_REQUEST)))
-	if out.Answer.Reason != refusal.Internal || out.Fault == "" || len(out.Write.Parts)+len(out.FollowUps) != 0 {
-		t.Errorf("outcome %+v", out)
+// What no client can ask for is a mistake: friendship decided in a mailbox that
+// is not its home, and actions and relations that there are not.
+func TestBefriendByMistake(t *testing.T) {
+	for name, r := range map[string]*record.Record{
+		"elsewhere":   command("1", befriend("bob", "phone", "alice", record.Befriend_REQUEST)),
+		"no action":   command("1", befriend("bob", "phone", "carol", record.Befriend_ACTION_UNSPECIFIED)),
+		"no relation": {Source: &record.Source{Mailbox: "alice", Offset: 7}, Kind: &record.Record_Friendship{Friendship: &record.Friendship{Relation: 9}}},
+	} {
+		b := newAccount(t)
+		out := b.apply(r)
+		if out.Answer.Reason != refusal.Internal || out.Fault == "" || len(out.Write.Parts)+len(out.FollowUps) != 0 {
+			t.Errorf("%s: outcome %+v", name, out)
+		}
 	}
 }

@@ -19,7 +19,7 @@ func FuzzApply(f *testing.F) {
 		send("alice", "m1", 3), retry("alice", "m1", 3), send("alice", "m1", 4), send("bob", "note", 3),
 		sentCopy("alice", at(3)), sentCopy("alice", at(99)), createAccount("again"), signIn("d3", "t"), signIn("d99", "t"),
 		refresh("d3", 4, "t3", "t"), refresh("d3", 4, "t4", "t"), signOut("d3", 0), trim(3), trim(1 << 62),
-		command("c1", befriend("carol", "d1", "bob", record.Befriend_REQUEST)), command("c2", editContact("alice", "d1", block(true))),
+		command("c1", befriend("carol", "d1", "bob", record.Befriend_REQUEST)), command("c1", befriend("carol", "d1", "bob", 0)), command("c2", editContact("alice", "d1", block(true))),
 		command("c3", createInvitation("code")), command("c4", redeemInvitation("code", "carol", "d1")),
 		{Source: &record.Source{Mailbox: "alice", Offset: 7}, Kind: &record.Record_Friendship{Friendship: &record.Friendship{Relation: 2}}},
 	} {
