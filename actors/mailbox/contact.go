@@ -33,8 +33,8 @@ var befriendKind = kind{
 }
 
 var friendshipKind = kind{
-	since:     2,
-	source:    recordSource,
+	since:  2,
+	source: recordSource,
 	malformed: func(r *record.Record) bool {
 		_, known := record.Relation_name[int32(r.GetFriendship().GetRelation())]
 		return !known
