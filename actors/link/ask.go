@@ -62,10 +62,10 @@ func (p *peer) ask(ctx actor.Context, message any) {
 		id := p.expect(askTimeout, func(answer *wire.Message) {
 			page := answer.GetHistoryPage()
 			if page == nil {
-				m.Answer(talk.History{}, away())
+				m.Answer(shard.HistoryPage{}, away())
 				return
 			}
-			m.Answer(talk.History{Operations: page.GetOperations(), HasMore: page.GetHasMore()}, page.GetRefusal().Value())
+			m.Answer(shard.HistoryPage{Operations: page.GetOperations(), HasMore: page.GetHasMore()}, page.GetRefusal().Value())
 		})
 		p.put(ctx, &wire.Message{Kind: &wire.Message_History{History: &wire.History{
 			Id: id, User: m.User, Peer: m.Peer, Before: m.Before, Limit: int32(m.Limit),

@@ -229,7 +229,7 @@ func refuse(ctx interface{ Send(*actor.PID, any) }, message any, refused *refusa
 	case *shard.Inspect:
 		m.Answer(talk.View{}, refused)
 	case *shard.History:
-		m.Answer(talk.History{}, refused)
+		m.Answer(shard.HistoryPage{}, refused)
 	case *Keys:
 		m.Answer(nil, refused)
 	}

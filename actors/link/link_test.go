@@ -162,7 +162,7 @@ func TestWhatIsAskedArrivesAndIsAnswered(t *testing.T) {
 			t.Errorf("the shard was asked %+v", fetch)
 		}
 		owner.system.Root.Send(fetch.Subscriber, &shard.Fetched{Token: 99, Page: talk.Page{
-			Operations: []*record.Operation{{Revision: 7}}, Revision: 7, Reason: talk.Operations,
+			Operations: [][]byte{{1 << 3, 7}}, Revision: 7, Reason: talk.Operations,
 		}})
 		if page := <-pages; page.Token != 99 || page.Page.Revision != 7 || len(page.Page.Operations) != 1 || page.Refusal != nil {
 			t.Errorf("the page is %+v", page)

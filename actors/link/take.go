@@ -170,7 +170,7 @@ func (p *peer) takeHistory(ctx actor.Context, m *wire.History) {
 	reply := p.reply(ctx)
 	history := &shard.History{
 		User: m.GetUser(), Peer: m.GetPeer(), Before: m.GetBefore(), Limit: int(m.GetLimit()),
-		Answer: func(h talk.History, refused *refusal.Refusal) {
+		Answer: func(h shard.HistoryPage, refused *refusal.Refusal) {
 			reply(&wire.Message{Kind: &wire.Message_HistoryPage{HistoryPage: &wire.HistoryPage{
 				Id: m.GetId(), Refusal: wire.NewRefusal(refused), Operations: h.Operations, HasMore: h.HasMore,
 			}}})

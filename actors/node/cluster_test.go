@@ -109,7 +109,7 @@ func (c cell) read(user talk.Session, revision int64) []string {
 		if got.refused != nil {
 			c.t.Fatalf("%s after %d: %v", user.User, after, got.refused)
 		}
-		for i, operation := range got.page.Operations {
+		for i, operation := range c.decoded(got.page) {
 			if operation.GetRevision() != after+1+int64(i) {
 				c.t.Fatalf("%s: revision %d follows %d", user.User, operation.GetRevision(), after+int64(i))
 			}

@@ -186,7 +186,7 @@ func sendAndReadAll(t *testing.T, options Options, between func(round int), stop
 				got = c.await(answers)
 				return got.refused == nil
 			})
-			for _, operation := range got.page.Operations {
+			for _, operation := range c.decoded(got.page) {
 				if after++; operation.GetRevision() != after {
 					t.Fatalf("%s: revision %d where %d is due", name, operation.GetRevision(), after)
 				}

@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"encoding/hex"
+	"log/slog"
 	"time"
 
 	"github.com/tegami-im/tegami/actors/record"
@@ -54,9 +56,38 @@ func (n *Node) Head(ctx context.Context, user string) (talk.Head, error) {
 
 // Messages pages back through a conversation.
 func (n *Node) Messages(ctx context.Context, user, peer string, before int64, limit int) (talk.History, error) {
-	return ask(ctx, n, refusal.After(refusal.StoreUnavailable, time.Second), func(answer func(talk.History, *refusal.Refusal)) {
+	page, err := ask(ctx, n, refusal.After(refusal.StoreUnavailable, time.Second), func(answer func(shard.HistoryPage, *refusal.Refusal)) {
 		n.system.Root.Send(n.routeOf(user), &shard.History{User: user, Peer: peer, Before: before, Limit: limit, Answer: answer})
 	})
+	if err != nil {
+		return talk.History{}, err
+	}
+	operations, err := record.DecodeOperations(page.Operations)
+	return talk.History{Operations: operations, HasMore: page.HasMore}, err
+}
+
+// Opener returns what opens the bodies of a user's operations.
+func (n *Node) Opener(ctx context.Context, user string) (talk.Opener, error) {
+	key, err := n.key(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	return opener{sealing.NewOpener(key, user), n.options.Logger}, nil
+}
+
+// opener is a talk.Opener.
+type opener struct {
+	mailbox *sealing.Opener
+	log     *slog.Logger
+}
+
+func (o opener) Open(dst, messageID, sealed []byte) []byte {
+	opened, err := o.mailbox.Open(dst, messageID, sealed)
+	if err != nil {
+		o.log.Error("message body does not open", "message", hex.EncodeToString(messageID), "error", err)
+		return dst
+	}
+	return opened
 }
 
 // Open opens the bodies of a user's operations. A body that does not open
@@ -66,22 +97,21 @@ func (n *Node) Open(ctx context.Context, user string, operations []*record.Opera
 	if len(operations) == 0 {
 		return bodies, nil
 	}
-	key, err := n.key(ctx, user)
+	opener, err := n.Opener(ctx, user)
 	if err != nil {
 		return nil, err
 	}
-	opener := sealing.NewOpener(key, user)
 	for i, operation := range operations {
 		id, sealed := sealedOf(operation)
 		if id == nil { // of a kind that has no body
 			continue
 		}
-		encoded, err := opener.Open(id, sealed)
-		if err == nil {
-			bodies[i], err = talk.DecodeBody(encoded)
+		encoded := opener.Open(nil, id, sealed)
+		if len(encoded) == 0 {
+			continue
 		}
-		if err != nil {
-			n.options.Logger.Error("message body does not open", "revision", operation.GetRevision(), "error", err)
+		if bodies[i], err = talk.DecodeBody(encoded); err != nil {
+			n.options.Logger.Error("message body does not decode", "revision", operation.GetRevision(), "error", err)
 		}
 	}
 	return bodies, nil

@@ -132,7 +132,12 @@ func (c cell) await(answers <-chan pageOr) pageOr {
 // texts opens what a page holds.
 func (c cell) texts(user string, page talk.Page) []string {
 	c.t.Helper()
-	bodies, err := c.Open(c.context(), user, page.Operations)
+	return c.textsOf(user, c.decoded(page))
+}
+
+func (c cell) textsOf(user string, operations []*record.Operation) []string {
+	c.t.Helper()
+	bodies, err := c.Open(c.context(), user, operations)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -141,6 +146,16 @@ func (c cell) texts(user string, page talk.Page) []string {
 		texts = append(texts, body.Text)
 	}
 	return texts
+}
+
+// decoded returns the operations of a page.
+func (c cell) decoded(page talk.Page) []*record.Operation {
+	c.t.Helper()
+	operations, err := record.DecodeOperations(page.Operations)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return operations
 }
 
 func TestSendReachesHeldPoll(t *testing.T) {
@@ -159,7 +174,7 @@ func TestSendReachesHeldPoll(t *testing.T) {
 	if texts := c.texts("bob", got.page); len(texts) != 1 || texts[0] != "ご飯食べた？" {
 		t.Errorf("Bob reads %q", texts)
 	}
-	message := got.page.Operations[0].GetReceiveMessage()
+	message := c.decoded(got.page)[0].GetReceiveMessage()
 	if string(message.GetMessageId()) != string(sent.MessageID[:]) || message.GetTime() != sent.Time {
 		t.Errorf("Bob's message is not the one that was acknowledged")
 	}
@@ -329,7 +344,7 @@ func TestNothingIsLostOverARestart(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				got := after.texts(user, talk.Page{Operations: history.Operations})
+				got := after.textsOf(user, history.Operations)
 				if len(got) != len(want) {
 					t.Fatalf("%s has %d messages, want %d", user, len(got), len(want))
 				}
@@ -454,7 +469,7 @@ func TestRetentionLetsGoOfTheOldest(t *testing.T) {
 		t.Fatalf("a cursor before what is kept got %+v", got)
 	}
 	answers, _ = c.poll(users["bob"], got.refused.ResumeRevision, 0)
-	if got := c.await(answers); got.refused != nil || got.page.Operations[0].GetRevision() != head.First {
+	if got := c.await(answers); got.refused != nil || c.decoded(got.page)[0].GetRevision() != head.First {
 		t.Errorf("the cursor to resume from got %+v", got)
 	}
 }

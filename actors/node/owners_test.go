@@ -80,11 +80,12 @@ func TestTwoOwnersComputeTheSameState(t *testing.T) {
 				answer, _ = owner.poll(users[name], got.page.Revision, 0)
 			}
 		}
-		for i, operation := range pages[0].Operations {
+		others := two.decoded(pages[1])
+		for i, operation := range one.decoded(pages[0]) {
 			if operation.GetRevision() != int64(i+1) {
 				t.Fatalf("%s: operation %d has revision %d", name, i+1, operation.GetRevision())
 			}
-			other := pages[1].Operations[i]
+			other := others[i]
 			if operation.String() != other.String() {
 				t.Fatalf("%s: the owners disagree on revision %d:\n%v\n%v", name, i+1, operation, other)
 			}

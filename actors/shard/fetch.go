@@ -7,10 +7,7 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
-	"google.golang.org/protobuf/proto"
-
 	"github.com/tegami-im/tegami/actors/mailbox"
-	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/talk"
 	"github.com/tegami-im/tegami/persistence"
@@ -58,15 +55,16 @@ func (b *mailboxActor) fetch(ctx actor.Context, m *Fetch) {
 		ctx.Send(m.Subscriber, &Fetched{Token: m.Token, Page: talk.Page{Revision: head, Reason: talk.Timeout}})
 	default:
 		if operations, ok := b.tail.after(m.After, m.Limit); ok {
-			ctx.Send(m.Subscriber, &Fetched{Token: m.Token, Page: page(operations, head)})
+			ctx.Send(m.Subscriber, &Fetched{Token: m.Token, Page: page(m.After, operations, head)})
 			return
 		}
 		b.readPage(ctx, m, head)
 	}
 }
 
-func page(operations []*record.Operation, head int64) talk.Page {
-	last := operations[len(operations)-1].GetRevision()
+// page returns the page of operations that follow a cursor.
+func page(after int64, operations [][]byte, head int64) talk.Page {
+	last := after + int64(len(operations))
 	return talk.Page{Operations: operations, Revision: last, HasMore: last < head, Reason: talk.Operations}
 }
 
@@ -95,22 +93,21 @@ func (b *mailboxActor) dropSilent(now time.Time) {
 	b.subscribers = slices.DeleteFunc(b.subscribers, func(s subscriber) bool { return now.Sub(s.renewed) > silentAfter })
 }
 
-// wake answers the polls that wait for the newest operation. One that its own
-// device caused does not end that device's poll: it comes with the next answer.
+// wake answers the polls that wait for the newest operation. The device that it
+// is from goes on waiting: to that it comes with the next answer.
 // The wake-up carries the operations when memory reaches back to the cursor;
 // otherwise the poll reads again.
-func (b *mailboxActor) wake(ctx actor.Context) (woken bool) {
+func (b *mailboxActor) wake(ctx actor.Context, origin string) (woken bool) {
 	if dropWakeUps {
 		return false
 	}
-	origin := b.tail.operations[len(b.tail.operations)-1].GetOriginDevice()
 	b.subscribers = slices.DeleteFunc(b.subscribers, func(s subscriber) bool {
 		if s.session.Device == origin {
 			return false
 		}
 		woken = true
 		if operations, ok := b.tail.after(s.after, s.limit); ok {
-			ctx.Send(s.pid, &Fetched{Token: s.token, Page: page(operations, b.state.Head())})
+			ctx.Send(s.pid, &Fetched{Token: s.token, Page: page(s.after, operations, b.state.Head())})
 		} else {
 			ctx.Send(s.pid, &Fetched{Token: s.token, Reread: true})
 		}
@@ -139,17 +136,16 @@ func (b *mailboxActor) readPage(ctx actor.Context, m *Fetch, head int64) {
 	if !b.Workers.Page.Submit(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, pageTimeout)
 		defer cancel()
-		operations, err := readOperations(func() ([]persistence.Row, error) {
-			return b.rows(ctx, m.After, upTo, m.Limit)
-		})
-		if err != nil || !follow(operations, m.After) {
+		rows, err := b.rows(ctx, m.After, upTo, m.Limit)
+		if err != nil || !follow(rows, m.After) {
 			m.refuse(refusal.After(refusal.StoreUnavailable, time.Second), root)
 			return
 		}
-		if operations[len(operations)-1].GetRevision() == upTo {
-			operations = fill(operations, newer, m.Limit)
+		operations := dataOf(rows)
+		if rows[len(rows)-1].Revision == upTo {
+			operations = fit(append(operations, newer...), m.Limit)
 		}
-		root.Send(m.Subscriber, &Fetched{Token: m.Token, Page: page(operations, head)})
+		root.Send(m.Subscriber, &Fetched{Token: m.Token, Page: page(m.After, operations, head)})
 	}) {
 		m.refuse(refusal.After(refusal.Busy, time.Second), ctx)
 	}
@@ -163,15 +159,22 @@ func (b *mailboxActor) beforeTail() int64 {
 	return b.state.Head()
 }
 
-// follow reports whether there are operations and they follow a cursor without
-// a gap.
-func follow(operations []*record.Operation, after int64) bool {
-	for i, operation := range operations {
-		if operation.GetRevision() != after+1+int64(i) {
+// follow reports whether there are rows and they follow a cursor without a gap.
+func follow(rows []persistence.Row, after int64) bool {
+	for i := range rows {
+		if rows[i].Revision != after+1+int64(i) {
 			return false
 		}
 	}
-	return len(operations) > 0
+	return len(rows) > 0
+}
+
+func dataOf(rows []persistence.Row) [][]byte {
+	operations := make([][]byte, len(rows))
+	for i := range rows {
+		operations[i] = rows[i].Data
+	}
+	return operations
 }
 
 // rows reads old operations: from the cache as far as that reaches back. It runs
@@ -185,51 +188,20 @@ func (b *mailboxActor) rows(ctx context.Context, after, upTo int64, limit int) (
 	return b.Store.Operations(ctx, b.shardID, b.name, after, upTo, limit, pageBytes)
 }
 
-// fill appends what still fits a page.
-func fill(operations, newer []*record.Operation, limit int) []*record.Operation {
-	size := 0
-	for _, operation := range operations {
-		size += proto.Size(operation)
-	}
-	for _, operation := range newer {
-		if size += proto.Size(operation); len(operations) == limit || size > pageBytes {
-			break
-		}
-		operations = append(operations, operation)
-	}
-	return operations
-}
-
-// readOperations decodes rows. It runs on a worker.
-func readOperations(read func() ([]persistence.Row, error)) ([]*record.Operation, error) {
-	rows, err := read()
-	if err != nil {
-		return nil, err
-	}
-	operations := make([]*record.Operation, len(rows))
-	for i, row := range rows {
-		operations[i] = new(record.Operation)
-		if err := proto.Unmarshal(row.Data, operations[i]); err != nil {
-			return nil, err
-		}
-	}
-	return operations, nil
-}
-
 // history pages back through a conversation: memory first, then the store.
 func (b *mailboxActor) history(m *History) {
 	before := m.Before
 	if before == 0 {
 		before = persistence.MaxRevision
 	}
-	newest, size, full := b.tail.conversation(b.name, m.Peer, before, m.Limit)
+	newest, size, full := b.tail.conversation(m.Peer, before, m.Limit)
 	if full {
-		m.Answer(talk.History{Operations: newest, HasMore: true}, nil)
+		m.Answer(HistoryPage{Operations: newest, HasMore: true}, nil)
 		return
 	}
 	upTo := min(before, b.beforeTail()+1)
 	if upTo <= b.state.First() {
-		m.Answer(talk.History{Operations: newest}, nil)
+		m.Answer(HistoryPage{Operations: newest}, nil)
 		return
 	}
 	store, shardID, name, known := b.Store, b.shardID, b.name, b.storedRevision
@@ -237,15 +209,13 @@ func (b *mailboxActor) history(m *History) {
 		ctx, cancel := context.WithTimeout(ctx, pageTimeout)
 		defer cancel()
 		if err := b.reachesTo(ctx, upTo-1, known); err != nil {
-			m.Answer(talk.History{}, refusal.After(refusal.StoreUnavailable, time.Second))
+			m.Answer(HistoryPage{}, refusal.After(refusal.StoreUnavailable, time.Second))
 			return
 		}
 		wanted := m.Limit - len(newest)
-		older, err := readOperations(func() ([]persistence.Row, error) {
-			return store.Conversation(ctx, shardID, name, m.Peer, upTo, wanted+1, max(pageBytes-size, 1))
-		})
+		older, err := store.Conversation(ctx, shardID, name, m.Peer, upTo, wanted+1, max(pageBytes-size, 1))
 		if err != nil {
-			m.Answer(talk.History{}, refusal.After(refusal.StoreUnavailable, time.Second))
+			m.Answer(HistoryPage{}, refusal.After(refusal.StoreUnavailable, time.Second))
 			return
 		}
 		more := len(older) > wanted
@@ -253,16 +223,16 @@ func (b *mailboxActor) history(m *History) {
 			older = older[:wanted]
 		}
 		if n := len(older); n > 0 && !more { // the page may have ended by its bytes
-			rest, err := store.Conversation(ctx, shardID, name, m.Peer, older[n-1].GetRevision(), 1, 1)
+			rest, err := store.Conversation(ctx, shardID, name, m.Peer, older[n-1].Revision, 1, 1)
 			if err != nil {
-				m.Answer(talk.History{}, refusal.After(refusal.StoreUnavailable, time.Second))
+				m.Answer(HistoryPage{}, refusal.After(refusal.StoreUnavailable, time.Second))
 				return
 			}
 			more = len(rest) > 0
 		}
-		m.Answer(talk.History{Operations: append(slices.Clip(newest), older...), HasMore: more}, nil)
+		m.Answer(HistoryPage{Operations: append(slices.Clip(newest), dataOf(older)...), HasMore: more}, nil)
 	}) {
-		m.Answer(talk.History{}, refusal.After(refusal.Busy, time.Second))
+		m.Answer(HistoryPage{}, refusal.After(refusal.Busy, time.Second))
 	}
 }
 

@@ -265,12 +265,12 @@ func (b *mailboxActor) applyWith(ctx actor.Context, m *applyRecord, entry *persi
 		b.Logger.Error("apply failed; the record is refused", "shard", b.shardID, "offset", m.position.Offset, "fault", outcome.Fault)
 	}
 	ctx.Send(b.shard, &applied{position: m.position, outcome: outcome, events: b.events(m, &outcome), exists: b.state.Exists()})
-	for _, operation := range outcome.Operations {
-		b.tail.push(operation)
-		b.unstored = append(b.unstored, revisionAt{position: m.position, revision: operation.GetRevision()})
+	for _, row := range outcome.Write.Rows {
+		b.tail.push(row)
+		b.unstored = append(b.unstored, revisionAt{position: m.position, revision: row.Revision})
 	}
-	if len(outcome.Operations) > 0 {
-		if b.wake(ctx) && m.command != nil {
+	if n := len(outcome.Operations); n > 0 {
+		if b.wake(ctx, outcome.Operations[n-1].GetOriginDevice()) && m.command != nil {
 			b.Observe.Stage(Woken, time.Since(m.command.Accepted))
 		}
 	}

@@ -102,7 +102,14 @@ type (
 		User, Peer string
 		Before     int64
 		Limit      int
-		Answer     func(talk.History, *refusal.Refusal)
+		Answer     func(HistoryPage, *refusal.Refusal)
+	}
+
+	// HistoryPage is a page of a conversation, newest first: operations as they
+	// are stored. They are shared and never changed.
+	HistoryPage struct {
+		Operations [][]byte
+		HasMore    bool
 	}
 
 	// Drain has the shard refuse new commands, finish what is in flight, store
@@ -134,7 +141,7 @@ func (m *Fetch) refuse(r *refusal.Refusal, to sender) {
 }
 func (m *Unsubscribe) refuse(*refusal.Refusal, sender) {}
 func (m *Inspect) refuse(r *refusal.Refusal, _ sender) { m.Answer(talk.View{}, r) }
-func (m *History) refuse(r *refusal.Refusal, _ sender) { m.Answer(talk.History{}, r) }
+func (m *History) refuse(r *refusal.Refusal, _ sender) { m.Answer(HistoryPage{}, r) }
 func (m *Command) refuse(r *refusal.Refusal)           { m.Answer(mailbox.Answer{}, r) }
 func (m *Command) answer(a mailbox.Answer) {
 	if a.Reason != refusal.None {

@@ -63,12 +63,17 @@ func (b *mailboxActor) trimByAge(ctx actor.Context, before int64) {
 	b.Workers.Page.Submit(func(ctx context.Context) { // when the pool is full, the next look is in an hour
 		ctx, cancel := context.WithTimeout(ctx, pageTimeout)
 		defer cancel()
-		operations, err := readOperations(func() ([]persistence.Row, error) {
-			return store.Operations(ctx, shardID, name, after, upTo, ageBatch, pageBytes)
-		})
+		rows, err := store.Operations(ctx, shardID, name, after, upTo, ageBatch, pageBytes)
+		if err != nil {
+			return
+		}
+		operations, err := record.DecodeOperations(dataOf(rows))
+		if err != nil {
+			return
+		}
 		first := after + 1
 		for _, operation := range operations {
-			if err != nil || operation.GetTime() >= before {
+			if operation.GetTime() >= before {
 				break
 			}
 			first = operation.GetRevision() + 1

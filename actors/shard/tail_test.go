@@ -3,7 +3,6 @@ package shard
 import (
 	"testing"
 
-	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/persistence"
 )
 
@@ -16,12 +15,12 @@ func TestTailLetsGoOfWhatWasDropped(t *testing.T) {
 		return persistence.Position{Generation: 1, Offset: 2 * revision}
 	}
 	for revision := int64(1); revision <= operations; revision++ {
-		b.tail.push(&record.Operation{Revision: revision})
+		b.tail.push(persistence.Row{Revision: revision})
 		b.unstored = append(b.unstored, revisionAt{position: at(revision), revision: revision})
 	}
 	b.shrink()
-	if len(b.tail.operations) != operations {
-		t.Fatalf("%d operations are held, though none of %d is stored", len(b.tail.operations), operations)
+	if len(b.tail.rows) != operations {
+		t.Fatalf("%d operations are held, though none of %d is stored", len(b.tail.rows), operations)
 	}
 	for _, step := range []struct {
 		what          string
@@ -36,9 +35,9 @@ func TestTailLetsGoOfWhatWasDropped(t *testing.T) {
 		{"stored up to 1000", func() { b.stored(nil, at(1000)) }, kept, 0, operations},
 	} {
 		step.do()
-		if len(b.tail.operations) != step.held || len(b.unstored) != step.waiting || b.storedRevision != step.stored {
+		if len(b.tail.rows) != step.held || len(b.unstored) != step.waiting || b.storedRevision != step.stored {
 			t.Errorf("%s: %d are held, %d wait, %d is the newest known to be stored; want %d, %d and %d",
-				step.what, len(b.tail.operations), len(b.unstored), b.storedRevision, step.held, step.waiting, step.stored)
+				step.what, len(b.tail.rows), len(b.unstored), b.storedRevision, step.held, step.waiting, step.stored)
 		}
 	}
 }

@@ -64,6 +64,15 @@ func DecodeBody(encoded []byte) (Body, error) {
 	}
 }
 
+// PlainText returns the text of an encoded body that is nothing but text; ok is
+// false for any other. It shares memory with encoded.
+func PlainText(encoded []byte) (text []byte, ok bool) {
+	if len(encoded) == 0 || encoded[0] != textBody {
+		return nil, false
+	}
+	return encoded[1:], true
+}
+
 func (b Body) encodeReferring() []byte {
 	// Texts were checked for UTF-8: nothing else fails.
 	encoded, _ := proto.MarshalOptions{Deterministic: true}.MarshalAppend([]byte{referringBody}, &record.Body{

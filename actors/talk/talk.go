@@ -84,14 +84,23 @@ type Poll struct {
 	Answer func(Page, *refusal.Refusal)
 }
 
-// Page answers a poll. Bodies are still sealed: whoever encodes the page opens
-// them, so that no actor spends its time on that. Operations are shared and
-// never changed.
+// Page answers a poll. Operations are as they are stored, and bodies sealed:
+// whoever encodes the page for the client decodes and opens them, so that no
+// actor spends its time on that. They are shared and never changed.
 type Page struct {
-	Operations []*record.Operation
+	// Operations are encoded record.Operations, without a gap, up to Revision.
+	Operations [][]byte
 	Revision   int64
 	HasMore    bool
 	Reason     Reason
+}
+
+// Opener opens the bodies that lie in one mailbox. One goroutine at a time may
+// use it.
+type Opener interface {
+	// Open appends the encoded body of a message to dst; nothing when the body
+	// does not open, because its key is gone or it is damaged.
+	Open(dst, messageID, sealed []byte) []byte
 }
 
 // View is what a mailbox looks like at one moment.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tegami-im/tegami/actors/mailbox"
+	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/talk"
 	"github.com/tegami-im/tegami/persistence"
@@ -110,8 +111,10 @@ func (x *Fetched) Page() (talk.Page, error) {
 	}
 	page.Reason = talk.Reason(x.GetReason())
 	// The cursor goes where the operations end: with another it would skip some.
-	if n := len(page.Operations); n > 0 && page.Operations[n-1].GetRevision() != page.Revision {
-		return talk.Page{}, ErrMalformed
+	if n := len(page.Operations); n > 0 {
+		if last, err := record.RevisionOf(page.Operations[n-1]); err != nil || last != page.Revision {
+			return talk.Page{}, ErrMalformed
+		}
 	}
 	return page, nil
 }

@@ -87,10 +87,14 @@ func TestPagesArriveAsTheyWereSent(t *testing.T) {
 			Reason: talk.Reason(rapid.IntRange(1, 4).Draw(t, "reason")),
 		}
 		for i := range rapid.Int64Range(0, min(5, sent.Revision)).Draw(t, "operations") {
-			sent.Operations = append([]*record.Operation{{
+			operation, err := proto.Marshal(&record.Operation{
 				Revision: sent.Revision - i, Time: i, OriginDevice: "phone",
 				Kind: &record.Operation_ReceiveMessage{ReceiveMessage: &record.Message{From: "bob", SealedBody: []byte{1, 2}}},
-			}}, sent.Operations...)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			sent.Operations = append([][]byte{operation}, sent.Operations...)
 		}
 		got, err := overTheWire(t, wire.NewFetched(7, sent, nil, false)).Page()
 		if err != nil {
@@ -155,7 +159,11 @@ func TestMalformedAnswersAreErrors(t *testing.T) {
 			return err
 		},
 		"a cursor beyond the page": func() error {
-			_, err := (&wire.Fetched{Reason: 1, Revision: 9, Operations: []*record.Operation{{Revision: 8}}}).Page()
+			_, err := (&wire.Fetched{Reason: 1, Revision: 9, Operations: [][]byte{{1 << 3, 8}}}).Page()
+			return err
+		},
+		"an operation that is none": func() error {
+			_, err := (&wire.Fetched{Reason: 1, Revision: 9, Operations: [][]byte{{0xff}}}).Page()
 			return err
 		},
 		"a key too few": func() error {

@@ -763,13 +763,14 @@ func (x *Fetch) GetHold() bool {
 // Fetched answers a Fetch: with a refusal, with the advice to fetch again, or
 // with a page.
 type Fetched struct {
-	state      protoimpl.MessageState `protogen:"open.v1"`
-	Token      uint64                 `protobuf:"varint,1,opt,name=token,proto3" json:"token,omitempty"`
-	Refusal    *Refusal               `protobuf:"bytes,2,opt,name=refusal,proto3" json:"refusal,omitempty"`
-	Reread     bool                   `protobuf:"varint,3,opt,name=reread,proto3" json:"reread,omitempty"`
-	Operations []*record.Operation    `protobuf:"bytes,4,rep,name=operations,proto3" json:"operations,omitempty"`
-	Revision   int64                  `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
-	HasMore    bool                   `protobuf:"varint,6,opt,name=has_more,json=hasMore,proto3" json:"has_more,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Token   uint64                 `protobuf:"varint,1,opt,name=token,proto3" json:"token,omitempty"`
+	Refusal *Refusal               `protobuf:"bytes,2,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	Reread  bool                   `protobuf:"varint,3,opt,name=reread,proto3" json:"reread,omitempty"`
+	// Encoded tegami.record.v1.Operations, as they are stored.
+	Operations [][]byte `protobuf:"bytes,4,rep,name=operations,proto3" json:"operations,omitempty"`
+	Revision   int64    `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
+	HasMore    bool     `protobuf:"varint,6,opt,name=has_more,json=hasMore,proto3" json:"has_more,omitempty"`
 	// As tegami.v1.FetchOpsResponse.Reason.
 	Reason        uint32 `protobuf:"varint,7,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -827,7 +828,7 @@ func (x *Fetched) GetReread() bool {
 	return false
 }
 
-func (x *Fetched) GetOperations() []*record.Operation {
+func (x *Fetched) GetOperations() [][]byte {
 	if x != nil {
 		return x.Operations
 	}
@@ -1143,11 +1144,12 @@ func (x *History) GetLimit() int32 {
 }
 
 type HistoryPage struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Refusal       *Refusal               `protobuf:"bytes,2,opt,name=refusal,proto3" json:"refusal,omitempty"`
-	Operations    []*record.Operation    `protobuf:"bytes,3,rep,name=operations,proto3" json:"operations,omitempty"`
-	HasMore       bool                   `protobuf:"varint,4,opt,name=has_more,json=hasMore,proto3" json:"has_more,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Id      uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Refusal *Refusal               `protobuf:"bytes,2,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	// Encoded tegami.record.v1.Operations, as they are stored.
+	Operations    [][]byte `protobuf:"bytes,3,rep,name=operations,proto3" json:"operations,omitempty"`
+	HasMore       bool     `protobuf:"varint,4,opt,name=has_more,json=hasMore,proto3" json:"has_more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1196,7 +1198,7 @@ func (x *HistoryPage) GetRefusal() *Refusal {
 	return nil
 }
 
-func (x *HistoryPage) GetOperations() []*record.Operation {
+func (x *HistoryPage) GetOperations() [][]byte {
 	if x != nil {
 		return x.Operations
 	}
@@ -1645,13 +1647,13 @@ const file_wire_proto_rawDesc = "" +
 	"\asession\x18\x02 \x01(\v2\x17.tegami.node.v1.SessionR\asession\x12\x14\n" +
 	"\x05after\x18\x03 \x01(\x03R\x05after\x12\x14\n" +
 	"\x05limit\x18\x04 \x01(\x05R\x05limit\x12\x12\n" +
-	"\x04hold\x18\x05 \x01(\bR\x04hold\"\xf6\x01\n" +
+	"\x04hold\x18\x05 \x01(\bR\x04hold\"\xd9\x01\n" +
 	"\aFetched\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\x121\n" +
 	"\arefusal\x18\x02 \x01(\v2\x17.tegami.node.v1.RefusalR\arefusal\x12\x16\n" +
-	"\x06reread\x18\x03 \x01(\bR\x06reread\x12;\n" +
+	"\x06reread\x18\x03 \x01(\bR\x06reread\x12\x1e\n" +
 	"\n" +
-	"operations\x18\x04 \x03(\v2\x1b.tegami.record.v1.OperationR\n" +
+	"operations\x18\x04 \x03(\fR\n" +
 	"operations\x12\x1a\n" +
 	"\brevision\x18\x05 \x01(\x03R\brevision\x12\x19\n" +
 	"\bhas_more\x18\x06 \x01(\bR\ahasMore\x12\x16\n" +
@@ -1676,12 +1678,12 @@ const file_wire_proto_rawDesc = "" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x12\n" +
 	"\x04peer\x18\x03 \x01(\tR\x04peer\x12\x16\n" +
 	"\x06before\x18\x04 \x01(\x03R\x06before\x12\x14\n" +
-	"\x05limit\x18\x05 \x01(\x05R\x05limit\"\xa8\x01\n" +
+	"\x05limit\x18\x05 \x01(\x05R\x05limit\"\x8b\x01\n" +
 	"\vHistoryPage\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x121\n" +
-	"\arefusal\x18\x02 \x01(\v2\x17.tegami.node.v1.RefusalR\arefusal\x12;\n" +
+	"\arefusal\x18\x02 \x01(\v2\x17.tegami.node.v1.RefusalR\arefusal\x12\x1e\n" +
 	"\n" +
-	"operations\x18\x03 \x03(\v2\x1b.tegami.record.v1.OperationR\n" +
+	"operations\x18\x03 \x03(\fR\n" +
 	"operations\x12\x19\n" +
 	"\bhas_more\x18\x04 \x01(\bR\ahasMore\"L\n" +
 	"\x04Keys\x12\x0e\n" +
@@ -1746,9 +1748,8 @@ var file_wire_proto_goTypes = []any{
 	(*Account)(nil),           // 17: tegami.node.v1.Account
 	(*Device)(nil),            // 18: tegami.node.v1.Device
 	(*record.Record)(nil),     // 19: tegami.record.v1.Record
-	(*record.Operation)(nil),  // 20: tegami.record.v1.Operation
-	(*record.Query)(nil),      // 21: tegami.record.v1.Query
-	(*record.Known)(nil),      // 22: tegami.record.v1.Known
+	(*record.Query)(nil),      // 20: tegami.record.v1.Query
+	(*record.Known)(nil),      // 21: tegami.record.v1.Known
 }
 var file_wire_proto_depIdxs = []int32{
 	1,  // 0: tegami.node.v1.Frame.messages:type_name -> tegami.node.v1.Message
@@ -1771,21 +1772,19 @@ var file_wire_proto_depIdxs = []int32{
 	19, // 17: tegami.node.v1.FollowUps.records:type_name -> tegami.record.v1.Record
 	16, // 18: tegami.node.v1.Fetch.session:type_name -> tegami.node.v1.Session
 	15, // 19: tegami.node.v1.Fetched.refusal:type_name -> tegami.node.v1.Refusal
-	20, // 20: tegami.node.v1.Fetched.operations:type_name -> tegami.record.v1.Operation
-	16, // 21: tegami.node.v1.Unsubscribe.session:type_name -> tegami.node.v1.Session
-	21, // 22: tegami.node.v1.Inspect.query:type_name -> tegami.record.v1.Query
-	15, // 23: tegami.node.v1.Inspected.refusal:type_name -> tegami.node.v1.Refusal
-	17, // 24: tegami.node.v1.Inspected.account:type_name -> tegami.node.v1.Account
-	18, // 25: tegami.node.v1.Inspected.devices:type_name -> tegami.node.v1.Device
-	22, // 26: tegami.node.v1.Inspected.known:type_name -> tegami.record.v1.Known
-	15, // 27: tegami.node.v1.HistoryPage.refusal:type_name -> tegami.node.v1.Refusal
-	20, // 28: tegami.node.v1.HistoryPage.operations:type_name -> tegami.record.v1.Operation
-	15, // 29: tegami.node.v1.KeysAnswer.refusal:type_name -> tegami.node.v1.Refusal
-	30, // [30:30] is the sub-list for method output_type
-	30, // [30:30] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	16, // 20: tegami.node.v1.Unsubscribe.session:type_name -> tegami.node.v1.Session
+	20, // 21: tegami.node.v1.Inspect.query:type_name -> tegami.record.v1.Query
+	15, // 22: tegami.node.v1.Inspected.refusal:type_name -> tegami.node.v1.Refusal
+	17, // 23: tegami.node.v1.Inspected.account:type_name -> tegami.node.v1.Account
+	18, // 24: tegami.node.v1.Inspected.devices:type_name -> tegami.node.v1.Device
+	21, // 25: tegami.node.v1.Inspected.known:type_name -> tegami.record.v1.Known
+	15, // 26: tegami.node.v1.HistoryPage.refusal:type_name -> tegami.node.v1.Refusal
+	15, // 27: tegami.node.v1.KeysAnswer.refusal:type_name -> tegami.node.v1.Refusal
+	28, // [28:28] is the sub-list for method output_type
+	28, // [28:28] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }

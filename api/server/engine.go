@@ -51,6 +51,13 @@ type Reply interface {
 	Message(ctx context.Context) (proto.Message, error)
 }
 
+// binaryReply is a Reply that is appended in the binary encoding without being
+// built first.
+type binaryReply interface {
+	// appendBinary appends what Message would come to.
+	appendBinary(ctx context.Context, dst []byte) ([]byte, error)
+}
+
 // failure is the reply to a call that fails.
 type failure struct{ err error }
 
@@ -146,6 +153,9 @@ func (c *Call) serve(ctx context.Context, body []byte, reply func(Reply)) (cance
 
 // encode appends the reply's message to dst.
 func (c *Call) encode(ctx context.Context, dst []byte, reply Reply) ([]byte, error) {
+	if binary, ok := reply.(binaryReply); ok && c.codec == codec.Binary {
+		return binary.appendBinary(ctx, dst)
+	}
 	message, err := reply.Message(ctx)
 	if err != nil {
 		return nil, err

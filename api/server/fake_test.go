@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
@@ -175,7 +176,7 @@ func (u *fakeUser) page(after int64, limit int) talk.Page {
 	if more {
 		operations = operations[:limit]
 	}
-	page := talk.Page{Operations: operations, Revision: after + int64(len(operations)), HasMore: more, Reason: talk.Operations}
+	page := talk.Page{Operations: encoded(operations), Revision: after + int64(len(operations)), HasMore: more, Reason: talk.Operations}
 	if len(operations) == 0 {
 		page.Reason = talk.Timeout
 	}
@@ -403,6 +404,29 @@ func (f *fakeTalk) Messages(_ context.Context, id, peer string, before int64, li
 		history.Operations = append(history.Operations, operation)
 	}
 	return history, nil
+}
+
+func encoded(operations []*record.Operation) [][]byte {
+	var encoded [][]byte
+	for _, operation := range operations {
+		data, err := proto.Marshal(operation)
+		if err != nil {
+			panic(err)
+		}
+		encoded = append(encoded, data)
+	}
+	return encoded
+}
+
+// unsealed opens bodies that are not sealed.
+type unsealed struct{}
+
+func (unsealed) Open(dst, _, sealed []byte) []byte { return append(dst, sealed...) }
+
+func (f *fakeTalk) Opener(context.Context, string) (talk.Opener, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return unsealed{}, f.fail["Open"]
 }
 
 func (f *fakeTalk) Open(_ context.Context, _ string, operations []*record.Operation) ([]talk.Body, error) {

@@ -248,30 +248,3 @@ func (p *pendingPoll) expire() {
 	}
 	p.reply(&pageReply{page: talk.Page{Revision: p.after, Reason: talk.Timeout}})
 }
-
-// pageReply is a page whose bodies are still sealed.
-type pageReply struct {
-	server *Server
-	user   string
-	page   talk.Page
-}
-
-func (r *pageReply) Message(ctx context.Context) (proto.Message, error) {
-	response := &tegamiv1.FetchOpsResponse{
-		Revision: r.page.Revision,
-		HasMore:  r.page.HasMore,
-		Reason:   tegamiv1.FetchOpsResponse_Reason(r.page.Reason),
-	}
-	if len(r.page.Operations) == 0 {
-		return response, nil
-	}
-	operations, err := r.server.open(ctx, r.user, r.page.Operations)
-	if err != nil {
-		return nil, err
-	}
-	response.Ops = make([]*tegamiv1.Operation, len(operations))
-	for i := range operations {
-		response.Ops[i] = &operations[i].operation
-	}
-	return response, nil
-}

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"io"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -23,8 +24,8 @@ import (
 // promptTalk answers at once, so that what is measured is the edge.
 type promptTalk struct {
 	Talk
-	page   talk.Page
-	bodies []talk.Body
+	page talk.Page
+	body talk.Body
 }
 
 func (promptTalk) Send(_ context.Context, send talk.Send) {
@@ -36,9 +37,18 @@ func (p promptTalk) Poll(poll talk.Poll) (cancel func()) {
 	return noCancel
 }
 
-func (p promptTalk) Open(context.Context, string, []*record.Operation) ([]talk.Body, error) {
-	return p.bodies, nil
+func (p promptTalk) Open(_ context.Context, _ string, operations []*record.Operation) ([]talk.Body, error) {
+	return slices.Repeat([]talk.Body{p.body}, len(operations)), nil
 }
+
+func (p promptTalk) Opener(context.Context, string) (talk.Opener, error) {
+	return promptOpener(p.body.Encode()), nil
+}
+
+// promptOpener opens every body to the same one.
+type promptOpener []byte
+
+func (o promptOpener) Open(dst, _, _ []byte) []byte { return append(dst, o...) }
 
 func (promptTalk) CheckSession(context.Context, talk.Session) error { return nil }
 
@@ -68,9 +78,13 @@ func BenchmarkHot(b *testing.B) {
 			MessageId: make([]byte, 16), From: "alice", To: "bob", ClientMessageId: "0192f0c1-2345-7890-abcd-ef0123456789", Time: time.Now().UnixMilli(),
 		}},
 	}
+	stored, err := proto.Marshal(operation)
+	if err != nil {
+		b.Fatal(err)
+	}
 	tier := promptTalk{
-		page:   talk.Page{Operations: []*record.Operation{operation}, Revision: 1, Reason: talk.Operations},
-		bodies: []talk.Body{{Text: text}},
+		page: talk.Page{Operations: [][]byte{stored}, Revision: 1, Reason: talk.Operations},
+		body: talk.Body{Text: text},
 	}
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {

@@ -120,9 +120,14 @@ func messageID(raw []byte) string {
 
 // setTime sets t to an instant in milliseconds since 1970.
 func setTime(t *timestamppb.Timestamp, millis int64) {
+	t.Seconds, t.Nanos = split(millis)
+}
+
+// split returns an instant in milliseconds as seconds and what is over.
+func split(millis int64) (seconds int64, nanos int32) {
 	seconds, rest := millis/1000, millis%1000
 	if rest < 0 {
 		seconds, rest = seconds-1, rest+1000
 	}
-	t.Seconds, t.Nanos = seconds, int32(rest)*1_000_000
+	return seconds, int32(rest) * 1_000_000
 }

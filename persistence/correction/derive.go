@@ -430,7 +430,7 @@ func (m *mender) positionOf(op *record.Operation) persistence.Position {
 // dedupOf returns the entry of a message that was received.
 func dedupOf(name string, key persistence.Key, op *record.Operation, position persistence.Position) (e persistence.DedupEntry, ok bool) {
 	message := op.GetReceiveMessage()
-	body, err := sealing.NewOpener(key, name).Open(message.GetMessageId(), message.GetSealedBody())
+	body, err := sealing.NewOpener(key, name).Open(nil, message.GetMessageId(), message.GetSealedBody())
 	if err != nil {
 		return e, false
 	}

@@ -29,29 +29,34 @@ const nonceSize = 12
 func Seal(key persistence.Key, mailbox string, messageID, body []byte) []byte {
 	sealed := make([]byte, nonceSize, nonceSize+len(body)+16)
 	_, _ = rand.Read(sealed) // crypto/rand never fails: it ends the program instead
-	return aead(key).Seal(sealed, sealed[:nonceSize], body, binding(mailbox, messageID))
+	bound := appendBinding(make([]byte, 0, len(mailbox)+len(messageID)), mailbox, messageID)
+	return aead(key).Seal(sealed, sealed[:nonceSize], body, bound)
 }
 
-// Opener opens the bodies of one mailbox. It is safe for concurrent use.
+// Opener opens the bodies of one mailbox. One goroutine at a time may use it.
 type Opener struct {
 	aead    cipher.AEAD
 	mailbox string
+	bound   []byte // what the body is bound to
 }
 
 // NewOpener returns what opens the bodies of a mailbox. A page has a thousand of
 // them: preparing the cipher takes as long as opening a short one.
-func NewOpener(key persistence.Key, mailbox string) *Opener { return &Opener{aead(key), mailbox} }
+func NewOpener(key persistence.Key, mailbox string) *Opener {
+	return &Opener{aead: aead(key), mailbox: mailbox}
+}
 
-// Open returns the body that Seal sealed. Error: ErrOpen.
-func (o *Opener) Open(messageID, sealed []byte) ([]byte, error) {
+// Open appends the body that Seal sealed to dst. Error: ErrOpen.
+func (o *Opener) Open(dst, messageID, sealed []byte) ([]byte, error) {
 	if len(sealed) < nonceSize {
 		return nil, ErrOpen
 	}
-	body, err := o.aead.Open(nil, sealed[:nonceSize], sealed[nonceSize:], binding(o.mailbox, messageID))
+	o.bound = appendBinding(o.bound[:0], o.mailbox, messageID)
+	opened, err := o.aead.Open(dst, sealed[:nonceSize], sealed[nonceSize:], o.bound)
 	if err != nil {
 		return nil, ErrOpen
 	}
-	return body, nil
+	return opened, nil
 }
 
 // Hash writes the keyed hash of parts into sum, as much as fits (at most 32
@@ -93,6 +98,7 @@ func aead(key persistence.Key) cipher.AEAD {
 	return gcm
 }
 
-func binding(mailbox string, messageID []byte) []byte {
-	return append(append(make([]byte, 0, len(mailbox)+len(messageID)), messageID...), mailbox...)
+// appendBinding appends what a body is bound to.
+func appendBinding(dst []byte, mailbox string, messageID []byte) []byte {
+	return append(append(dst, messageID...), mailbox...)
 }

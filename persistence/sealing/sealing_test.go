@@ -26,7 +26,7 @@ func TestSealOpens(t *testing.T) {
 		id := rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "id")
 		body := rapid.SliceOf(rapid.Byte()).Draw(t, "body")
 		sealed := sealing.Seal(key, mailbox, id, body)
-		opened, err := sealing.NewOpener(key, mailbox).Open(id, sealed)
+		opened, err := sealing.NewOpener(key, mailbox).Open(nil, id, sealed)
 		if err != nil || !bytes.Equal(opened, body) {
 			t.Fatalf("opened %x, error %v, want %x", opened, err, body)
 		}
@@ -48,7 +48,7 @@ func TestSealOpens(t *testing.T) {
 		case "length":
 			damaged = damaged[:rapid.IntRange(0, len(damaged)-1).Draw(t, "length")]
 		}
-		if _, err := sealing.NewOpener(otherKey, otherMailbox).Open(otherID, damaged); !errors.Is(err, sealing.ErrOpen) {
+		if _, err := sealing.NewOpener(otherKey, otherMailbox).Open(nil, otherID, damaged); !errors.Is(err, sealing.ErrOpen) {
 			t.Fatalf("opening what was changed returns %v, want ErrOpen", err)
 		}
 	})
@@ -110,7 +110,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add(sealing.Seal(key, "a", []byte("id"), []byte("body")))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, sealed []byte) {
-		body, err := sealing.NewOpener(key, "a").Open([]byte("id"), sealed)
+		body, err := sealing.NewOpener(key, "a").Open(nil, []byte("id"), sealed)
 		if err == nil && string(body) != "body" {
 			t.Fatalf("forged: %q", body)
 		}
@@ -131,7 +131,7 @@ func BenchmarkOpen(b *testing.B) {
 	opener := sealing.NewOpener(persistence.Key{}, "alice")
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := opener.Open(body100[:16], sealed); err != nil {
+		if _, err := opener.Open(nil, body100[:16], sealed); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,0 +1,227 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
+
+	"github.com/tegami-im/tegami/actors/record"
+	"github.com/tegami-im/tegami/actors/talk"
+	"github.com/tegami-im/tegami/api/codec"
+	tegamiv1 "github.com/tegami-im/tegami/api/gen/tegami/v1"
+	"github.com/tegami-im/tegami/persistence"
+	"github.com/tegami-im/tegami/persistence/sealing"
+)
+
+// sealedTalk opens bodies as a talk tier does.
+type sealedTalk struct {
+	Talk
+	key persistence.Key
+}
+
+const reader = "alice"
+
+func (s sealedTalk) Opener(context.Context, string) (talk.Opener, error) {
+	return sealedOpener{sealing.NewOpener(s.key, reader)}, nil
+}
+
+func (s sealedTalk) Open(_ context.Context, _ string, operations []*record.Operation) ([]talk.Body, error) {
+	opener, bodies := sealing.NewOpener(s.key, reader), make([]talk.Body, len(operations))
+	for i, operation := range operations {
+		message := operation.GetReceiveMessage()
+		if message == nil {
+			message = operation.GetSendMessage()
+		}
+		if encoded, err := opener.Open(nil, message.GetMessageId(), message.GetSealedBody()); err == nil {
+			bodies[i], _ = talk.DecodeBody(encoded)
+		}
+	}
+	return bodies, nil
+}
+
+type sealedOpener struct{ *sealing.Opener }
+
+func (o sealedOpener) Open(dst, messageID, sealed []byte) []byte {
+	if opened, err := o.Opener.Open(dst, messageID, sealed); err == nil {
+		return opened
+	}
+	return dst
+}
+
+// storedPage returns operations up to a revision as a page.
+func (s sealedTalk) reply(revision int64, operations ...[]byte) *pageReply {
+	return &pageReply{server: &Server{talk: s}, user: reader, page: talk.Page{
+		Operations: operations, Revision: revision, HasMore: true, Reason: talk.Operations,
+	}}
+}
+
+func (s sealedTalk) received(body talk.Body) *record.Operation {
+	id := []byte("0123456789abcdef")
+	return &record.Operation{
+		Revision: 1, Time: 1_700_000_000_123,
+		Kind: &record.Operation_ReceiveMessage{ReceiveMessage: &record.Message{
+			MessageId: id, From: "bob", To: reader, ClientMessageId: "m1", Time: 1_700_000_000_000,
+			SealedBody: sealing.Seal(s.key, reader, id, body.Encode()), Received: 7,
+		}},
+	}
+}
+
+// What is appended is what is built: whatever the operation is, and however it
+// came to be damaged.
+func TestAppendedPageIsTheOneThatIsBuilt(t *testing.T) {
+	tier := sealedTalk{key: persistence.Key{1}}
+	sent := tier.received(talk.Body{Text: "hello"})
+	sent.Kind = &record.Operation_SendMessage{SendMessage: sent.GetReceiveMessage()}
+	sent.OriginDevice = "phone"
+	withoutID := tier.received(talk.Body{Text: "hello"})
+	withoutID.GetReceiveMessage().MessageId = nil
+	damaged := tier.received(talk.Body{Text: "hello"})
+	damaged.GetReceiveMessage().SealedBody[20] ^= 1
+	early := tier.received(talk.Body{Text: "hello"})
+	early.Time = -1
+	for name, operation := range map[string]*record.Operation{
+		"a message":            tier.received(talk.Body{Text: "héllo"}),
+		"a sent message":       sent,
+		"an empty text":        tier.received(talk.Body{}),
+		"content":              tier.received(talk.Body{MimeType: "image/webp", Data: []byte{1, 2}}),
+		"a reply":              tier.received(talk.Body{Text: "yes", ReplyTo: "0123456789abcdef"}),
+		"a long text":          tier.received(talk.Body{Text: strings.Repeat("ü", 10_000)}),
+		"without an id":        withoutID,
+		"a body that is torn":  damaged,
+		"before 1970":          early,
+		"nothing but a number": {Revision: 1},
+		"a contact": {Revision: 1, Kind: &record.Operation_ContactUpdated{ContactUpdated: &record.ContactUpdate{
+			UserId: "bob", Contact: &record.Contact{Relation: record.Relation_RELATION_FRIEND},
+		}}},
+		"a mark": {Revision: 1, Kind: &record.Operation_MessageRead{MessageRead: &record.MessageRead{Peer: "bob"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			data, err := proto.Marshal(operation)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sameAsBuilt(t, tier.reply(1, data))
+		})
+	}
+	t.Run("two of them", func(t *testing.T) {
+		first, second := tier.received(talk.Body{Text: "one"}), tier.received(talk.Body{Text: "two"})
+		second.Revision = 2
+		one, _ := proto.Marshal(first)
+		two, _ := proto.Marshal(second)
+		sameAsBuilt(t, tier.reply(2, one, two))
+	})
+	t.Run("none", func(t *testing.T) { sameAsBuilt(t, tier.reply(9)) })
+}
+
+// An operation that is not where its revision says is never shown.
+func TestPageOfWrongRevisionFails(t *testing.T) {
+	tier := sealedTalk{key: persistence.Key{1}}
+	data, err := proto.Marshal(tier.received(talk.Body{Text: "hello"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reply := tier.reply(2, data)
+	if _, err := reply.Message(t.Context()); !errors.Is(err, record.ErrOperation) {
+		t.Errorf("built: %v", err)
+	}
+	if _, err := reply.appendBinary(t.Context(), nil); !errors.Is(err, record.ErrOperation) {
+		t.Errorf("appended: %v", err)
+	}
+}
+
+// FuzzAppendedPage compares the two ways over any bytes.
+func FuzzAppendedPage(f *testing.F) {
+	tier := sealedTalk{key: persistence.Key{1}}
+	for _, body := range []talk.Body{{Text: "hello"}, {MimeType: "image/webp", Data: []byte{1}}} {
+		data, err := proto.Marshal(tier.received(body))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+		f.Add(append(data, data...))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		revision := int64(1)
+		var operation record.Operation
+		if proto.Unmarshal(data, &operation) == nil {
+			revision = operation.Revision
+		}
+		sameAsBuilt(t, tier.reply(revision, data))
+	})
+}
+
+func sameAsBuilt(t *testing.T, reply *pageReply) {
+	t.Helper()
+	prefix := []byte("before it")
+	appended, err := reply.appendBinary(t.Context(), prefix)
+	var built []byte
+	message, builtErr := reply.Message(t.Context())
+	if builtErr == nil {
+		built, builtErr = codec.Binary.MarshalAppend(nil, message)
+	}
+	if (err == nil) != (builtErr == nil) {
+		t.Fatalf("appended: %v; built: %v", err, builtErr)
+	}
+	if err != nil {
+		return
+	}
+	rest, ok := bytes.CutPrefix(appended, prefix)
+	if !ok {
+		t.Fatal("what was there before is gone")
+	}
+	var got, want tegamiv1.FetchOpsResponse
+	if err := errors.Join(proto.Unmarshal(rest, &got), proto.Unmarshal(built, &want)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(&want, &got, protocmp.Transform()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// BenchmarkPage is what the edge has to do for a page of a thousand operations
+// as they are stored.
+func BenchmarkPage(b *testing.B) {
+	tier := sealedTalk{key: persistence.Key{1}}
+	var operations [][]byte
+	for i := range 1000 {
+		operation := tier.received(talk.Body{Text: strings.Repeat("x", 100)})
+		operation.Revision, operation.Time = int64(i+1), time.Now().UnixMilli()
+		operation.GetReceiveMessage().ClientMessageId = fmt.Sprintf("message-%d", i)
+		data, err := proto.Marshal(operation)
+		if err != nil {
+			b.Fatal(err)
+		}
+		operations = append(operations, data)
+	}
+	reply := tier.reply(1000, operations...)
+	for _, c := range []codec.Codec{codec.Binary, codec.JSON} {
+		b.Run(c.Name(), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := (&Call{codec: c}).encode(b.Context(), nil, reply); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	b.Run("built", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			message, err := reply.Message(b.Context())
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := codec.Binary.MarshalAppend(nil, message); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

@@ -1,0 +1,208 @@
+package server
+
+import (
+	"encoding/hex"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/tegami-im/tegami/actors/talk"
+)
+
+// storedMessage is a stored operation that carries a message, taken apart
+// without being decoded: its parts point into what it was taken from.
+type storedMessage struct {
+	revision, time         int64
+	kind                   protowire.Number // of the client's operation; 0 for no message
+	id, from, to, clientID []byte
+	messageTime            int64
+	sealed                 []byte
+}
+
+// The tags of record.Operation and record.Message.
+const (
+	varint = uint64(protowire.VarintType)
+	length = uint64(protowire.BytesType)
+
+	operationRevision = 1<<3 | varint
+	operationTime     = 2<<3 | varint
+	operationOrigin   = 3<<3 | length
+	operationReceived = 4<<3 | length
+	operationSent     = 5<<3 | length
+
+	messageRecordID       = 1<<3 | length
+	messageRecordFrom     = 2<<3 | length
+	messageRecordTo       = 3<<3 | length
+	messageRecordClientID = 4<<3 | length
+	messageRecordTime     = 5<<3 | varint
+	messageRecordBody     = 6<<3 | length
+	messageRecordReceived = 7<<3 | varint
+)
+
+// The fields of tegami.v1.Operation in which a message lies.
+const (
+	receiveMessage protowire.Number = 3
+	sendMessage    protowire.Number = 4
+)
+
+// take takes an operation apart. It reports whether that is a message, and has
+// nothing that is not known here.
+func (m *storedMessage) take(operation []byte) bool {
+	return eachField(operation, func(tag, number uint64, content []byte) bool {
+		switch tag {
+		case operationRevision:
+			m.revision = int64(number)
+		case operationTime:
+			m.time = int64(number)
+		case operationOrigin:
+			return utf8.Valid(content)
+		case operationReceived:
+			return m.takeMessage(receiveMessage, content)
+		case operationSent:
+			return m.takeMessage(sendMessage, content)
+		default:
+			return false
+		}
+		return true
+	}) && m.kind != 0
+}
+
+func (m *storedMessage) takeMessage(kind protowire.Number, message []byte) bool {
+	if m.kind != 0 {
+		return false
+	}
+	m.kind = kind
+	return eachField(message, func(tag, number uint64, content []byte) bool {
+		switch tag {
+		case messageRecordID:
+			m.id = content
+			return len(content) == idSize
+		case messageRecordFrom:
+			m.from = content
+			return utf8.Valid(content)
+		case messageRecordTo:
+			m.to = content
+			return utf8.Valid(content)
+		case messageRecordClientID:
+			m.clientID = content
+			return utf8.Valid(content)
+		case messageRecordTime:
+			m.messageTime = int64(number)
+		case messageRecordBody:
+			m.sealed = content
+		case messageRecordReceived:
+		default:
+			return false
+		}
+		return true
+	}) && len(m.id) == idSize
+}
+
+// eachField calls f for each field of an encoded message, until it returns
+// false, and reports whether it never did. It returns false for what does not
+// decode, and for types that no message of ours has.
+func eachField(message []byte, f func(tag, number uint64, content []byte) bool) bool {
+	for len(message) > 0 {
+		field, kind, n := protowire.ConsumeTag(message)
+		if n < 0 {
+			return false
+		}
+		message = message[n:]
+		var number uint64
+		var content []byte
+		switch kind {
+		case protowire.VarintType:
+			number, n = protowire.ConsumeVarint(message)
+		case protowire.BytesType:
+			content, n = protowire.ConsumeBytes(message)
+		default:
+			return false
+		}
+		if n < 0 || !f(protowire.EncodeTag(field, kind), number, content) {
+			return false
+		}
+		message = message[n:]
+	}
+	return true
+}
+
+// textWriter writes stored messages that are text in the form that clients get.
+// What it writes into is used again for the next one.
+type textWriter struct {
+	opener                   talk.Opener
+	body, message, operation []byte
+}
+
+// open takes an operation apart and opens its body. It reports whether that is
+// text, or did not open and is empty. The text is valid until the next call.
+func (w *textWriter) open(m *storedMessage, operation []byte) (text []byte, ok bool) {
+	if !m.take(operation) {
+		return nil, false
+	}
+	w.body = w.opener.Open(w.body[:0], m.id, m.sealed)
+	if len(w.body) == 0 {
+		return nil, true
+	}
+	text, ok = talk.PlainText(w.body)
+	return text, ok && utf8.Valid(text)
+}
+
+// append appends a message as an entry of tegami.v1.FetchOpsResponse.ops.
+func (w *textWriter) append(dst []byte, m *storedMessage, text []byte) []byte {
+	b := protowire.AppendTag(w.message[:0], 1, protowire.BytesType)
+	b = appendID(protowire.AppendVarint(b, idTextSize), m.id)
+	b = appendPart(b, 2, m.from)
+	b = appendPart(b, 3, m.to)
+	b = appendPart(b, 4, text)
+	b = appendPart(b, 6, m.clientID)
+	b = appendTime(b, 7, m.messageTime)
+	w.message = appendNumber(b, 8, m.revision)
+
+	b = appendNumber(w.operation[:0], 1, m.revision)
+	b = appendTime(b, 2, m.time)
+	b = protowire.AppendTag(b, m.kind, protowire.BytesType)
+	w.operation = protowire.AppendBytes(b, w.message)
+
+	dst = protowire.AppendTag(dst, 1, protowire.BytesType)
+	return protowire.AppendBytes(dst, w.operation)
+}
+
+// The sizes of a message id as it is stored and as text.
+const (
+	idSize     = 16
+	idTextSize = 36
+)
+
+// appendID appends the text form of a stored id.
+func appendID(dst, id []byte) []byte {
+	dst = hex.AppendEncode(dst, id[:4])
+	for _, part := range [...][]byte{id[4:6], id[6:8], id[8:10], id[10:]} {
+		dst = hex.AppendEncode(append(dst, '-'), part)
+	}
+	return dst
+}
+
+// appendPart appends a field unless it is empty.
+func appendPart(dst []byte, field protowire.Number, content []byte) []byte {
+	if len(content) == 0 {
+		return dst
+	}
+	return protowire.AppendBytes(protowire.AppendTag(dst, field, protowire.BytesType), content)
+}
+
+// appendNumber appends a field unless it is 0.
+func appendNumber(dst []byte, field protowire.Number, number int64) []byte {
+	if number == 0 {
+		return dst
+	}
+	return protowire.AppendVarint(protowire.AppendTag(dst, field, protowire.VarintType), uint64(number))
+}
+
+// appendTime appends a field with an instant in milliseconds since 1970.
+func appendTime(dst []byte, field protowire.Number, millis int64) []byte {
+	var timestamp [2 * (1 + 10)]byte
+	seconds, nanos := split(millis)
+	b := appendNumber(timestamp[:0], 1, seconds)
+	b = appendNumber(b, 2, int64(nanos))
+	return protowire.AppendBytes(protowire.AppendTag(dst, field, protowire.BytesType), b)
+}
