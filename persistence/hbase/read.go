@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/tsuna/gohbase"
@@ -172,6 +173,7 @@ func (s *Store) operations(ctx context.Context, shard uint32, mailbox string, af
 	if err != nil {
 		return nil, err
 	}
+	page.rows = make([]persistence.Row, 0, min(int64(page.limit), upTo-max(0, after), scanRows))
 	err = s.hbase.scan(ctx, scan{
 		table: s.tables.operations,
 		start: revisionRow(shard, mailbox, uint64(max(0, after+1, first))),
@@ -186,7 +188,7 @@ func (s *Store) operations(ctx context.Context, shard uint32, mailbox string, af
 		if err != nil {
 			return false, err
 		}
-		return page.add(revision, string(peer), data), nil
+		return page.add(revision, page.peer(peer), data), nil
 	})
 	return page.rows, err
 }
@@ -240,6 +242,7 @@ func (s *Store) first(ctx context.Context, shard uint32, mailbox string) (int64,
 type page struct {
 	limit, maxBytes int
 	rows            []persistence.Row
+	peers           map[string]string // of rows
 	size            int
 }
 
@@ -248,12 +251,27 @@ func (p *page) bytes() int {
 	return min(max(p.maxBytes, 0), scanBytes) + min(p.limit, scanRows)*cellOverhead
 }
 
-// add takes a copy of a row and reports whether there is room for more.
+// peer returns a name as text. A page has few of them many times.
+func (p *page) peer(name []byte) string {
+	if peer, ok := p.peers[string(name)]; ok {
+		return peer
+	}
+	if p.peers == nil {
+		p.peers = make(map[string]string)
+	}
+	peer := string(name)
+	p.peers[peer] = peer
+	return peer
+}
+
+// add takes a row and reports whether there is room for more. The data stays
+// where the client library has read it to: an answer of HBase's lies in memory
+// of its own, of which the rows are nearly all.
 func (p *page) add(revision int64, peer string, data []byte) (more bool) {
 	p.size += len(data)
 	if len(p.rows) >= p.limit || len(p.rows) > 0 && p.size > p.maxBytes {
 		return false
 	}
-	p.rows = append(p.rows, persistence.Row{Revision: revision, Peer: peer, Data: bytes.Clone(data)})
+	p.rows = append(p.rows, persistence.Row{Revision: revision, Peer: peer, Data: slices.Clip(data)})
 	return len(p.rows) < p.limit
 }
