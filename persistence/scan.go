@@ -52,14 +52,13 @@ type Item struct {
 // Scanner is a Store that can be read as it lies. All methods are safe for
 // concurrent use, may block, and obey their context.
 type Scanner interface {
-	// Scan calls visit for everything of the mailboxes of a shard that lie
-	// behind one, all when it is empty: mailbox by mailbox in the store's own
-	// order, and the items of each in the order of their kinds, rows by their
-	// revision. A state is no younger than what is visited after it of its
+	// Scan calls visit for everything of the mailboxes of a shard: mailbox by
+	// mailbox in the store's own order, and the items of each in the order of
+	// their kinds, rows by their revision. A state is no younger than what is visited after it of its
 	// mailbox. What no reader would see because it is below First is left out.
 	// The item and its slices are the visitor's during the call only; its error
 	// ends the scan.
-	Scan(ctx context.Context, shard uint32, behind string, visit func(*Item) error) error
+	Scan(ctx context.Context, shard uint32, visit func(*Item) error) error
 	// ScanMailbox does so for one mailbox.
 	ScanMailbox(ctx context.Context, shard uint32, mailbox string, visit func(*Item) error) error
 }

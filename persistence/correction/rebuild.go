@@ -76,7 +76,7 @@ func (f *filler) run(ctx context.Context) error {
 		return err
 	}
 	if f.All {
-		return f.Store.Scan(ctx, f.shard, "", func(item *persistence.Item) error {
+		return f.Store.Scan(ctx, f.shard, func(item *persistence.Item) error {
 			if item.Kind != persistence.ItemState {
 				return nil
 			}

@@ -198,7 +198,7 @@ func (r *run) compare(ctx context.Context, v *view) error {
 		}
 		r.counted(v, b)
 	}
-	err := r.Store.Scan(ctx, v.shard, "", func(item *persistence.Item) error {
+	err := r.Store.Scan(ctx, v.shard, func(item *persistence.Item) error {
 		if b == nil || b.name != item.Mailbox {
 			end()
 			b = newBox(v, item.Mailbox)

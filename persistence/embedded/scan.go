@@ -15,12 +15,8 @@ import (
 var _ persistence.Repairer = (*Store)(nil)
 
 // Scan implements persistence.Scanner. All is of one moment.
-func (s *Store) Scan(ctx context.Context, shard uint32, behind string, visit func(*persistence.Item) error) error {
-	var lower []byte
-	if behind != "" {
-		lower = prefixEnd(appendName(nil, behind))
-	}
-	return s.scanNames(ctx, shard, lower, nil, visit)
+func (s *Store) Scan(ctx context.Context, shard uint32, visit func(*persistence.Item) error) error {
+	return s.scanNames(ctx, shard, nil, nil, visit)
 }
 
 // ScanMailbox implements persistence.Scanner.

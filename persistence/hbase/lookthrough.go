@@ -18,12 +18,8 @@ var _ persistence.Repairer = (*Store)(nil)
 
 // Scan implements persistence.Scanner. Pages of the three tables are read as
 // they are needed, those of a mailbox's state before those of its rows.
-func (s *Store) Scan(ctx context.Context, shard uint32, behind string, visit func(*persistence.Item) error) error {
-	start, stop := shardRow(shard, kindMailbox), shardRow(shard, kindMailbox+1)
-	if behind != "" {
-		start = rowAfterPrefix(mailboxPrefix(shard, behind))
-	}
-	return s.scanRange(ctx, shard, start, stop, visit)
+func (s *Store) Scan(ctx context.Context, shard uint32, visit func(*persistence.Item) error) error {
+	return s.scanRange(ctx, shard, shardRow(shard, kindMailbox), shardRow(shard, kindMailbox+1), visit)
 }
 
 // ScanMailbox implements persistence.Scanner.

@@ -15,8 +15,8 @@ var (
 )
 
 // Scan implements persistence.Scanner. All is of one moment.
-func (s *Store) Scan(ctx context.Context, shard uint32, behind string, visit func(*persistence.Item) error) error {
-	return s.scan(ctx, shard, func(name string) bool { return name > behind }, visit)
+func (s *Store) Scan(ctx context.Context, shard uint32, visit func(*persistence.Item) error) error {
+	return s.scan(ctx, shard, func(string) bool { return true }, visit)
 }
 
 // ScanMailbox implements persistence.Scanner.

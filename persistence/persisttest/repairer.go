@@ -20,7 +20,6 @@ func Repairer(t *testing.T, open func(t *testing.T) (persistence.Repairer, uint3
 		test func(t *testing.T, s persistence.Repairer, shard uint32)
 	}{
 		{"a scan visits all, mailbox by mailbox", scanVisitsAll},
-		{"a scan goes on behind a mailbox", scanGoesOn},
 		{"a scan ends with the visitor's error", scanEnds},
 		{"a scan leaves out what is below First", scanFirst},
 		{"a repair puts, removes and replaces", repairChanges},
@@ -69,11 +68,11 @@ func (l *lying) take(item *persistence.Item) error {
 
 // lyingIn scans a shard, and fails when the items of a mailbox are not together
 // and in the order of their kinds.
-func lyingIn(t *testing.T, s persistence.Repairer, shard uint32, behind string) (names []string, all map[string]*lying) {
+func lyingIn(t *testing.T, s persistence.Repairer, shard uint32) (names []string, all map[string]*lying) {
 	t.Helper()
 	all = map[string]*lying{}
 	last := persistence.ItemState
-	err := s.Scan(t.Context(), shard, behind, func(item *persistence.Item) error {
+	err := s.Scan(t.Context(), shard, func(item *persistence.Item) error {
 		l := all[item.Mailbox]
 		if l == nil {
 			l = &lying{}
@@ -138,7 +137,7 @@ func scanVisitsAll(t *testing.T, s persistence.Repairer, shard uint32) {
 			Parts:   []persistence.Part{part("a"+name, int64(i+1), "of "+name), part("b", int64(i+1), ""), part("c", int64(i+1), "\x00")},
 		})
 	}
-	seen, all := lyingIn(t, s, shard, "")
+	seen, all := lyingIn(t, s, shard)
 	if slices.Sort(seen); !slices.Equal(seen, slices.Sorted(slices.Values(names))) {
 		t.Fatalf("visited %q", seen)
 	}
@@ -163,22 +162,10 @@ func scanVisitsAll(t *testing.T, s persistence.Repairer, shard uint32) {
 	}
 }
 
-func scanGoesOn(t *testing.T, s persistence.Repairer, shard uint32) {
-	for i, name := range oddNames {
-		writeShard(t, s, shard, int64(i+1), persistence.MailboxWrite{Mailbox: name, Position: at(int64(i + 1)), State: []byte("s"), Rows: rows(1, 2, "p")})
-	}
-	all, _ := lyingIn(t, s, shard, "")
-	for i, name := range all {
-		if rest, _ := lyingIn(t, s, shard, name); !slices.Equal(rest, all[i+1:]) {
-			t.Fatalf("behind %q: %q, want %q", name, rest, all[i+1:])
-		}
-	}
-}
-
 func scanEnds(t *testing.T, s persistence.Repairer, shard uint32) {
 	writeShard(t, s, shard, 1, persistence.MailboxWrite{Mailbox: "bob", Position: at(1), State: []byte("s"), Rows: rows(1, 9, "p")})
 	enough, visited := errors.New("enough"), 0
-	err := s.Scan(t.Context(), shard, "", func(*persistence.Item) error {
+	err := s.Scan(t.Context(), shard, func(*persistence.Item) error {
 		if visited++; visited == 3 {
 			return enough
 		}

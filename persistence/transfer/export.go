@@ -93,7 +93,7 @@ func (e *exporter) export(ctx context.Context, only string) error {
 	if only != "" {
 		err = e.source.Store.ScanMailbox(ctx, e.shard, only, visit)
 	} else {
-		err = e.source.Store.Scan(ctx, e.shard, "", visit)
+		err = e.source.Store.Scan(ctx, e.shard, visit)
 	}
 	if err != nil {
 		return err

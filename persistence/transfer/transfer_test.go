@@ -139,7 +139,7 @@ func (p *place) checksums() map[string]string {
 	sums := map[string]string{}
 	for shard := range uint32(p.Shards) {
 		contents := map[string]*strings.Builder{}
-		err := p.Store.Scan(p.context(), shard, "", func(item *persistence.Item) error {
+		err := p.Store.Scan(p.context(), shard, func(item *persistence.Item) error {
 			if contents[item.Mailbox] == nil {
 				contents[item.Mailbox] = &strings.Builder{}
 			}
@@ -290,7 +290,7 @@ func TestAnImportThatIsRefusedWritesNothing(t *testing.T) {
 		if bounds, err := to.Journal.Bounds(t.Context(), shard); err != nil || bounds.Generation > 1 {
 			t.Errorf("shard %d: generation %d, %v", shard, bounds.Generation, err)
 		}
-		err := to.Store.Scan(t.Context(), shard, "", func(item *persistence.Item) error {
+		err := to.Store.Scan(t.Context(), shard, func(item *persistence.Item) error {
 			if item.Mailbox != "bob" || item.Kind != persistence.ItemState {
 				t.Errorf("written: %+v", item)
 			}

@@ -145,7 +145,7 @@ func TestDamage(t *testing.T) {
 	}
 	tl.wantNothing("under load, by the server", "--repair")
 	tl.wantNothing("under load, what changed since", "--since", "1m")
-	if found := audited(t, tl); found > 0 {
+	if found := audited(t, config); found > 0 {
 		t.Errorf("the audit found %d under load", found)
 	}
 	t.Logf("progress: %d acknowledged, and nothing found under load", users.Acked())
@@ -164,7 +164,7 @@ func TestDamage(t *testing.T) {
 			t.Errorf("not found: %s", kind)
 		}
 	}
-	if audited(t, tl) == 0 {
+	if audited(t, config) == 0 {
 		t.Error("the audit did not find the damage")
 	}
 	wantRepaired := func(when string) {
@@ -187,7 +187,7 @@ func TestDamage(t *testing.T) {
 	tl.wantNothing("after the repair under load")
 	d.compare(before)
 	t.Logf("progress: %d found and mended: %v", correction.Total(found.Found), found.Found)
-	if found := audited(t, tl); found > 0 {
+	if found := audited(t, config); found > 0 {
 		t.Errorf("the audit found %d when all was mended", found)
 	}
 	users.Judge("mailbox does not load", "does not decode")

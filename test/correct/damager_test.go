@@ -56,7 +56,7 @@ func openDamager(t *testing.T, servers *stack.Stack, name string) *damager {
 	t.Cleanup(func() { _ = redis.Close() })
 	d := &damager{t: t, ctx: ctx, name: name, store: store, raw: raw, redis: redis}
 	for shard := range uint32(shards) {
-		d.check(store.Scan(ctx, shard, "", func(item *persistence.Item) error {
+		d.check(store.Scan(ctx, shard, func(item *persistence.Item) error {
 			if item.Kind == persistence.ItemState {
 				d.names = append(d.names, mailboxName{shard, item.Mailbox})
 			}
@@ -105,7 +105,7 @@ func (d *damager) checksums() map[string]string {
 func checksums(ctx context.Context, t *testing.T, store persistence.Scanner, shard uint32, all bool) map[string]string {
 	t.Helper()
 	contents := map[string][]string{}
-	err := store.Scan(ctx, shard, "", func(item *persistence.Item) error {
+	err := store.Scan(ctx, shard, func(item *persistence.Item) error {
 		line := ""
 		switch item.Kind {
 		case persistence.ItemRow:
