@@ -39,6 +39,9 @@ type CacheMark struct {
 // Operation rows never change within a generation, so those that a filling of
 // this one has may be read wherever its watermark is. What an older generation
 // left is another history: its rows may be of records that were lost.
+//
+// Where what a cache holds is not what it was given, a method may return
+// ErrDamaged. A new filling has none of that.
 type Cache interface {
 	// Mark reads a shard's mark; the zero CacheMark when there is none.
 	Mark(ctx context.Context, shard uint32) (CacheMark, error)

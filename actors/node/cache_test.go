@@ -349,10 +349,12 @@ func neighbour(c cell, of string) string {
 	}
 }
 
-// rowsCache counts the pages that were read from it.
+// rowsCache counts the pages that were read from it, whose rows do not decode once
+// they are damaged.
 type rowsCache struct {
 	deafCache
-	pages atomic.Int64
+	pages   atomic.Int64
+	damaged bool
 }
 
 func (c *rowsCache) Operations(ctx context.Context, shard uint32, mailbox string, generation uint32, after, upTo int64, limit, maxBytes int) ([]persistence.Row, error) {
@@ -360,18 +362,29 @@ func (c *rowsCache) Operations(ctx context.Context, shard uint32, mailbox string
 	if err == nil {
 		c.pages.Add(1)
 	}
+	for i := range rows {
+		if c.damaged {
+			rows[i].Data = []byte{0xff}
+		}
+	}
 	return rows, err
 }
 
 // After the operator started a generation, what the cache has from before may be
 // of records that were lost: rows come from the store, though the cache takes no
-// writes and so has no filling of the new generation yet.
-func TestRowsOfAnOlderGenerationAreNotServed(t *testing.T) {
+// writes and so has no filling of the new generation yet. They do so where what it
+// has does not decode.
+func TestRowsOfAnotherHistoryOrDamagedAreNotServed(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		started bool // a generation was
+		damaged bool // what the cache has of rows is
 		fromIt  int64
-	}{{"the same generation", false, 1}, {"a new generation", true, 0}} {
+	}{
+		{"the same generation", false, false, 1},
+		{"a new generation", true, false, 0},
+		{"damaged rows", false, true, 1},
+	} {
 		t.Run(test.name, func(t *testing.T) {
 			cache := &rowsCache{deafCache: deafCache{Cache: memory.NewCache()}}
 			options := Options{Journal: memory.NewJournal(persistence.DurabilityFsync), Store: memory.NewStore(), Keys: memory.NewKeys(), Cache: cache}
@@ -397,6 +410,7 @@ func TestRowsOfAnOlderGenerationAreNotServed(t *testing.T) {
 				}
 			}
 			cache.deaf.Store(true)
+			cache.damaged = test.damaged
 			second := start(t, options)
 			answers, _ := second.poll(alice, 0, 0)
 			if got := second.await(answers); got.refused != nil || len(got.page.Operations) != sent {

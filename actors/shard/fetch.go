@@ -8,6 +8,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 	"github.com/tegami-im/tegami/actors/mailbox"
+	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/talk"
 	"github.com/tegami-im/tegami/persistence"
@@ -177,15 +178,23 @@ func dataOf(rows []persistence.Row) [][]byte {
 	return operations
 }
 
-// rows reads old operations: from the cache as far as that reaches back. It runs
-// on a worker, and touches what does not change alone.
+// rows reads old operations: from the cache as far as that reaches back, and is
+// not damaged. It runs on a worker, and touches what does not change alone.
 func (b *mailboxActor) rows(ctx context.Context, after, upTo int64, limit int) ([]persistence.Row, error) {
 	if b.Cache != nil {
-		if rows, err := b.Cache.Operations(ctx, b.shardID, b.name, b.status.generation.Load(), after, upTo, limit, pageBytes); err == nil {
+		rows, err := b.Cache.Operations(ctx, b.shardID, b.name, b.status.generation.Load(), after, upTo, limit, pageBytes)
+		if err == nil && follow(rows, after) && decode(rows) {
 			return rows, nil
 		}
 	}
 	return b.Store.Operations(ctx, b.shardID, b.name, after, upTo, limit, pageBytes)
+}
+
+// decode reports whether rows of the cache, which has no checksums, hold
+// operations.
+func decode(rows []persistence.Row) bool {
+	_, err := record.DecodeOperations(dataOf(rows))
+	return err == nil
 }
 
 // history pages back through a conversation: memory first, then the store.

@@ -153,7 +153,9 @@ func (l *loading) state(ctx context.Context) (*persistence.Mailbox, error) {
 	if l.cache != nil {
 		cached, err := l.cache.Load(ctx, l.shard, l.mailbox, mailbox.MaxDedupInMemory, l.checkpoint)
 		if err == nil && (takeCachedForStored || !l.settled.Less(cached.Position)) {
-			return cached, nil
+			if _, err := mailbox.Decode(l.mailbox, cached); err == nil { // it may be damaged
+				return cached, nil
+			}
 		}
 	}
 	l.fromStore = true

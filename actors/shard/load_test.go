@@ -157,3 +157,24 @@ func TestLoadNeedsNoJournalForWhatIsStored(t *testing.T) {
 		t.Errorf("loaded %+v without the record behind it", loaded)
 	}
 }
+
+// A copy in the cache that does not decode is as good as none.
+func TestLoadPassesOverADamagedCopy(t *testing.T) {
+	ctx, store, cache := t.Context(), memory.NewStore(), memory.NewCache()
+	position := persistence.Position{Generation: 1, Offset: 5}
+	mark, err := cache.Begin(ctx, 0, position)
+	err = errors.Join(
+		err,
+		cache.Fill(ctx, 0, mark, "bob", &persistence.Mailbox{Position: position, State: []byte{0xff}, DedupComplete: true}),
+		store.Write(ctx, 0, persistence.Batch{
+			Highest: position, Mailboxes: []persistence.MailboxWrite{{Mailbox: "bob", Position: position, State: []byte("stored")}},
+		}),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := loading{store: store, cache: cache, mailbox: "bob", settled: position}
+	if loaded, _, err := l.run(ctx); err != nil || string(loaded.State) != "stored" {
+		t.Errorf("loaded %+v, %v", loaded, err)
+	}
+}

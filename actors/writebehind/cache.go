@@ -217,22 +217,22 @@ type filling struct {
 	writes  []persistence.MailboxWrite
 }
 
-// write goes on from the mark, or begins anew, and moves the watermark with
-// the last of its steps. An empty filling is complete up to wherever it begins;
+// write goes on from the mark, or begins anew, also where what it finds is
+// damaged, and moves the watermark with the last of its steps. An empty filling is complete up to wherever it begins;
 // one that has the mailboxes that were loaded is only below what is still to be
 // written of them.
 func (f *filling) write(ctx context.Context) (persistence.CacheMark, error) {
 	if f.state == adopting {
 		mark, err := f.cache.Mark(ctx, f.shard)
-		if err != nil {
+		if err != nil && !errors.Is(err, persistence.ErrDamaged) {
 			return mark, err
 		}
-		if f.mark = mark; f.goesOn() {
+		if f.mark = mark; err == nil && f.goesOn() {
 			f.state = following
 		}
 	}
 	if f.state == following {
-		if err := f.steps(ctx); !errors.Is(err, persistence.ErrMarkMoved) {
+		if err := f.steps(ctx); !errors.Is(err, persistence.ErrMarkMoved) && !errors.Is(err, persistence.ErrDamaged) {
 			return f.mark, err
 		}
 	}

@@ -111,3 +111,58 @@ func TestStepsAreBounded(t *testing.T) {
 		t.Error("one that is too large does not go alone")
 	}
 }
+
+// damagedCache has something in it that is not what it was given, until a new
+// filling begins.
+type damagedCache struct {
+	*memory.Cache
+	mark, copies bool // what is damaged
+}
+
+func (c *damagedCache) Mark(ctx context.Context, shard uint32) (persistence.CacheMark, error) {
+	if c.mark {
+		return persistence.CacheMark{}, persistence.ErrDamaged
+	}
+	return c.Cache.Mark(ctx, shard)
+}
+
+func (c *damagedCache) Write(ctx context.Context, shard uint32, from persistence.CacheMark, watermark persistence.Position, mailboxes []persistence.MailboxWrite) (persistence.CacheMark, error) {
+	if c.copies {
+		return persistence.CacheMark{}, persistence.ErrDamaged
+	}
+	return c.Cache.Write(ctx, shard, from, watermark, mailboxes)
+}
+
+func (c *damagedCache) Begin(ctx context.Context, shard uint32, watermark persistence.Position) (persistence.CacheMark, error) {
+	c.mark, c.copies = false, false
+	return c.Cache.Begin(ctx, shard, watermark)
+}
+
+// A cache in which something is damaged is filled anew at once, whether what was
+// found is gone on with or what the lane left.
+func TestADamagedFillingIsReplaced(t *testing.T) {
+	for name, damage := range map[string]func(*damagedCache){
+		"its mark": func(c *damagedCache) { c.mark = true },
+		"a copy":   func(c *damagedCache) { c.copies = true },
+	} {
+		for _, state := range []cacheState{adopting, following} {
+			c := &damagedCache{Cache: memory.NewCache()}
+			mark, err := c.Begin(t.Context(), 0, at(3))
+			if err != nil {
+				t.Fatal(err)
+			}
+			damage(c)
+			f := filling{
+				cache: c, state: state, mark: mark, floor: at(3), since: at(3), end: at(4), through: at(5),
+				writes: []persistence.MailboxWrite{{Mailbox: "bob", Position: at(5), State: []byte("new")}},
+			}
+			wrote, err := f.write(t.Context())
+			if err != nil || wrote.Watermark != at(5) {
+				t.Errorf("%s, %d: %+v, %v", name, state, wrote, err)
+			}
+			if left := c.copies || c.mark && state == adopting; left {
+				t.Errorf("%s, %d: no new filling was begun", name, state)
+			}
+		}
+	}
+}

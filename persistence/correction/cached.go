@@ -16,6 +16,9 @@ import (
 type cachedCopy struct {
 	mailbox *persistence.Mailbox // nil for none that a server would take
 	rows    map[int64]uint64     // digests, by revision
+	newest  int64                // revision; 0 for no rows
+	gap     int64                // the newest revision that is missing below that, and has rows below it; 0 for none
+	damaged error                // what does not decode
 }
 
 const (
@@ -34,37 +37,58 @@ func loadCached(ctx context.Context, cache persistence.CacheRepairer, shard uint
 	switch {
 	case errors.Is(err, persistence.ErrNotFound):
 	case isDamage(err):
-		held.mailbox = &persistence.Mailbox{}
+		held.damaged = err
 	case err != nil:
 		return nil, err
 	}
-	for before := int64(persistence.MaxRevision); len(held.rows) < cachedRows; {
-		rows, err := cache.Newest(ctx, shard, name, before, cachedPage)
-		if isDamage(err) {
-			held.mailbox = &persistence.Mailbox{}
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-		for i := range rows {
-			held.rows[rows[i].Revision] = rowDigest(rows[i].Peer, rows[i].Data)
-			before = rows[i].Revision
-		}
-		if len(rows) < cachedPage {
-			break
-		}
+	if err := held.loadRows(ctx, cache, shard, name); isDamage(err) {
+		held.damaged = err
+	} else if err != nil {
+		return nil, err
 	}
-	if held.mailbox == nil && len(held.rows) == 0 {
+	if held.mailbox == nil && held.newest == 0 && held.damaged == nil {
 		return nil, nil
 	}
 	return held, nil
 }
 
+// loadRows reads the rows, which are there without a gap.
+func (c *cachedCopy) loadRows(ctx context.Context, cache persistence.CacheRepairer, shard uint32, name string) error {
+	for before := int64(persistence.MaxRevision); len(c.rows) < cachedRows; {
+		rows, err := cache.Newest(ctx, shard, name, before, cachedPage)
+		if err != nil {
+			return err
+		}
+		for i := range rows {
+			revision := rows[i].Revision
+			switch {
+			case c.newest == 0:
+				c.newest = revision
+			case c.gap == 0 && revision != before-1:
+				c.gap = before - 1
+			}
+			c.rows[revision] = rowDigest(rows[i].Peer, rows[i].Data)
+			before = revision
+		}
+		if len(rows) < cachedPage {
+			break
+		}
+	}
+	return nil
+}
+
 // compareCached holds the cache's copy against the store's. One that is ahead
 // is on its way to the store.
 func (b *box) compareCached() {
-	if b.cached == nil || b.cached.mailbox == nil {
+	if b.cached == nil {
+		return
+	}
+	if b.cached.damaged != nil {
+		b.found(CacheState, 0, 1, "%v", b.cached.damaged)
+		return
+	}
+	b.compareTail()
+	if b.cached.mailbox == nil {
 		return
 	}
 	held, stored := b.cached.mailbox, b.loaded
@@ -81,6 +105,23 @@ func (b *box) compareCached() {
 		b.found(CacheState, 0, 1, "other sources at the same position")
 	case !b.sameDedup(held.Dedup, stored.Dedup):
 		b.found(CacheState, 0, 1, "other dedup entries at the same position")
+	}
+}
+
+// compareTail looks for rows that are missing in the cache: a row and the state
+// that tells of it come there in one step. That the older ones are not there, or
+// none, is no damage.
+func (b *box) compareTail() {
+	c := b.cached
+	if c.gap > 0 {
+		b.found(CacheRow, c.gap, 1, "it is missing, and older ones are there")
+	}
+	if c.newest == 0 || c.mailbox == nil {
+		return
+	}
+	state := new(record.State)
+	if err := proto.Unmarshal(c.mailbox.State, state); err == nil && c.newest < state.GetHead() {
+		b.found(CacheRow, c.newest+1, 1, "it is missing, and the copy's head is %d", state.GetHead())
 	}
 }
 

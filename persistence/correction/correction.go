@@ -44,6 +44,7 @@ const (
 	SourceBehind   Kind = "source behind"
 	JournalBehind  Kind = "journal behind the store"
 	CacheMark      Kind = "cache ahead of the journal"
+	DamagedMark    Kind = "damaged mark in the cache"
 	CacheState     Kind = "different state in the cache"
 	CacheRow       Kind = "different row in the cache"
 )

@@ -255,5 +255,30 @@ func damages() []damage {
 			},
 			want: []correction.Kind{correction.CacheMark},
 		},
+		{
+			name: "the mark in the cache is damaged",
+			do:   func(w *world) { w.cache.mark = true },
+			want: []correction.Kind{correction.DamagedMark},
+		},
+		{
+			name: "the copy in the cache is damaged",
+			do:   func(w *world) { w.cache.copies = "bob" },
+			want: []correction.Kind{correction.CacheState},
+		},
+		{
+			name: "the rows in the cache are damaged",
+			do:   func(w *world) { w.cache.rows = "bob" },
+			want: []correction.Kind{correction.CacheState},
+		},
+		{
+			name: "rows are missing inside what the cache has",
+			do:   func(w *world) { w.cache.gone = []int64{4, 5} },
+			want: []correction.Kind{correction.CacheRow},
+		},
+		{
+			name: "the newest row is missing in the cache",
+			do:   func(w *world) { w.cache.gone = []int64{w.states["bob"].Head()} },
+			want: []correction.Kind{correction.CacheRow},
+		},
 	}
 }

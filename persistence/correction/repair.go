@@ -244,6 +244,9 @@ func (m *mender) rowsFromCache(ctx context.Context, wanted map[int64]bool) error
 	}
 	for revision := range wanted {
 		rows, err := m.cache.Newest(ctx, m.shard, m.name, revision+1, 1)
+		if isDamage(err) {
+			return nil // its copy is dropped
+		}
 		if err != nil {
 			return m.leaveCache(ctx, err)
 		}

@@ -67,12 +67,13 @@ func (r *run) compareShard(ctx context.Context, shard uint32) error {
 			Text: fmt.Sprintf("the store holds records up to offset %d, the journal ends below %d", marks.Newest().Offset, bounds.Next),
 		})
 	}
-	if err := r.cacheMark(ctx, shard); err != nil {
+	readable, err := r.cacheMark(ctx, shard)
+	if err != nil {
 		return err
 	}
 	r.shard = shard
 	v := &view{shard: shard, checkpoint: marks.Checkpoint, first: true}
-	if r.cache != nil {
+	if readable {
 		v.load = r.loadCached(shard)
 	}
 	since := int64(0)
@@ -126,38 +127,40 @@ func (r *run) leaveCache(ctx context.Context, err error) error {
 	return nil
 }
 
-// cacheMark looks at what a cache says of its filling.
-func (r *run) cacheMark(ctx context.Context, shard uint32) error {
+// cacheMark looks at what a cache says of its filling, and reports whether that
+// is there to be compared.
+func (r *run) cacheMark(ctx context.Context, shard uint32) (readable bool, err error) {
 	if r.cache == nil {
-		return nil
+		return false, nil
 	}
 	mark, err := r.cache.Mark(ctx, shard)
 	if isDamage(err) {
-		r.damagedMark(ctx, shard, err.Error())
-		return nil
+		r.wrongMark(ctx, Finding{Kind: DamagedMark, Shard: shard, Text: err.Error()})
+		return false, nil
 	}
 	if err != nil {
-		return r.leaveCache(ctx, err)
+		return false, r.leaveCache(ctx, err)
 	}
 	if mark.Fill == "" {
 		r.report.Unfilled++
-		return nil
+		return false, nil
 	}
 	bounds, err := r.Journal.Bounds(ctx, shard) // after the mark: it is behind all that was appended
 	if err != nil {
-		return err
+		return false, err
 	}
 	if (persistence.Marks{Checkpoint: mark.Watermark}).Ahead(bounds) {
-		r.damagedMark(ctx, shard, fmt.Sprintf("its watermark is %d/%d, and the journal ends below %d/%d",
-			mark.Watermark.Generation, mark.Watermark.Offset, bounds.Generation, bounds.Next))
+		r.wrongMark(ctx, Finding{Kind: CacheMark, Shard: shard, Text: fmt.Sprintf("its watermark is %d/%d, and the journal ends below %d/%d",
+			mark.Watermark.Generation, mark.Watermark.Offset, bounds.Generation, bounds.Next)})
 	}
-	return nil
+	return true, nil
 }
 
-// damagedMark has a new filling begun: its writer goes on with it, or begins
+// wrongMark has a new filling begun: its writer goes on with it, or begins
 // another.
-func (r *run) damagedMark(ctx context.Context, shard uint32, text string) {
-	f := Finding{Kind: CacheMark, Shard: shard, Count: 1, Text: text}
+func (r *run) wrongMark(ctx context.Context, f Finding) {
+	f.Count = 1
+	shard := f.Shard
 	if r.Hold != nil {
 		marks, err := r.Store.Marks(ctx, shard)
 		if err == nil {

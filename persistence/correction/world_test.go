@@ -33,7 +33,7 @@ type world struct {
 	journal persistence.Journal
 	store   persistence.Repairer
 	keys    persistence.Keys
-	cache   persistence.CacheRepairer
+	cache   *harmedCache
 
 	folder string            // of the store, if it is embedded
 	data   *embedded.Storage // likewise
@@ -45,7 +45,7 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, cache: memory.NewCache(), folder: t.TempDir(), states: map[string]*mailbox.State{}}
+	w := &world{t: t, cache: &harmedCache{CacheRepairer: memory.NewCache()}, folder: t.TempDir(), states: map[string]*mailbox.State{}}
 	w.open()
 	t.Cleanup(func() { _ = w.data.Close() })
 	w.fillCache()

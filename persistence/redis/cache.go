@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -83,7 +84,7 @@ func (c *Cache) readMark(ctx context.Context, shard uint32) (persistence.CacheMa
 	if err != nil {
 		return persistence.CacheMark{}, c.explain(ctx, err)
 	}
-	if slices.Contains(values, nil) {
+	if !slices.ContainsFunc(values, func(value any) bool { return value != nil }) {
 		return persistence.CacheMark{}, nil
 	}
 	parts, err := texts(values)
@@ -91,6 +92,9 @@ func (c *Cache) readMark(ctx context.Context, shard uint32) (persistence.CacheMa
 		return persistence.CacheMark{}, err
 	}
 	watermark, err := parsePosition(parts[1])
+	if err == nil && parts[0] == "" {
+		err = fmt.Errorf("a filling without a name: %w", persistence.ErrDamaged)
+	}
 	return persistence.CacheMark{Fill: parts[0], Watermark: watermark, Write: parts[2]}, err
 }
 
@@ -323,9 +327,22 @@ func (c *Cache) explain(ctx context.Context, err error) error {
 		return ctx.Err() // the client may say that its socket timed out instead
 	case goredis.IsOOMError(err):
 		return fmt.Errorf("%w: %w", persistence.ErrFull, err)
+	case damaged(err):
+		return fmt.Errorf("%w: %w", persistence.ErrDamaged, err)
 	case unreachable(err) && !errors.Is(err, ErrUnavailable):
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	default:
 		return err
 	}
+}
+
+// damaged reports whether a server says that a key is of another type than Tegami
+// made it, or that a script failed on what it found in one.
+func damaged(err error) bool {
+	reply, ok := errors.AsType[goredis.Error](err)
+	if !ok {
+		return false
+	}
+	text := reply.Error()
+	return strings.Contains(text, "WRONGTYPE") || strings.HasPrefix(text, "ERR ") && strings.Contains(text, "user_script")
 }

@@ -167,6 +167,9 @@ func parseCopy(fields, blocks []string) (*persistence.Mailbox, error) {
 			return nil, err
 		}
 	}
+	if m.Position.IsZero() || m.State == nil {
+		return nil, fmt.Errorf("a copy without a position or a state: %w", persistence.ErrDamaged)
+	}
 	var err error
 	m.Dedup, err = parseBlocks(blocks, m.Position)
 	return m, err

@@ -8,22 +8,25 @@ local mark = redis.call('HMGET', KEYS[1], 'fill', 'watermark')
 if mark[1] ~= ARGV[1] then
 	return {mark[1] or ''}
 end
-if mark[2] < ARGV[2] then
+if not mark[2] or mark[2] < ARGV[2] then
 	return {mark[1]}
 end
-local held = redis.call('HMGET', KEYS[2], 'n', 's')
+local held = redis.call('HMGET', KEYS[2], 'n', 's', 'p')
 if not held[1] then
 	return {mark[1]}
 end
-if tonumber(held[1]) ~= redis.call('XLEN', KEYS[3]) then
-	redis.call('DEL', KEYS[2], KEYS[3]) -- the server has taken one of the two
+-- Only a mailbox that the store does not have either, at position zero, has no
+-- state.
+local absent = not held[2]
+if tonumber(held[1]) ~= redis.call('XLEN', KEYS[3]) or absent and (not held[3] or string.find(held[3], '[^0]')) then
+	redis.call('DEL', KEYS[2], KEYS[3]) -- the server has taken one of the two, or it is damaged
 	return {mark[1]}
 end
 for _, key in ipairs(KEYS) do
 	redis.call('PEXPIRE', key, ARGV[3])
 end
-if not held[2] then
-	return {mark[1]} -- the store does not have it either
+if absent then
+	return {mark[1]}
 end
 local blocks = {}
 for i, block in ipairs(redis.call('XRANGE', KEYS[3], '-', '+')) do

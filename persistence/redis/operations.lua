@@ -7,7 +7,7 @@
 -- below 128 in one byte, and name).
 local mark = redis.call('HMGET', KEYS[1], 'fill', 'watermark')
 local fill = mark[1] or ''
-if fill ~= ARGV[1] or fill == '' or mark[2] < ARGV[2] then
+if fill ~= ARGV[1] or fill == '' or not mark[2] or mark[2] < ARGV[2] then
 	return {fill}
 end
 local read, from = {fill}, ARGV[4]
@@ -24,7 +24,7 @@ while limit > 0 and bytes >= 0 do
 	for _, row in ipairs(rows) do
 		read[#read + 1] = row[1]
 		read[#read + 1] = row[2][2]
-		local peer = string.byte(row[2][2])
+		local peer = string.byte(row[2][2]) or 128 -- a row without content is damaged
 		bytes = bytes - #row[2][2] + (peer < 128 and peer + 1 or 0)
 		if bytes < 0 then
 			break
