@@ -136,9 +136,11 @@ func (c *connection) fetched(ctx actor.Context, m *shard.Fetched) {
 	switch {
 	case c.poll == nil || m.Token != c.token:
 	case m.Reread:
+		c.lost()
 		c.fetch(ctx)
 	case m.Refusal != nil && m.Refusal.Reason == refusal.NotReady && c.poll.Poll.Timeout > 0:
 		// The shard opens somewhere; the poll stays open meanwhile.
+		c.lost()
 		c.dueAfter(ctx, max(m.Refusal.RetryAfter, minRefetch))
 	case m.Refusal != nil:
 		c.subscribed = nil
@@ -146,6 +148,13 @@ func (c *connection) fetched(ctx actor.Context, m *shard.Fetched) {
 	default:
 		c.subscribed = nil
 		c.answer(ctx, m.Page, nil)
+	}
+}
+
+// lost says that the mailbox does not have the poll at the moment.
+func (c *connection) lost() {
+	if lost := c.poll.Poll.Lost; lost != nil {
+		lost()
 	}
 }
 

@@ -45,6 +45,11 @@ func (n *Node) self() string {
 	return n.options.Cluster.Self.ID
 }
 
+// remoteReads bounds the reads of keys from other nodes that are under way. It is
+// not what keeps them few: those of a node that does not answer must leave room
+// for those of the others.
+const remoteReads = 1 << 16
+
 // nowhere returns where what is asked of a shard goes that nobody owns, or that
 // is not to be had here at the moment.
 func (n *Node) nowhere(id uint32) *actor.PID {
@@ -87,7 +92,7 @@ func (n *Node) join() error {
 	if n.options.Keys != nil {
 		keys = n.options.Keys
 	} else {
-		n.options.Keys = sealing.NewRing(remoteKeys{n}, 0)
+		n.options.Keys = sealing.NewRing(remoteKeys{n}, 0, remoteReads)
 	}
 	var err error
 	n.hub, err = link.NewHub(link.Options{

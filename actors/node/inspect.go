@@ -66,8 +66,17 @@ func (n *Node) Messages(ctx context.Context, user, peer string, before int64, li
 	return talk.History{Operations: operations, HasMore: page.HasMore}, err
 }
 
+// openTimeout bounds the wait for a key that is not in memory: whoever encodes a
+// page waits for it, with all that is to be written to that client.
+const openTimeout = 2 * time.Second
+
 // Opener returns what opens the bodies of a user's operations.
 func (n *Node) Opener(ctx context.Context, user string) (talk.Opener, error) {
+	if !n.known(user) {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, openTimeout)
+		defer cancel()
+	}
 	key, err := n.key(ctx, user)
 	if err != nil {
 		return nil, err

@@ -124,6 +124,7 @@ type Node struct {
 	watchdog   *supervision.Watchdog
 	dispatcher *supervision.Dispatcher
 	keeper     *keeper
+	lookups    *lookups
 
 	talk, connections *actor.PID
 	shards            []*actor.PID // of this node, whether they run or not
@@ -191,6 +192,7 @@ func Start(options Options) (*Node, error) {
 		},
 		watchdog:   supervision.NewWatchdog(options.Logger),
 		dispatcher: supervision.NewDispatcher(idleGoroutines),
+		lookups:    newLookups(options.Shards),
 	}
 	n.fetches.Store(rand.Uint64() >> 1) //nolint:gosec // so that no other node counts alike; it guards nothing
 	for _, step := range []func() error{n.join, n.startTalk, n.startConnections, n.follow} {
@@ -390,6 +392,7 @@ func (n *Node) drainShards(ctx context.Context) error {
 func (n *Node) Close() error {
 	n.closing.Do(func() {
 		n.stopping.Store(true)
+		n.lookups.close()
 		if n.keeper != nil {
 			n.keeper.close()
 		}

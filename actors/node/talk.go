@@ -25,8 +25,30 @@ const referringVersion = 5
 // commandDeadline is for how long an append of unknown outcome is repeated.
 const commandDeadline = 5 * time.Second
 
-// Send seals a message and hands it to the recipient's shard.
+// Send seals a message and hands it to the recipient's shard. It does not wait
+// for keys: with one that has to be looked up it goes on later.
 func (n *Node) Send(ctx context.Context, send talk.Send) {
+	if n.known(send.To) && n.known(send.From) {
+		n.send(ctx, send)
+		return
+	}
+	if !n.lookups.start(n.places.Shard(send.To), func(ending context.Context) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer context.AfterFunc(ending, cancel)()
+		n.send(ctx, send)
+	}) {
+		send.Answer(talk.Sent{}, refusal.After(refusal.Busy, 100*time.Millisecond))
+	}
+}
+
+// known reports whether the key of a user is at hand, or can be had without
+// waiting.
+func (n *Node) known(user string) bool {
+	ring, ok := n.options.Keys.(interface{ Known(mailbox string) bool })
+	return !ok || ring.Known(user)
+}
+
+func (n *Node) send(ctx context.Context, send talk.Send) {
 	r, err := n.seal(ctx, send)
 	if err != nil {
 		send.Answer(talk.Sent{}, err)

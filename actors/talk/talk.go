@@ -79,6 +79,10 @@ type Poll struct {
 	Limit   int
 	// Timeout is how long to hold when there is nothing; 0 answers at once.
 	Timeout time.Duration
+	// Lost is called, any number of times and unless it is nil, when the poll
+	// cannot be said to be with its mailbox: a session that ended meanwhile goes
+	// unnoticed until the answer. It must not block.
+	Lost func()
 	// Answer is called exactly once, from any goroutine, and must not block;
 	// not at all after the poll was cancelled.
 	Answer func(Page, *refusal.Refusal)

@@ -41,8 +41,8 @@ const sessionShards = 32
 
 // Sessions knows which sessions live. It asks the talk tier about one that it
 // has not seen, or not for a while, and believes without asking one that was
-// just issued or holds a poll, since the talk tier reports when those end. It
-// is safe for concurrent use.
+// just issued, or whose mailbox holds a poll, since the talk tier reports when
+// those end. It is safe for concurrent use.
 type Sessions struct {
 	check  func(context.Context, talk.Session) error
 	opts   SessionOptions
@@ -169,13 +169,13 @@ func (d *liveness) learn(epoch uint64, asked time.Duration, err error) error {
 	return nil
 }
 
-// Confirm notes that a session was just issued.
+// Confirm notes that the talk tier has just issued a session, or acted for it.
 func (s *Sessions) Confirm(session talk.Session) {
 	s.update(session, func(d *liveness) { _ = d.learn(session.Epoch, s.now(), nil) })
 }
 
-// Hold notes that a session holds one poll more. Each Hold is followed by a
-// Release.
+// Hold notes that the mailbox of a session's user holds one poll more of it. Each
+// Hold is followed by a Release.
 func (s *Sessions) Hold(session talk.Session) {
 	s.update(session, func(d *liveness) {
 		switch {

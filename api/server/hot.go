@@ -24,6 +24,10 @@ const (
 	// lostPollMargin is how long after its end a poll that the talk tier has
 	// forgotten is answered all the same.
 	lostPollMargin = 5 * time.Second
+	// vouchAfter is how long a poll is held before its session is taken to be
+	// live for as long as it is held on: longer than it takes to notice that a
+	// mailbox did not get it, or that its answer was lost.
+	vouchAfter = 3 * time.Second
 )
 
 func noCancel() {}
@@ -162,7 +166,6 @@ func (s *Server) fetchOps(ctx context.Context, caller talk.Session, deadline tim
 	}
 	poll := &pendingPoll{server: s, caller: caller, after: request.GetAfterRevision(), reply: reply, held: hold > 0}
 	if poll.held {
-		s.admission.sessions.Hold(caller)
 		s.opts.Hooks.held(+1)
 	}
 	cancelPoll := s.talk.Poll(talk.Poll{
@@ -170,6 +173,7 @@ func (s *Server) fetchOps(ctx context.Context, caller talk.Session, deadline tim
 		After:   poll.after,
 		Limit:   validate.PageSize(request.GetLimit()),
 		Timeout: hold,
+		Lost:    poll.disavow,
 		Answer:  poll.answer,
 	})
 	poll.guard(hold, cancelPoll)
@@ -185,9 +189,19 @@ type pendingPoll struct {
 	reply  func(Reply)
 
 	ended      atomic.Bool
-	cancelPoll func() // set before guard returns
+	vouching   atomic.Int32 // notYet, vouches or noMore
+	cancelPoll func()       // set before guard returns
 	timer      atomic.Pointer[time.Timer]
+	margin     time.Duration // from vouchAfter until the poll is given up
 }
+
+// Whether a held poll vouches for its session: the mailbox that holds it would
+// have said that the session ended.
+const (
+	notYet int32 = iota
+	vouches
+	noMore
+)
 
 // guard makes sure that the poll is answered even if the talk tier has
 // forgotten it.
@@ -196,10 +210,47 @@ func (p *pendingPoll) guard(hold time.Duration, cancelPoll func()) {
 	if p.ended.Load() {
 		return
 	}
-	timer := time.AfterFunc(hold+lostPollMargin, p.expire)
+	p.margin = hold + lostPollMargin - vouchAfter
+	p.keep(time.AfterFunc(vouchAfter, p.due))
+}
+
+// keep keeps a timer that was started, unless the poll has ended meanwhile and
+// nobody would stop it.
+func (p *pendingPoll) keep(timer *time.Timer) {
 	p.timer.Store(timer)
-	if p.ended.Load() { // it ended before end could see the timer
+	if p.ended.Load() {
 		timer.Stop()
+	}
+}
+
+// due is called when the poll has been held for a while, and when it should have
+// been answered long ago.
+func (p *pendingPoll) due() {
+	if p.margin == 0 {
+		p.expire()
+		return
+	}
+	margin := p.margin
+	p.margin = 0
+	if p.held {
+		p.vouch()
+	}
+	p.keep(time.AfterFunc(margin, p.due))
+}
+
+// vouch has the session be live while the poll is held, unless the poll's
+// mailbox was lost sight of.
+func (p *pendingPoll) vouch() {
+	p.server.admission.sessions.Hold(p.caller)
+	if !p.vouching.CompareAndSwap(notYet, vouches) {
+		p.server.admission.sessions.Release(p.caller)
+	}
+}
+
+// disavow ends that.
+func (p *pendingPoll) disavow() {
+	if p.vouching.Swap(noMore) == vouches {
+		p.server.admission.sessions.Release(p.caller)
 	}
 }
 
@@ -212,7 +263,7 @@ func (p *pendingPoll) end() bool {
 		timer.Stop()
 	}
 	if p.held {
-		p.server.admission.sessions.Release(p.caller)
+		p.disavow()
 		p.server.opts.Hooks.held(-1)
 	}
 	return true
@@ -222,8 +273,14 @@ func (p *pendingPoll) answer(page talk.Page, refused *refusal.Refusal) {
 	switch {
 	case !p.end():
 	case refused != nil:
+		if refused.Reason == refusal.SessionEnded || refused.Reason == refusal.UnknownDevice {
+			p.server.admission.sessions.Doubt(p.caller.User, p.caller.Device)
+		}
 		p.reply(failure{refused})
 	default:
+		if page.Reason == talk.Operations { // so the mailbox knows the session
+			p.server.admission.sessions.Confirm(p.caller)
+		}
 		p.reply(&pageReply{server: p.server, user: p.caller.User, page: page})
 	}
 }

@@ -84,9 +84,9 @@ func TestDeadlinesByHeader(t *testing.T) {
 	e := start(t, nil)
 	alice := e.signIn(t, "alice")[0]
 	for _, w := range wires {
-		header, value := "Connect-Timeout-Ms", "150"
+		header, value := "Connect-Timeout-Ms", "400"
 		if w.grpc() {
-			header, value = "Grpc-Timeout", "150m"
+			header, value = "Grpc-Timeout", "400m"
 		}
 		body := []byte("\x1a\x02\x08\x3c") // timeout: 60 s
 		if w.json() {

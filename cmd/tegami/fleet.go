@@ -115,7 +115,7 @@ func assembleTalk(ctx context.Context, c *config.Config, log *slog.Logger) (_ *s
 	if err != nil {
 		return nil, err
 	}
-	options := nodeOptions(c, s.storage, sealing.NewRing(s.storage.keys, sealing.DefaultRingSize))
+	options := nodeOptions(c, s.storage, sealing.NewRing(s.storage.keys, sealing.DefaultRingSize, sealing.DefaultRingReads))
 	options.Cluster = &node.Cluster{Self: self, Membership: s.membership, Network: s.network}
 	if err := s.startNode(ctx, options, metrics); err != nil {
 		return nil, err

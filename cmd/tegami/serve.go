@@ -121,7 +121,7 @@ func assemble(ctx context.Context, c *config.Config, log *slog.Logger) (_ *servi
 		return nil, err
 	}
 	s.storage.measure(metrics)
-	options := nodeOptions(c, s.storage, sealing.NewRing(s.storage.keys, sealing.DefaultRingSize))
+	options := nodeOptions(c, s.storage, sealing.NewRing(s.storage.keys, sealing.DefaultRingSize, sealing.DefaultRingReads))
 	if err := s.startNode(ctx, options, metrics); err != nil {
 		return nil, err
 	}

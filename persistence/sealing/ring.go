@@ -13,11 +13,11 @@ import (
 // otherwise: some 30 MB when full.
 const DefaultRingSize = 200_000
 
-const (
-	ringShards = 32
-	// ringReads bounds the reads of the key store that run at a time.
-	ringReads = 64
-)
+// DefaultRingReads is how many reads of a key store run at a time, unless told
+// otherwise.
+const DefaultRingReads = 64
+
+const ringShards = 32
 
 // Ring keeps the keys that are in use in memory. Reads of one key by many at
 // the same time are one read of the key store, and the number of reads is
@@ -29,13 +29,17 @@ type Ring struct {
 	shards [ringShards]ringShard
 }
 
-// NewRing returns a ring of at most size keys, 0 means DefaultRingSize. It does
-// not close keys.
-func NewRing(keys persistence.Keys, size int) *Ring {
+// NewRing returns a ring of at most size keys, 0 means DefaultRingSize, which
+// does at most so many reads at a time, 0 means DefaultRingReads. It does not
+// close keys.
+func NewRing(keys persistence.Keys, size, reads int) *Ring {
 	if size <= 0 {
 		size = DefaultRingSize
 	}
-	r := &Ring{keys: keys, reads: make(chan struct{}, ringReads), seed: maphash.MakeSeed()}
+	if reads <= 0 {
+		reads = DefaultRingReads
+	}
+	r := &Ring{keys: keys, reads: make(chan struct{}, reads), seed: maphash.MakeSeed()}
 	for i := range r.shards {
 		r.shards[i].half = max(1, size/ringShards/2)
 		r.shards[i].reading = map[string]*keyRead{}
@@ -71,6 +75,18 @@ func (r *Ring) Get(ctx context.Context, mailbox string) (persistence.Key, error)
 			return persistence.Key{}, err
 		}
 	}
+}
+
+// Known reports whether a mailbox's key is in memory.
+func (r *Ring) Known(mailbox string) bool {
+	shard := r.shard(mailbox)
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	if _, ok := shard.young[mailbox]; ok {
+		return true
+	}
+	_, ok := shard.old[mailbox]
+	return ok
 }
 
 func endedByContext(err error) bool {

@@ -51,7 +51,7 @@ func names(n int) []string {
 func ringOf(t *testing.T, mailboxes, size int) (*sealing.Ring, *countingKeys, []persistence.Key) {
 	t.Helper()
 	keys := &countingKeys{Keys: memory.NewKeys()}
-	ring := sealing.NewRing(keys, size)
+	ring := sealing.NewRing(keys, size, 0)
 	made, err := ring.Create(t.Context(), names(mailboxes))
 	if err != nil {
 		t.Fatal(err)
@@ -224,7 +224,7 @@ func TestRingForgets(t *testing.T) {
 
 func BenchmarkRingHit(b *testing.B) {
 	keys := memory.NewKeys()
-	ring := sealing.NewRing(keys, 0)
+	ring := sealing.NewRing(keys, 0, 0)
 	all := names(10_000)
 	if _, err := ring.Create(b.Context(), all); err != nil {
 		b.Fatal(err)
