@@ -17,9 +17,13 @@ NAME ?= unit
 # Servers for `make stack` and `make stack-down`, as in:
 # make stack SERVICES="redis kafka"
 SERVICES ?= redis hbase kafka etcd
-# WIPE=1 has `make stack-down` remove data, GRACEFUL=1 has it ask servers to end.
+# WIPE=1 has `make stack-down` and `make cluster-down` remove data, GRACEFUL=1 has
+# `make stack-down` ask servers to end.
 export WIPE ?=
 export GRACEFUL ?=
+# The node for `make node-up` and `make node-down`, as in:
+# make node-down NODE=talk-2
+NODE ?=
 
 # Everything is built alike, so that it is built once: static, and without the
 # paths of this machine. What the race detector needs is set where it is used.
@@ -57,11 +61,13 @@ test: requirements-test ## Every test once, real processes included: about 17 mi
 suite: requirements-test ## Chosen suites only: make suite NAME="e2e crash"
 	@$(SUITES) $(NAME)
 
-.PHONY: unit lint e2e crash power hostile stores hybrid events correct worker cluster planted
+.PHONY: unit lint e2e crash power hostile stores hybrid events correct worker fleet planted test-cluster
 unit lint: requirements
 	@$(SUITES) $@
-e2e crash power hostile stores hybrid events correct worker cluster planted: requirements-test
+e2e crash power hostile stores hybrid events correct worker fleet planted: requirements-test
 	@$(SUITES) $@
+test-cluster: requirements-test
+	@$(SUITES) cluster
 
 .PHONY: soak
 SOAK ?= 1h
@@ -92,6 +98,16 @@ stack: ## Start Redis, HBase, Kafka and etcd as local processes in .stack, or SE
 	@scripts/stack/up.sh $(SERVICES)
 stack-down: ## Stop them; WIPE=1 removes their data, GRACEFUL=1 lets each end by itself
 	@scripts/stack/down.sh $(SERVICES)
+
+.PHONY: cluster cluster-down node-up node-down
+cluster: bin/tegami ## Start 2 gateways, 3 talk nodes, a worker and their servers in .cluster
+	@scripts/cluster/up.sh
+cluster-down: ## Stop them, and the servers that were started for them; WIPE=1 removes their data
+	@scripts/cluster/down.sh
+node-up: bin/tegami ## Start one node of it, also a further one: make node-up NODE=talk-4
+	@scripts/cluster/up.sh "$(NODE)"
+node-down: ## Stop one node of it by SIGTERM: make node-down NODE=talk-2
+	@scripts/cluster/down.sh "$(NODE)"
 
 .PHONY: corpus
 corpus: ## Fetch the real conversations that `tegami replay` plays, to ./corpus

@@ -45,8 +45,5 @@ if ((${#failed[@]})); then
 fi
 
 if [[ -n ${STACK_OWNER:-} && ${#started[@]} -gt 0 ]]; then
-	# A test that is killed cannot clean up: what it started goes with it. One that
-	# has cleaned up has no folder any more.
-	setsid bash -c 'tail --pid="$1" -f /dev/null; shift; [[ ! -d $1 ]] || exec "${@:2}"' _ \
-		"$STACK_OWNER" "$STACK_DIR" "$stack_scripts/down.sh" "${started[@]}" >/dev/null 2>&1 </dev/null &
+	follow_owner "$STACK_OWNER" "$STACK_DIR" "$stack_scripts/down.sh" "${started[@]}"
 fi

@@ -179,6 +179,18 @@ func (s *Stack) Set(name, value string) {
 	s.variables[name] = value
 }
 
+// Environ returns the variables for the scripts, as NAME=value: for a program that
+// runs them itself.
+func (s *Stack) Environ() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []string
+	for name, value := range s.variables {
+		all = append(all, name+"="+value)
+	}
+	return all
+}
+
 // Port returns the value of a port variable, such as KAFKA_PORT.
 func (s *Stack) Port(name string) int {
 	s.mu.Lock()
@@ -286,8 +298,7 @@ func (s *Stack) pid(service string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	first, _, _ := strings.Cut(string(content), "\n")
-	return strconv.Atoi(first)
+	return strconv.Atoi(strings.TrimSpace(string(content)))
 }
 
 func (s *Stack) running(service string) bool {
@@ -311,12 +322,7 @@ func (s *Stack) mark(up bool, services ...string) {
 // script runs one of the scripts to its end. They have limits of their own.
 func (s *Stack) script(name string, services ...string) error {
 	command := exec.Command(filepath.Join(s.scripts, name), services...) //nolint:noctx // a script that stops servers must not be stopped with the test
-	command.Env = os.Environ()
-	s.mu.Lock()
-	for variable, value := range s.variables {
-		command.Env = append(command.Env, variable+"="+value)
-	}
-	s.mu.Unlock()
+	command.Env = append(os.Environ(), s.Environ()...)
 	var output bytes.Buffer
 	command.Stdout, command.Stderr = &output, &output
 	if err := command.Run(); err != nil {

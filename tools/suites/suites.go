@@ -41,7 +41,7 @@ type suite struct {
 
 // blackBox are the packages that drive real server processes. They run as
 // suites of their own, one at a time, so that each has the machine to itself.
-var blackBox = []string{"e2e", "crash", "power", "hostile", "hybrid", "events", "correct", "worker", "cluster", "planted"}
+var blackBox = []string{"e2e", "crash", "power", "hostile", "hybrid", "events", "correct", "worker", "cluster", "fleet", "planted"}
 
 // fuzzTime is how long each fuzz target runs beyond its corpus.
 var fuzzTime = "5s"
@@ -148,6 +148,10 @@ var suites = []suite{
 	{
 		name: "cluster", about: "talk nodes behind a gateway are killed, paused, stopped and restarted under load",
 		lane: processes, in: inTest, limit: 30 * time.Minute, run: withServers(blackBoxSuite("cluster")),
+	},
+	{
+		name: "fleet", about: "the local cluster of make cluster: up, used, a node down and up, down",
+		lane: processes, in: inTest, limit: 20 * time.Minute, run: withServers(blackBoxSuite("fleet")),
 	},
 	{
 		name: "planted", about: "each planted bug is found by the same checkers",
