@@ -46,8 +46,10 @@ type Member struct {
 	Name string
 	// Address is where other members reach it, as host:port.
 	Address string
-	Role    Role
-	State   State
+	// Admin is where operators reach it, as host:port; empty: it does not say.
+	Admin string
+	Role  Role
+	State State
 	// Weight is its share of the shards relative to other members, 1 to
 	// MaxWeight.
 	Weight int

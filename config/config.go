@@ -55,6 +55,7 @@ type Server struct {
 type Admin struct {
 	Listen         string `yaml:"listen" default:"127.0.0.1:7401" doc:"Address and port. Port 0 takes a free one."`
 	AllowPlaintext bool   `yaml:"allow_plaintext" default:"false" doc:"Accept a listen address wider than loopback. The admin listener has no TLS: keep it inside a private network."`
+	Advertise      string `yaml:"advertise" default:"" doc:"Address and port where operators reach this node of a cluster. Empty: admin.listen, with the host of cluster.advertise where that is every address of the machine."`
 }
 
 // TLS is the section of the client listener's certificate.

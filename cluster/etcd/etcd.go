@@ -143,6 +143,7 @@ func newID(name string) string {
 type entry struct {
 	Name    string        `json:"name"`
 	Address string        `json:"address"`
+	Admin   string        `json:"admin,omitempty"`
 	Role    cluster.Role  `json:"role"`
 	State   cluster.State `json:"state"`
 	Weight  int           `json:"weight"`
@@ -151,7 +152,7 @@ type entry struct {
 }
 
 func encode(m cluster.Member) (string, error) {
-	value, err := json.Marshal(entry{m.Name, m.Address, m.Role, m.State, m.Weight, m.Version, m.Apply})
+	value, err := json.Marshal(entry{m.Name, m.Address, m.Admin, m.Role, m.State, m.Weight, m.Version, m.Apply})
 	return string(value), err
 }
 

@@ -95,7 +95,7 @@ func (o *Observer) decode(kv *mvccpb.KeyValue) (cluster.Member, error) {
 		return cluster.Member{}, err
 	}
 	member := cluster.Member{
-		ID: o.id(kv), Name: e.Name, Address: e.Address, Role: e.Role, State: e.State,
+		ID: o.id(kv), Name: e.Name, Address: e.Address, Admin: e.Admin, Role: e.Role, State: e.State,
 		Weight: e.Weight, Version: e.Version, Apply: e.Apply,
 	}
 	return member, member.Validate()

@@ -115,6 +115,7 @@ func assembleTalk(ctx context.Context, c *config.Config, log *slog.Logger) (_ *s
 	if err != nil {
 		return nil, err
 	}
+	s.watch(metrics, s.membership)
 	options := nodeOptions(c, s.storage, sealing.NewRing(s.storage.keys, sealing.DefaultRingSize, sealing.DefaultRingReads))
 	options.Cluster = &node.Cluster{Self: self, Membership: s.membership, Network: s.network}
 	if err := s.startNode(ctx, options, metrics); err != nil {
@@ -152,6 +153,7 @@ func assembleGateway(ctx context.Context, c *config.Config, log *slog.Logger) (_
 	if err != nil {
 		return nil, err
 	}
+	s.watch(metrics, membership)
 	options := nodeOptions(c, &storage{shards: c.Data.Shards}, nil)
 	options.Cluster = &node.Cluster{Self: self, Membership: membership, Network: s.network}
 	if err := s.startNode(ctx, options, metrics); err != nil {
@@ -186,7 +188,7 @@ func (s *service) member(role cluster.Role) cluster.Member {
 		name, _ = os.Hostname()
 	}
 	return cluster.Member{
-		Name: name, Address: s.network.Address(), Role: role, State: cluster.StateActive,
+		Name: name, Address: s.network.Address(), Admin: adminAddress(s.config), Role: role, State: cluster.StateActive,
 		Weight: s.config.Cluster.Weight, Version: readVersion().Version, Apply: mailbox.ApplyVersion,
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"strings"
 
+	"github.com/tegami-im/tegami/internal/fleet"
 	"github.com/tegami-im/tegami/telemetry"
 )
 
@@ -20,6 +21,7 @@ import (
 // is on loopback or in a private network.
 func (s *service) adminHandlers(metrics *telemetry.Metrics, token string) map[string]http.Handler {
 	handlers := probes(metrics.Handler(), s.readiness)
+	handlers["GET "+fleet.InfoPath] = http.HandlerFunc(s.nodeInfo)
 	handlers["POST /debug/free-memory"] = bearer(token, http.HandlerFunc(freeMemory))
 	if s.storage != nil {
 		handlers["POST /admin/backup"] = bearer(token, http.HandlerFunc(s.backup))

@@ -19,6 +19,7 @@ import (
 	"github.com/tegami-im/tegami/cluster/etcd"
 	"github.com/tegami-im/tegami/cluster/remote"
 	"github.com/tegami-im/tegami/config"
+	"github.com/tegami-im/tegami/internal/fleet"
 	"github.com/tegami-im/tegami/persistence/sealing"
 	"github.com/tegami-im/tegami/telemetry"
 )
@@ -84,6 +85,8 @@ type service struct {
 	// ends with it.
 	running context.Context //nolint:containedctx // of the whole service
 	stop    context.CancelFunc
+	// signingKey is the fingerprint of the key that signs sessions.
+	signingKey string
 	// correcting is held while a correction is under way.
 	correcting sync.Mutex
 	background sync.WaitGroup
@@ -121,6 +124,7 @@ func assemble(ctx context.Context, c *config.Config, log *slog.Logger) (_ *servi
 		return nil, err
 	}
 	s.storage.measure(metrics)
+	s.watch(metrics, nil)
 	options := nodeOptions(c, s.storage, sealing.NewRing(s.storage.keys, sealing.DefaultRingSize, sealing.DefaultRingReads))
 	if err := s.startNode(ctx, options, metrics); err != nil {
 		return nil, err
@@ -187,6 +191,7 @@ func (s *service) apiOptions(metrics *telemetry.Metrics) (server.Options, error)
 	if options.SigningKey, err = auth.LoadOrCreateKey(filepath.Join(s.config.Data.Dir, signingKeyFile)); err != nil {
 		return options, err
 	}
+	s.signingKey = fleet.Fingerprint(options.SigningKey)
 	if options.AdminToken, err = auth.LoadOrCreateAdminToken(filepath.Join(s.config.Data.Dir, adminTokenFile)); err != nil {
 		return options, err
 	}
