@@ -15,6 +15,7 @@ const AmendWindow = 24 * time.Hour
 var amendKind = kind{
 	since:          5,
 	command:        true,
+	follows:        true,
 	withoutAccount: refusal.UnknownRecipient,
 	malformed: func(r *record.Record) bool {
 		c := r.GetAmend()

@@ -99,6 +99,12 @@ func (s *State) decide(d *decision, in Input, now int64) {
 	d.encode()
 }
 
+// repeats reports whether the record came to nothing because what it asks for is
+// so already.
+func (d *decision) repeats() bool {
+	return kindOf(d.in.Record).follows && d.answer.Reason == refusal.None && d.operation == nil && len(d.followUps) == 0
+}
+
 func (s *State) undecided(in Input, now int64) decision {
 	d := decision{core: s.core, user: s.user, in: in, parts: &s.parts, accountPart: s.accountPart}
 	d.time = now
@@ -176,6 +182,7 @@ func (s *State) commit(d *decision) Outcome {
 	out := Outcome{
 		Answer:    d.answer,
 		FollowUps: d.followUps,
+		Repeats:   d.repeats(),
 		Ended:     d.ended,
 		Write:     persistence.MailboxWrite{Mailbox: s.user, Position: s.position},
 		Fault:     d.fault,

@@ -23,6 +23,7 @@ const (
 var befriendKind = kind{
 	since:          2,
 	command:        true,
+	follows:        true,
 	withoutAccount: refusal.UnknownRecipient,
 	malformed: func(r *record.Record) bool {
 		c := r.GetBefriend()

@@ -22,6 +22,7 @@ const conversationVersion = 4
 var markReadKind = kind{
 	since:          conversationVersion,
 	command:        true,
+	follows:        true,
 	withoutAccount: refusal.UnknownRecipient,
 	malformed: func(r *record.Record) bool {
 		c := r.GetMarkRead()

@@ -27,6 +27,7 @@ var createInvitationKind = kind{
 var redeemInvitationKind = kind{
 	since:   2,
 	command: true,
+	follows: true,
 	// Not that there is no such user: a code that is none tells nothing.
 	withoutAccount: refusal.UnknownInvitation,
 	malformed: func(r *record.Record) bool {

@@ -25,6 +25,8 @@ type kind struct {
 	// answer.
 	creates        bool
 	withoutAccount refusal.Reason
+	// follows, of a command: its answer promises what follow-ups bring about.
+	follows bool
 	// since is the version of Apply that has the kind first; 0 means 1.
 	since uint32
 	// decide makes the decision.

@@ -14,8 +14,9 @@
 //  3. Hand Outcome.Write to the write-behind, and append Outcome.FollowUps to
 //     the journals of their mailboxes. The store must not hold the write before
 //     all of them are durable.
-//  4. Answer, once the record is durable and the follow-ups up to it are, from
-//     Outcome.Answer.
+//  4. Answer, once the record is durable and its follow-ups are, from
+//     Outcome.Answer; where the outcome Repeats, once the follow-ups of all
+//     records before it are, too.
 //
 // Entries that memory let go of are found by a look-up only if they were
 // stored by then: fewer than MaxDedupInMemory commands of one mailbox may be
@@ -122,6 +123,9 @@ type Outcome struct {
 	Operations []*record.Operation
 	// FollowUps are to be appended for other mailboxes, at most one for each.
 	FollowUps []FollowUp
+	// Repeats: what was asked for is so already, by an earlier record of the
+	// mailbox. The answer promises that record's follow-ups, too.
+	Repeats bool
 	// Ended are the sessions that are no longer valid.
 	Ended []talk.Session
 	// Write is what the store is to learn. Without a State there is nothing to

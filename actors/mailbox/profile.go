@@ -13,6 +13,7 @@ import (
 var updateProfileKind = kind{
 	since:          3,
 	command:        true,
+	follows:        true,
 	withoutAccount: refusal.UnknownRecipient,
 	malformed: func(r *record.Record) bool {
 		return r.GetUpdateProfile().GetProfile() == nil || !hasFields(r.GetUpdateProfile().Profile, r.GetUpdateProfile().Fields)

@@ -11,6 +11,7 @@ import (
 var updateSettingsKind = kind{
 	since:          3,
 	command:        true,
+	follows:        true,
 	withoutAccount: refusal.UnknownRecipient,
 	malformed: func(r *record.Record) bool {
 		switch scope := r.GetUpdateSettings().GetScope().(type) {

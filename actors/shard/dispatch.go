@@ -70,7 +70,7 @@ func (s *shardActor) applied(ctx actor.Context, m *applied) {
 	if u.command != nil {
 		s.stage(u.command, Applied)
 	}
-	u.following = len(m.outcome.FollowUps)
+	u.following, u.repeats = len(m.outcome.FollowUps), m.outcome.Repeats
 	u.followed = u.following == 0 || countUnconfirmedFollowUps
 	if !u.followed && u.answer.MessageID != [16]byte{} {
 		u.messageID = u.answer.MessageID
@@ -84,9 +84,10 @@ func (s *shardActor) applied(ctx actor.Context, m *applied) {
 }
 
 // answer answers whoever waits for a record, once its follow-ups are durable. A
-// duplicate of a message waits for those of the first.
+// duplicate of a message waits for those of the first, and what only says that
+// something is so already until it is released, behind all before it.
 func (s *shardActor) answer(u *unstoredRecord) {
-	if !u.followed {
+	if !u.followed || u.repeats && !u.released {
 		return
 	}
 	for _, r := range u.retries {
@@ -134,6 +135,7 @@ func (s *shardActor) release(ctx actor.Context, e *entry) {
 		}
 		u.released = true
 		e.released++
+		s.answer(u) // if that was not done before
 		if !u.changes { // stored with what precedes it
 			if e.released == 1 {
 				s.markStored(e, u.position)

@@ -21,6 +21,7 @@ type unstoredRecord struct {
 	applied   bool // by the mailbox
 	following int  // of its follow-ups, those that are not durable yet
 	followed  bool // all of them are durable, or it has none
+	repeats   bool // the answer waits for those of all records before it, too
 	changes   bool // it has a write
 	released  bool // handed to the write-behind actor
 	stored    bool
