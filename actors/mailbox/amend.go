@@ -1,6 +1,7 @@
 package mailbox
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/tegami-im/tegami/actors/record"
@@ -78,5 +79,26 @@ func (d *decision) takeAmendment(peer, origin string, a *record.Amendment) {
 		}},
 	}) {
 		d.row.Peer = peer
+		d.noteAmendment(peer, a)
 	}
+}
+
+// amendedVersion is the version of Apply since which a conversation changes when
+// one of its messages does, and knows what became of the newest.
+const amendedVersion = 6
+
+// noteAmendment enters a change of a message, which is the newest operation, in
+// the account of its conversation.
+func (d *decision) noteAmendment(peer string, a *record.Amendment) {
+	old := d.parts.conversations[peer]
+	if d.version < amendedVersion || old == nil {
+		return
+	}
+	c := copyOfConversation(old)
+	c.Revision = d.head
+	_, reacts := a.Change.(*record.Amendment_Reaction)
+	if !reacts && !c.LastUnsent && bytes.Equal(a.MessageId, c.LastMessageId) {
+		c.LastAmended, c.LastUnsent = d.head, a.GetUnsent()
+	}
+	d.changePart(conversationPart, peer, c)
 }

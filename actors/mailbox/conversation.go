@@ -65,6 +65,9 @@ func (d *decision) count(peer string, m *record.Message) {
 		c.Received++
 	}
 	m.Received = c.Received
+	if d.version >= amendedVersion {
+		c.LastMessageId, c.LastAmended, c.LastUnsent = m.MessageId, 0, false
+	}
 	d.changePart(conversationPart, peer, c)
 }
 
@@ -158,6 +161,7 @@ func copyOfConversation(c *record.Conversation) *record.Conversation {
 		LastRevision: c.GetLastRevision(), Received: c.GetReceived(), Read: c.GetRead(), ReadRevision: c.GetReadRevision(),
 		Pinned: c.GetPinned(), Muted: c.GetMuted(), Revision: c.GetRevision(),
 		PeerReadId: c.GetPeerReadId(), PeerReadTime: c.GetPeerReadTime(),
+		LastMessageId: c.GetLastMessageId(), LastAmended: c.GetLastAmended(), LastUnsent: c.GetLastUnsent(),
 	}
 }
 

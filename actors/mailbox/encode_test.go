@@ -62,7 +62,7 @@ func TestDecodeRefusesWhatCannotBe(t *testing.T) {
 		breaks func(*record.State)
 	}{
 		{"version 0", func(s *record.State) { s.ApplyVersion = 0 }},
-		{"version 6: this one goes up to 5", func(s *record.State) { s.ApplyVersion = 6 }},
+		{"version 7: this one goes up to 6", func(s *record.State) { s.ApplyVersion = 7 }},
 		{"no account", func(s *record.State) { s.Account = nil }},
 		{"time -1", func(s *record.State) { s.Time = -1 }},
 		{"time", func(s *record.State) { s.Time = 1 << 48 }},

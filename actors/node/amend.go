@@ -51,14 +51,12 @@ func (n *Node) Amend(ctx context.Context, session talk.Session, amend talk.Amend
 
 // message returns the message at a revision of a conversation, its body sealed.
 func (n *Node) message(ctx context.Context, user, peer string, revision int64) (*record.Message, error) {
-	history, err := n.Messages(ctx, user, peer, revision+1, 1)
+	operation, err := n.operation(ctx, user, peer, revision)
 	if err != nil {
 		return nil, err
 	}
-	if len(history.Operations) == 1 && history.Operations[0].GetRevision() == revision {
-		if m := messageOf(history.Operations[0]); m != nil {
-			return m, nil
-		}
+	if m := messageOf(operation); m != nil {
+		return m, nil
 	}
 	return nil, refusal.Of(refusal.UnknownMessage)
 }

@@ -26,6 +26,11 @@ func (n *Node) Befriend(ctx context.Context, session talk.Session, peer string, 
 	} else if _, err := n.key(ctx, peer); err != nil {
 		return err
 	}
+	if action == talk.AcceptFriend {
+		if err := n.mayAdd(ctx, session.User, peer); err != nil {
+			return err
+		}
+	}
 	r := n.newRecord(mailbox.Home(session.User, peer))
 	r.Kind = &record.Record_Befriend{Befriend: &record.Befriend{
 		Actor: session.User, ActorDevice: session.Device, Peer: peer, Action: action,
@@ -47,10 +52,25 @@ func (n *Node) mayRequest(ctx context.Context, user, peer string) error {
 	case known.GetRequestCount() >= mailbox.MaxRequests:
 		return refusal.Of(refusal.TooManyContacts)
 	}
-	if known, err = n.query(ctx, user, counts); err == nil && known.GetContactCount() >= mailbox.MaxContacts {
-		err = refusal.Of(refusal.TooManyContacts)
+	return n.mayAdd(ctx, user, peer)
+}
+
+// mayAdd refuses one contact more to a user who has too many. One that is there
+// already is none.
+func (n *Node) mayAdd(ctx context.Context, user, peer string) error {
+	known, err := n.query(ctx, user, &record.Query{About: &record.Query_Counts{Counts: true}})
+	if err != nil || known.GetContactCount() < mailbox.MaxContacts {
+		return err
 	}
-	return err
+	contact, err := n.Contact(ctx, user, peer)
+	switch {
+	case err != nil:
+		return err
+	case contact.Relation == record.Relation_RELATION_FRIEND, contact.Relation == record.Relation_RELATION_REQUESTED:
+		return nil
+	default:
+		return refusal.Of(refusal.TooManyContacts)
+	}
 }
 
 // EditContact changes what a user alone decides about another.
@@ -98,6 +118,9 @@ const (
 func (n *Node) Invite(ctx context.Context, session talk.Session) (talk.Invitation, error) {
 	secret := make([]byte, secretSize, codeSize)
 	_, _ = rand.Read(secret) // crypto/rand never fails: it ends the program instead
+	if err := n.mayAdd(ctx, session.User, session.User); err != nil {
+		return talk.Invitation{}, err
+	}
 	hash := sha256.Sum256(secret)
 	r := n.newRecord(session.User)
 	r.Kind = &record.Record_CreateInvitation{CreateInvitation: &record.CreateInvitation{Hash: hash[:]}}
@@ -123,6 +146,9 @@ func (n *Node) Redeem(ctx context.Context, session talk.Session, code string) (o
 	case reasonIs(err, refusal.UnknownRecipient):
 		return "", refusal.Of(refusal.UnknownInvitation)
 	case err != nil:
+		return "", err
+	}
+	if err := n.mayAdd(ctx, session.User, owner); err != nil {
 		return "", err
 	}
 	hash := sha256.Sum256(decoded[:secretSize])

@@ -2,43 +2,63 @@ package node
 
 import (
 	"context"
-	"slices"
+	"errors"
 	"sync"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/tegami-im/tegami/actors/record"
-	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/talk"
+	"github.com/tegami-im/tegami/persistence"
 )
 
-// markSearch is how many messages are searched for the newest of the peer's.
-const markSearch = 100
+// markPage is how many operations of a conversation are looked at at a time for
+// the newest of the peer's messages.
+const markPage = 100
 
 // MarkRead moves the mark of a conversation up to the newest message that is not
 // above a revision. What that message is does not change, so that it is read
 // before the record is made.
 func (n *Node) MarkRead(ctx context.Context, session talk.Session, peer string, revision int64) error {
-	history, err := n.Messages(ctx, session.User, peer, revision+1, markSearch)
+	c, err := n.Conversation(ctx, session.User, peer)
 	if err != nil {
 		return err
 	}
-	newest := slices.IndexFunc(history.Operations, func(o *record.Operation) bool { return messageOf(o) != nil })
-	if newest < 0 {
-		return refusal.Of(refusal.UnknownConversation)
+	mark := &record.MarkRead{Peer: peer, Device: session.Device}
+	if revision >= c.LastRevision { // though that message may be kept no longer
+		mark.Revision, mark.Received = c.LastRevision, c.Received
 	}
-	mark := &record.MarkRead{
-		Peer: peer, Device: session.Device, Revision: history.Operations[newest].GetRevision(),
-		Received: messageOf(history.Operations[newest]).GetReceived(),
-	}
-	for _, operation := range history.Operations {
-		if m := operation.GetReceiveMessage(); m != nil {
-			mark.MessageId, mark.MessageTime = m.GetMessageId(), m.GetTime()
-			break
-		}
+	if err := n.findMark(ctx, session.User, mark, min(revision, c.LastRevision), c); err != nil {
+		return err
 	}
 	r := n.newRecord(session.User)
 	r.Kind = &record.Record_MarkRead{MarkRead: mark}
 	_, err = n.do(ctx, r)
 	return err
+}
+
+// findMark fills in what a mark at a revision covers: the newest message, and,
+// where it covers more of the peer's than the mark before, the newest of those.
+func (n *Node) findMark(ctx context.Context, user string, mark *record.MarkRead, revision int64, c *record.Conversation) error {
+	for more := true; more && revision > c.ReadRevision && (mark.Revision == 0 || mark.Received > c.Read); {
+		history, err := n.Messages(ctx, user, mark.Peer, revision+1, markPage)
+		if err != nil {
+			return err
+		}
+		for _, operation := range history.Operations {
+			m := messageOf(operation)
+			if m != nil && mark.Revision == 0 {
+				mark.Revision, mark.Received = operation.GetRevision(), m.GetReceived()
+			}
+			if m := operation.GetReceiveMessage(); m != nil {
+				mark.MessageId, mark.MessageTime = m.GetMessageId(), m.GetTime()
+				return nil
+			}
+			revision = operation.GetRevision() - 1
+		}
+		more = history.HasMore
+	}
+	return nil
 }
 
 // EditConversation changes what a user alone decides about a conversation: that
@@ -71,7 +91,7 @@ func (n *Node) Conversation(ctx context.Context, user, peer string) (*record.Con
 }
 
 // Conversations returns a page of a user's conversations with their newest
-// messages.
+// messages. It may end before its limit, with HasMore.
 func (n *Node) Conversations(ctx context.Context, user string, page *record.ConversationsQuery) (talk.Conversations, error) {
 	known, err := n.query(ctx, user, &record.Query{About: &record.Query_Conversations{Conversations: page}})
 	if err != nil {
@@ -81,33 +101,65 @@ func (n *Node) Conversations(ctx context.Context, user string, page *record.Conv
 	for _, c := range known.GetConversations() {
 		result.Conversations = append(result.Conversations, talk.Conversation{ConversationUpdate: c})
 	}
-	return result, n.readLast(ctx, user, result.Conversations)
+	read, err := n.readLast(ctx, user, result.Conversations)
+	if read < len(result.Conversations) {
+		result.Conversations, result.HasMore = result.Conversations[:read], true
+	}
+	return result, err
 }
 
-// lastReads is how many messages of one list are read at a time.
-const lastReads = 16
+const (
+	// lastReads is how many messages of one list are read at a time.
+	lastReads = 16
+	// listBytes is where a list with its messages ends, though never before its
+	// first.
+	listBytes = 1 << 20
+)
 
-// readLast reads the newest message of each conversation.
-func (n *Node) readLast(ctx context.Context, user string, conversations []talk.Conversation) error {
-	var (
-		readers sync.WaitGroup
-		once    sync.Once
-		failed  error
-		turns   = make(chan struct{}, lastReads)
-	)
-	for i := range conversations {
-		c := &conversations[i]
-		turns <- struct{}{}
-		readers.Go(func() {
-			defer func() { <-turns }()
-			history, err := n.Messages(ctx, user, c.Peer, c.GetConversation().GetLastRevision()+1, 1)
-			if err != nil {
-				once.Do(func() { failed = err })
-			} else if len(history.Operations) > 0 {
-				c.Last = history.Operations[0]
+// readLast reads the newest message of each conversation and what became of it,
+// up to where that is enough for one page. It returns how many it read.
+func (n *Node) readLast(ctx context.Context, user string, conversations []talk.Conversation) (read int, err error) {
+	for size := 0; read < len(conversations) && (read == 0 || size < listBytes); {
+		some := conversations[read:min(read+lastReads, len(conversations))]
+		errs := make([]error, len(some))
+		var readers sync.WaitGroup
+		for i := range some {
+			readers.Go(func() { errs[i] = n.readLastOf(ctx, user, &some[i]) })
+		}
+		readers.Wait()
+		if err := errors.Join(errs...); err != nil {
+			return 0, err
+		}
+		for i := range some {
+			size += proto.Size(some[i].Last) + proto.Size(some[i].Amended)
+			if read > 0 && size > listBytes {
+				break
 			}
-		})
+			read++
+		}
 	}
-	readers.Wait()
-	return failed
+	return read, nil
+}
+
+func (n *Node) readLastOf(ctx context.Context, user string, c *talk.Conversation) (err error) {
+	if c.Last, err = n.operation(ctx, user, c.Peer, c.GetConversation().GetLastRevision()); err != nil {
+		return err
+	}
+	if amended := c.GetConversation().GetLastAmended(); amended > 0 {
+		c.Amended, err = n.operation(ctx, user, c.Peer, amended)
+	}
+	return err
+}
+
+// operation returns the operation of a conversation at a revision; nil when it is
+// kept no longer, or is of another conversation.
+func (n *Node) operation(ctx context.Context, user, peer string, revision int64) (*record.Operation, error) {
+	if revision == persistence.MaxRevision { // nothing is
+		return nil, nil
+	}
+	history, err := n.Messages(ctx, user, peer, revision+1, 1)
+	if err != nil || len(history.Operations) == 0 || history.Operations[0].GetRevision() != revision {
+		return nil, err
+	}
+	return history.Operations[0], nil
 }

@@ -2476,8 +2476,13 @@ type Conversation struct {
 	// The operation that told of the newest change.
 	Revision int64 `protobuf:"varint,7,opt,name=revision,proto3" json:"revision,omitempty"`
 	// The newest of the owner's messages that the peer has read, and its time.
-	PeerReadId    []byte `protobuf:"bytes,8,opt,name=peer_read_id,json=peerReadId,proto3" json:"peer_read_id,omitempty"`
-	PeerReadTime  int64  `protobuf:"varint,9,opt,name=peer_read_time,json=peerReadTime,proto3" json:"peer_read_time,omitempty"`
+	PeerReadId   []byte `protobuf:"bytes,8,opt,name=peer_read_id,json=peerReadId,proto3" json:"peer_read_id,omitempty"`
+	PeerReadTime int64  `protobuf:"varint,9,opt,name=peer_read_time,json=peerReadTime,proto3" json:"peer_read_time,omitempty"`
+	// Since version 6: the id of the newest message, and the operation that told of
+	// its newest edit, or that it was unsent, which stays; 0 for none.
+	LastMessageId []byte `protobuf:"bytes,10,opt,name=last_message_id,json=lastMessageId,proto3" json:"last_message_id,omitempty"`
+	LastAmended   int64  `protobuf:"varint,11,opt,name=last_amended,json=lastAmended,proto3" json:"last_amended,omitempty"`
+	LastUnsent    bool   `protobuf:"varint,12,opt,name=last_unsent,json=lastUnsent,proto3" json:"last_unsent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2573,6 +2578,27 @@ func (x *Conversation) GetPeerReadTime() int64 {
 		return x.PeerReadTime
 	}
 	return 0
+}
+
+func (x *Conversation) GetLastMessageId() []byte {
+	if x != nil {
+		return x.LastMessageId
+	}
+	return nil
+}
+
+func (x *Conversation) GetLastAmended() int64 {
+	if x != nil {
+		return x.LastAmended
+	}
+	return 0
+}
+
+func (x *Conversation) GetLastUnsent() bool {
+	if x != nil {
+		return x.LastUnsent
+	}
+	return false
 }
 
 // Settings, DeviceSettings and Profile are parts of a mailbox's state. They
@@ -4400,7 +4426,7 @@ const file_record_proto_rawDesc = "" +
 	"\vsealed_body\x18\x05 \x01(\fH\x00R\n" +
 	"sealedBody\x12\x1c\n" +
 	"\breaction\x18\x06 \x01(\tH\x00R\breactionB\b\n" +
-	"\x06change\"\x9a\x02\n" +
+	"\x06change\"\x86\x03\n" +
 	"\fConversation\x12#\n" +
 	"\rlast_revision\x18\x01 \x01(\x03R\flastRevision\x12\x1a\n" +
 	"\breceived\x18\x02 \x01(\x03R\breceived\x12\x12\n" +
@@ -4411,7 +4437,12 @@ const file_record_proto_rawDesc = "" +
 	"\brevision\x18\a \x01(\x03R\brevision\x12 \n" +
 	"\fpeer_read_id\x18\b \x01(\fR\n" +
 	"peerReadId\x12$\n" +
-	"\x0epeer_read_time\x18\t \x01(\x03R\fpeerReadTime\"\xfb\x02\n" +
+	"\x0epeer_read_time\x18\t \x01(\x03R\fpeerReadTime\x12&\n" +
+	"\x0flast_message_id\x18\n" +
+	" \x01(\fR\rlastMessageId\x12!\n" +
+	"\flast_amended\x18\v \x01(\x03R\vlastAmended\x12\x1f\n" +
+	"\vlast_unsent\x18\f \x01(\bR\n" +
+	"lastUnsent\"\xfb\x02\n" +
 	"\bSettings\x12<\n" +
 	"\tmay_write\x18\x01 \x01(\x0e2\x1a.tegami.record.v1.AudienceH\x00R\bmayWrite\x88\x01\x01\x12(\n" +
 	"\rread_receipts\x18\x02 \x01(\bH\x01R\freadReceipts\x88\x01\x01\x12\x1f\n" +

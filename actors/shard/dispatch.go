@@ -135,7 +135,8 @@ func (s *shardActor) release(ctx actor.Context, e *entry) {
 		}
 		u.released = true
 		e.released++
-		s.answer(u) // if that was not done before
+		s.answer(u) // where it waited for that
+
 		if !u.changes { // stored with what precedes it
 			if e.released == 1 {
 				s.markStored(e, u.position)

@@ -159,8 +159,9 @@ type Amend struct {
 // leads to is shared and never changed.
 type Conversation struct {
 	*record.ConversationUpdate
-	// Last is the newest message; nil when it is no longer kept.
-	Last *record.Operation
+	// Last is the newest message, Amended what became of it: that it was unsent,
+	// or its newest edit; nil for none, or when it is no longer kept.
+	Last, Amended *record.Operation
 }
 
 // Conversations is a page of a user's conversations.

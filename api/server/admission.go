@@ -154,7 +154,11 @@ func (a *admission) limitCaller(procedure string, caller talk.Session) error {
 			return refusal.After(refusal.RateLimited, wait)
 		}
 	case tegamiv1connect.ContactServiceFindUserProcedure, tegamiv1connect.ProfileServiceGetProfileProcedure, tegamiv1connect.ContactServiceRequestFriendProcedure,
-		tegamiv1connect.ContactServiceCreateInvitationProcedure, tegamiv1connect.ContactServiceRedeemInvitationProcedure:
+		tegamiv1connect.ContactServiceAcceptFriendProcedure, tegamiv1connect.ContactServiceDeclineFriendProcedure, tegamiv1connect.ContactServiceRemoveFriendProcedure,
+		tegamiv1connect.ContactServiceBlockProcedure, tegamiv1connect.ContactServiceUnblockProcedure,
+		tegamiv1connect.ContactServiceSetFavoriteProcedure, tegamiv1connect.ContactServiceSetAliasProcedure,
+		tegamiv1connect.ContactServiceCreateInvitationProcedure, tegamiv1connect.ContactServiceRedeemInvitationProcedure,
+		tegamiv1connect.SettingsServiceUpdateSettingsProcedure, tegamiv1connect.ProfileServiceUpdateProfileProcedure:
 		if wait, ok := a.finds.Allow(caller.User); !ok {
 			return refusal.After(refusal.RateLimited, wait)
 		}

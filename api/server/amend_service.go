@@ -8,6 +8,7 @@ import (
 	"github.com/tegami-im/tegami/actors/talk"
 	tegamiv1 "github.com/tegami-im/tegami/api/gen/tegami/v1"
 	"github.com/tegami-im/tegami/api/validate"
+	"github.com/tegami-im/tegami/persistence"
 )
 
 var amendFields = fieldNames{
@@ -63,16 +64,20 @@ func (s talkService) ForwardMessage(ctx context.Context, request *tegamiv1.Forwa
 	return &tegamiv1.ForwardMessageResponse{MessageId: sent.GetMessageId(), CreateTime: sent.GetCreateTime()}, nil
 }
 
-// bodyAt returns what a message of the caller's mailbox says, to be forwarded.
+// bodyAt returns what a message of the caller's mailbox, or an edit of one, says,
+// to be forwarded.
 func (s talkService) bodyAt(ctx context.Context, peer string, revision int64) (talk.Body, error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
 	user := callerOf(ctx).User
+	if revision == persistence.MaxRevision { // nothing is
+		return talk.Body{}, &refusal.Refusal{Reason: refusal.UnknownMessage, Field: "revision"}
+	}
 	history, err := s.talk.Messages(ctx, user, peer, revision+1, 1)
 	if err != nil {
 		return talk.Body{}, naming(err, amendFields)
 	}
-	if len(history.Operations) == 1 && history.Operations[0].GetRevision() == revision && history.Operations[0].GetMessageAmended() == nil {
+	if len(history.Operations) == 1 && history.Operations[0].GetRevision() == revision {
 		bodies, err := s.talk.Open(ctx, user, history.Operations)
 		if err != nil {
 			return talk.Body{}, err

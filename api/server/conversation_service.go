@@ -83,13 +83,15 @@ func (s talkService) conversations(ctx context.Context, query *record.Conversati
 	if err != nil {
 		return nil, page, naming(err, conversationFields)
 	}
-	var last []*record.Operation
+	var operations []*record.Operation
 	for _, c := range page.Conversations {
-		if c.Last != nil {
-			last = append(last, c.Last)
+		for _, operation := range []*record.Operation{c.Last, c.Amended} {
+			if operation != nil {
+				operations = append(operations, operation)
+			}
 		}
 	}
-	messages, err := s.open(ctx, user, last)
+	opened, err := s.open(ctx, user, operations)
 	if err != nil {
 		return nil, page, err
 	}
@@ -97,8 +99,12 @@ func (s talkService) conversations(ctx context.Context, query *record.Conversati
 	for i, c := range page.Conversations {
 		items[i] = &tegamiv1.ListConversationsResponse_Item{Conversation: conversationOf(c.GetPeer(), c.GetConversation())}
 		if c.Last != nil {
-			items[i].LastMessage = &messages[0].message
-			messages = messages[1:]
+			items[i].LastMessage = &opened[0].message
+			opened = opened[1:]
+		}
+		if c.Amended != nil {
+			items[i].LastAmendment = opened[0].operation.GetMessageAmended()
+			opened = opened[1:]
 		}
 	}
 	return items, page, nil

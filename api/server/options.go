@@ -120,8 +120,10 @@ type Limits struct {
 	Sends limit.Rate
 	// Polls is for each device. Default 100 a second, burst 200.
 	Polls limit.Rate
-	// Finds is for each user, over FindUser, GetProfile, RequestFriend,
-	// CreateInvitation and RedeemInvitation together. Default 1 a second, burst 60.
+	// Finds is for each user, over what tells whether there is another user, or
+	// reaches all friends: the methods of ContactService that do not list,
+	// GetProfile, UpdateProfile and UpdateSettings together. Default 1 a second,
+	// burst 60.
 	Finds limit.Rate
 	// SignIns is for each address that is not loopback, over Register, Login
 	// and Refresh together. Default 10 a second, burst 50.

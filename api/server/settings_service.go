@@ -115,11 +115,12 @@ func orEmpty[T any](message *T) *T {
 }
 
 // recoded makes a stored message one of the API, or the other way round: where
-// both have the same fields, their encoding is the same.
+// both have the same fields, their encoding is the same. Fields that neither
+// knows are left out.
 func recoded[M proto.Message](from proto.Message, to M) M {
 	encoded, err := proto.Marshal(from)
 	if err == nil {
-		err = proto.Unmarshal(encoded, to)
+		err = proto.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(encoded, to)
 	}
 	if err != nil {
 		panic(fmt.Errorf("%T as %T: %w", from, to, err)) //nolint:forbidigo // texts were checked, and the fields are the same: a test sees to that

@@ -57,6 +57,9 @@ func syncPlace(token string) (place SyncPlace, err error) {
 		return place, bad
 	}
 	place = SyncPlace{Category: tegamiv1.SyncCategory(number), User: rest}
+	if place.Category < tegamiv1.SyncCategory_SETTINGS || place.Category > tegamiv1.SyncCategory_CONVERSATIONS {
+		return place, bad
+	}
 	if rest != "" && (place.Category < tegamiv1.SyncCategory_CONTACTS || UserID("pageToken", rest) != nil) {
 		return place, bad
 	}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -9,7 +10,7 @@ import (
 )
 
 func amendmentInWords(a *tegamiv1.MessageAmendment) string {
-	switch change := a.Change.(type) {
+	switch change := a.GetChange().(type) {
 	case *tegamiv1.MessageAmendment_Unsent:
 		return a.By + " unsent"
 	case *tegamiv1.MessageAmendment_Text:
@@ -79,6 +80,60 @@ func TestAmendments(t *testing.T) {
 		}
 		server.Kill()
 		server.Start()
+	}
+}
+
+// A device that begins is shown no message that was withdrawn, and the newest
+// edit of one: the operation that tells of it lies below its cursor. The
+// conversation counts as changed.
+func TestSnapshotsShowWhatBecameOfTheNewestMessage(t *testing.T) {
+	server := start(t)
+	users := signIn(t, server, "alice", "bob", "carol")
+	alice, bob, carol := users[0], users[1], users[2]
+	alice.send(text("bob", "older"))
+	alice.send(text("bob", "helo"))
+	carol.send(text("bob", "hi"))
+	before := bob.head()
+	edit := func(revision int64, text string) {
+		call(alice, "TalkService/EditMessage", &tegamiv1.EditMessageRequest{Peer: "bob", Revision: revision, Text: text}, new(tegamiv1.EditMessageResponse))
+	}
+	expect := func(want string) {
+		t.Helper()
+		for range 2 {
+			listed := call(bob, "TalkService/ListConversations", &tegamiv1.ListConversationsRequest{SinceRevision: before}, new(tegamiv1.ListConversationsResponse))
+			items := listed.Items
+			for _, item := range call(bob, "TalkService/Sync", &tegamiv1.SyncRequest{}, new(tegamiv1.SyncResponse)).Items {
+				if item.GetConversation().GetConversation().GetPeer() == "alice" {
+					items = append(items, item.GetConversation())
+				}
+			}
+			for _, item := range items {
+				got := strings.TrimPrefix(item.LastMessage.GetText(), secret+" ") + ", " + amendmentInWords(item.GetLastAmendment())
+				if item.Conversation.Peer != "alice" || got != want || item.Conversation.Unread != 2 {
+					t.Errorf("bob is shown %v of %v, want %s", got, item.Conversation, want)
+				}
+			}
+			if len(items) != 2 {
+				t.Errorf("bob is shown %v", items)
+			}
+			server.Kill()
+			server.Start()
+		}
+	}
+	edit(1, "an older one")
+	expect("helo, nothing")
+	edit(2, "hello")
+	call(bob, "TalkService/ReactToMessage", &tegamiv1.ReactToMessageRequest{Peer: "alice", Revision: 2, Reaction: "👍"}, new(tegamiv1.ReactToMessageResponse))
+	expect("helo, alice now: hello")
+	call(alice, "TalkService/UnsendMessage", &tegamiv1.UnsendMessageRequest{Peer: "bob", Revision: 2}, new(tegamiv1.UnsendMessageResponse))
+	edit(2, "after all")
+	expect("helo, alice unsent")
+
+	// The edit is what bob saw, and what he forwards.
+	call(bob, "TalkService/ForwardMessage", &tegamiv1.ForwardMessageRequest{Peer: "alice", Revision: before + 2, To: "carol"}, new(tegamiv1.ForwardMessageResponse))
+	want(t, refused(bob, "TalkService/ForwardMessage", &tegamiv1.ForwardMessageRequest{Peer: "alice", Revision: before + 3, To: "carol"}), "not_found", "unknown_message")
+	if got := message(carol.fetch(carol.head() - 1).GetOps()[0]); got.GetText() != "hello" || !got.Forwarded {
+		t.Errorf("carol receives %v", got)
 	}
 }
 

@@ -36,9 +36,9 @@ type Conversation struct {
 	Muted        bool  `protobuf:"varint,5,opt,name=muted,proto3" json:"muted,omitempty"`
 	// The revision of the newest message.
 	LastRevision int64 `protobuf:"varint,6,opt,name=last_revision,json=lastRevision,proto3" json:"last_revision,omitempty"`
-	// The revision of the operation that told of the newest change, a message
-	// included. A conversation from an operation replaces one of a lower
-	// revision.
+	// The revision of the operation that told of the newest change, a message or a
+	// change of one included. A conversation from an operation replaces one of a
+	// lower revision.
 	Revision int64 `protobuf:"varint,7,opt,name=revision,proto3" json:"revision,omitempty"`
 	// The newest of the caller's messages that the peer has read, and its time;
 	// missing when the peer has read none, or does not let others know.

@@ -86,7 +86,7 @@ type SyncRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty asks for all. One that is none is invalid_argument.
 	Categories []SyncCategory `protobuf:"varint,1,rep,packed,name=categories,proto3,enum=tegami.v1.SyncCategory" json:"categories,omitempty"`
-	// 3 to 1,000 items; 0 means 100.
+	// 3 to 1,000 items; 0 means 100. A page ends earlier at about 1 MiB.
 	Limit int32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
 	// next_page_token of the page before, with the same categories; empty for the
 	// first page. A device that was interrupted goes on with the last one that it

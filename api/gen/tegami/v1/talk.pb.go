@@ -1198,7 +1198,7 @@ func (x *MarkReadResponse) GetConversation() *Conversation {
 
 type ListConversationsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 1 to 1,000; 0 means 100.
+	// 1 to 1,000; 0 means 100. A page ends earlier at about 1 MiB.
 	Limit int32 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
 	// next_page_token of the page before; empty for the first page.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
@@ -1861,8 +1861,8 @@ func (*ReactToMessageResponse) Descriptor() ([]byte, []int) {
 type ForwardMessageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The conversation that the message lies in, and its revision in the caller's
-	// own mailbox. Error: not_found with reason unknown_message. What goes on is
-	// the message as it was sent, without its changes.
+	// own mailbox, or that of an edit of it: what goes on is what that revision
+	// says. Error: not_found with reason unknown_message.
 	Peer     string `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
 	Revision int64  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	// As in SendMessageRequest, with its errors.
@@ -2052,7 +2052,10 @@ type ListConversationsResponse_Item struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Conversation *Conversation          `protobuf:"bytes,1,opt,name=conversation,proto3" json:"conversation,omitempty"`
 	// Missing when it is no longer kept.
-	LastMessage   *Message `protobuf:"bytes,2,opt,name=last_message,json=lastMessage,proto3" json:"last_message,omitempty"`
+	LastMessage *Message `protobuf:"bytes,2,opt,name=last_message,json=lastMessage,proto3" json:"last_message,omitempty"`
+	// What became of it: that it was unsent, or its newest edit. Missing when it
+	// is as it was sent. Reactions come with ListMessages.
+	LastAmendment *MessageAmendment `protobuf:"bytes,3,opt,name=last_amendment,json=lastAmendment,proto3" json:"last_amendment,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2097,6 +2100,13 @@ func (x *ListConversationsResponse_Item) GetConversation() *Conversation {
 func (x *ListConversationsResponse_Item) GetLastMessage() *Message {
 	if x != nil {
 		return x.LastMessage
+	}
+	return nil
+}
+
+func (x *ListConversationsResponse_Item) GetLastAmendment() *MessageAmendment {
+	if x != nil {
+		return x.LastAmendment
 	}
 	return nil
 }
@@ -2312,14 +2322,15 @@ const file_tegami_v1_talk_proto_rawDesc = "" +
 	"\x05limit\x18\x01 \x01(\x05R\x05limit\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\x12%\n" +
-	"\x0esince_revision\x18\x03 \x01(\x03R\rsinceRevision\"\x9c\x02\n" +
+	"\x0esince_revision\x18\x03 \x01(\x03R\rsinceRevision\"\xe1\x02\n" +
 	"\x19ListConversationsResponse\x12?\n" +
 	"\x05items\x18\x01 \x03(\v2).tegami.v1.ListConversationsResponse.ItemR\x05items\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n" +
-	"\brevision\x18\x03 \x01(\x03R\brevision\x1az\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x1a\xbe\x01\n" +
 	"\x04Item\x12;\n" +
 	"\fconversation\x18\x01 \x01(\v2\x17.tegami.v1.ConversationR\fconversation\x125\n" +
-	"\flast_message\x18\x02 \x01(\v2\x12.tegami.v1.MessageR\vlastMessage\"|\n" +
+	"\flast_message\x18\x02 \x01(\v2\x12.tegami.v1.MessageR\vlastMessage\x12B\n" +
+	"\x0elast_amendment\x18\x03 \x01(\v2\x1b.tegami.v1.MessageAmendmentR\rlastAmendment\"|\n" +
 	"\x19UpdateConversationRequest\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x1b\n" +
 	"\x06pinned\x18\x02 \x01(\bH\x00R\x06pinned\x88\x01\x01\x12\x19\n" +
@@ -2469,39 +2480,40 @@ var file_tegami_v1_talk_proto_depIdxs = []int32{
 	30, // 24: tegami.v1.SyncResponse.items:type_name -> tegami.v1.SyncResponse.Item
 	36, // 25: tegami.v1.ListConversationsResponse.Item.conversation:type_name -> tegami.v1.Conversation
 	8,  // 26: tegami.v1.ListConversationsResponse.Item.last_message:type_name -> tegami.v1.Message
-	34, // 27: tegami.v1.SyncResponse.Item.settings:type_name -> tegami.v1.SettingsUpdate
-	35, // 28: tegami.v1.SyncResponse.Item.profile:type_name -> tegami.v1.Profile
-	33, // 29: tegami.v1.SyncResponse.Item.contact:type_name -> tegami.v1.Contact
-	29, // 30: tegami.v1.SyncResponse.Item.conversation:type_name -> tegami.v1.ListConversationsResponse.Item
-	1,  // 31: tegami.v1.TalkService.SendMessage:input_type -> tegami.v1.SendMessageRequest
-	26, // 32: tegami.v1.TalkService.ForwardMessage:input_type -> tegami.v1.ForwardMessageRequest
-	5,  // 33: tegami.v1.TalkService.FetchOps:input_type -> tegami.v1.FetchOpsRequest
-	9,  // 34: tegami.v1.TalkService.GetHead:input_type -> tegami.v1.GetHeadRequest
-	11, // 35: tegami.v1.TalkService.ListMessages:input_type -> tegami.v1.ListMessagesRequest
-	38, // 36: tegami.v1.TalkService.Sync:input_type -> tegami.v1.SyncRequest
-	13, // 37: tegami.v1.TalkService.MarkRead:input_type -> tegami.v1.MarkReadRequest
-	15, // 38: tegami.v1.TalkService.ListConversations:input_type -> tegami.v1.ListConversationsRequest
-	17, // 39: tegami.v1.TalkService.UpdateConversation:input_type -> tegami.v1.UpdateConversationRequest
-	20, // 40: tegami.v1.TalkService.UnsendMessage:input_type -> tegami.v1.UnsendMessageRequest
-	22, // 41: tegami.v1.TalkService.EditMessage:input_type -> tegami.v1.EditMessageRequest
-	24, // 42: tegami.v1.TalkService.ReactToMessage:input_type -> tegami.v1.ReactToMessageRequest
-	4,  // 43: tegami.v1.TalkService.SendMessage:output_type -> tegami.v1.SendMessageResponse
-	27, // 44: tegami.v1.TalkService.ForwardMessage:output_type -> tegami.v1.ForwardMessageResponse
-	6,  // 45: tegami.v1.TalkService.FetchOps:output_type -> tegami.v1.FetchOpsResponse
-	10, // 46: tegami.v1.TalkService.GetHead:output_type -> tegami.v1.GetHeadResponse
-	12, // 47: tegami.v1.TalkService.ListMessages:output_type -> tegami.v1.ListMessagesResponse
-	28, // 48: tegami.v1.TalkService.Sync:output_type -> tegami.v1.SyncResponse
-	14, // 49: tegami.v1.TalkService.MarkRead:output_type -> tegami.v1.MarkReadResponse
-	16, // 50: tegami.v1.TalkService.ListConversations:output_type -> tegami.v1.ListConversationsResponse
-	18, // 51: tegami.v1.TalkService.UpdateConversation:output_type -> tegami.v1.UpdateConversationResponse
-	21, // 52: tegami.v1.TalkService.UnsendMessage:output_type -> tegami.v1.UnsendMessageResponse
-	23, // 53: tegami.v1.TalkService.EditMessage:output_type -> tegami.v1.EditMessageResponse
-	25, // 54: tegami.v1.TalkService.ReactToMessage:output_type -> tegami.v1.ReactToMessageResponse
-	43, // [43:55] is the sub-list for method output_type
-	31, // [31:43] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	19, // 27: tegami.v1.ListConversationsResponse.Item.last_amendment:type_name -> tegami.v1.MessageAmendment
+	34, // 28: tegami.v1.SyncResponse.Item.settings:type_name -> tegami.v1.SettingsUpdate
+	35, // 29: tegami.v1.SyncResponse.Item.profile:type_name -> tegami.v1.Profile
+	33, // 30: tegami.v1.SyncResponse.Item.contact:type_name -> tegami.v1.Contact
+	29, // 31: tegami.v1.SyncResponse.Item.conversation:type_name -> tegami.v1.ListConversationsResponse.Item
+	1,  // 32: tegami.v1.TalkService.SendMessage:input_type -> tegami.v1.SendMessageRequest
+	26, // 33: tegami.v1.TalkService.ForwardMessage:input_type -> tegami.v1.ForwardMessageRequest
+	5,  // 34: tegami.v1.TalkService.FetchOps:input_type -> tegami.v1.FetchOpsRequest
+	9,  // 35: tegami.v1.TalkService.GetHead:input_type -> tegami.v1.GetHeadRequest
+	11, // 36: tegami.v1.TalkService.ListMessages:input_type -> tegami.v1.ListMessagesRequest
+	38, // 37: tegami.v1.TalkService.Sync:input_type -> tegami.v1.SyncRequest
+	13, // 38: tegami.v1.TalkService.MarkRead:input_type -> tegami.v1.MarkReadRequest
+	15, // 39: tegami.v1.TalkService.ListConversations:input_type -> tegami.v1.ListConversationsRequest
+	17, // 40: tegami.v1.TalkService.UpdateConversation:input_type -> tegami.v1.UpdateConversationRequest
+	20, // 41: tegami.v1.TalkService.UnsendMessage:input_type -> tegami.v1.UnsendMessageRequest
+	22, // 42: tegami.v1.TalkService.EditMessage:input_type -> tegami.v1.EditMessageRequest
+	24, // 43: tegami.v1.TalkService.ReactToMessage:input_type -> tegami.v1.ReactToMessageRequest
+	4,  // 44: tegami.v1.TalkService.SendMessage:output_type -> tegami.v1.SendMessageResponse
+	27, // 45: tegami.v1.TalkService.ForwardMessage:output_type -> tegami.v1.ForwardMessageResponse
+	6,  // 46: tegami.v1.TalkService.FetchOps:output_type -> tegami.v1.FetchOpsResponse
+	10, // 47: tegami.v1.TalkService.GetHead:output_type -> tegami.v1.GetHeadResponse
+	12, // 48: tegami.v1.TalkService.ListMessages:output_type -> tegami.v1.ListMessagesResponse
+	28, // 49: tegami.v1.TalkService.Sync:output_type -> tegami.v1.SyncResponse
+	14, // 50: tegami.v1.TalkService.MarkRead:output_type -> tegami.v1.MarkReadResponse
+	16, // 51: tegami.v1.TalkService.ListConversations:output_type -> tegami.v1.ListConversationsResponse
+	18, // 52: tegami.v1.TalkService.UpdateConversation:output_type -> tegami.v1.UpdateConversationResponse
+	21, // 53: tegami.v1.TalkService.UnsendMessage:output_type -> tegami.v1.UnsendMessageResponse
+	23, // 54: tegami.v1.TalkService.EditMessage:output_type -> tegami.v1.EditMessageResponse
+	25, // 55: tegami.v1.TalkService.ReactToMessage:output_type -> tegami.v1.ReactToMessageResponse
+	44, // [44:56] is the sub-list for method output_type
+	32, // [32:44] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_tegami_v1_talk_proto_init() }
