@@ -11,7 +11,8 @@ import (
 )
 
 // Log writes to topics and reads them from end to end: for tasks that keep their
-// state in Kafka. It may be used by any number of goroutines.
+// state in Kafka. It may be used by any number of goroutines. Its calls wrap
+// kafka.ErrUnavailable when no broker answers.
 type Log struct {
 	client   sarama.Client
 	producer sarama.SyncProducer
@@ -28,15 +29,13 @@ func OpenLog(ctx context.Context, o kafka.Options, clientID string) (*Log, error
 	l := new(Log)
 	err = within(ctx, func() error { return l.open(o.Brokers, config) })
 	if err != nil {
-		return nil, err
+		return nil, kafka.Unanswered(ctx, err)
 	}
 	return l, nil
 }
 
 func (l *Log) open(brokers []string, config *sarama.Config) (err error) {
-	if l.client, err = sarama.NewClient(brokers, config); errors.Is(err, sarama.ErrOutOfBrokers) {
-		return fmt.Errorf("%w: %w", kafka.ErrUnavailable, err)
-	} else if err != nil {
+	if l.client, err = sarama.NewClient(brokers, config); err != nil {
 		return fmt.Errorf("connect to Kafka: %w", err)
 	}
 	if l.producer, err = sarama.NewSyncProducerFromClient(l.client); err != nil {
@@ -77,7 +76,7 @@ func (l *Log) Append(ctx context.Context, records ...*sarama.ProducerMessage) er
 		return nil
 	}
 	if err := within(ctx, func() error { return l.producer.SendMessages(records) }); err != nil {
-		return fmt.Errorf("append to topic %s: %w", records[0].Topic, err)
+		return fmt.Errorf("append to topic %s: %w", records[0].Topic, kafka.Unanswered(ctx, err))
 	}
 	return nil
 }
@@ -85,7 +84,7 @@ func (l *Log) Append(ctx context.Context, records ...*sarama.ProducerMessage) er
 // ReadAll hands over every record of a partition up to its end at the time of
 // the call.
 func (l *Log) ReadAll(ctx context.Context, topic string, partition int32, take func(*sarama.ConsumerMessage)) error {
-	fail := func(err error) error { return fmt.Errorf("read: %w", topicError(topic, err)) }
+	fail := func(err error) error { return fmt.Errorf("read: %w", topicError(topic, kafka.Unanswered(ctx, err))) }
 	first, err := l.client.GetOffset(topic, partition, sarama.OffsetOldest)
 	if err != nil {
 		return fail(err)

@@ -66,7 +66,7 @@ func ApplyTopics(ctx context.Context, o kafka.Options, specs ...TopicSpec) error
 	}
 	config.Net.ReadTimeout = applyTimeout
 	config.Admin.Timeout = applyTimeout / 2
-	return within(ctx, func() error {
+	err = within(ctx, func() error {
 		admin, err := sarama.NewClusterAdmin(o.Brokers, config)
 		if err != nil {
 			return err
@@ -78,6 +78,7 @@ func ApplyTopics(ctx context.Context, o kafka.Options, specs ...TopicSpec) error
 		}
 		return wrong
 	})
+	return kafka.Unanswered(ctx, err)
 }
 
 // applyTimeout is how long a cluster has to make a topic.

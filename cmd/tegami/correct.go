@@ -36,7 +36,7 @@ type correctCommand struct {
 func (correctCommand) Help() string {
 	return `Compares what the journal still has, the store and the cache, mailbox by mailbox, and says what is wrong by kind. A server may run meanwhile; nothing is changed without --repair, and then no mailbox but through its shard, in the server. Give the same flags as to serve.
 
-Exit codes: 0 nothing is wrong, or all of it was repaired; 1 something is; 2 it could not be found out; 3 the server that is to repair it cannot be reached.
+Exit codes: 0 nothing is wrong, or all of it was repaired; 1 something is; 2 it could not be found out; 3 it could not, because a server cannot be reached: a store, the cache, or the one that is to repair it.
 
 Examples:
   tegami correct --data ./data
@@ -80,6 +80,11 @@ func (c *correctCommand) Run(ctx context.Context, std streams) error {
 type correctError struct{ error }
 
 func (e correctError) Unwrap() error { return e.error }
+
+// awayError is that a server which is needed does not answer.
+type awayError string
+
+func (e awayError) Error() string { return string(e) }
 
 // correctTask says what to compare; it is what the server is sent.
 type correctTask struct {
@@ -166,6 +171,8 @@ type correctEvent struct {
 	Progress *correction.Progress `json:"progress,omitempty"`
 	Report   *correction.Report   `json:"report,omitempty"`
 	Error    string               `json:"error,omitempty"`
+	// Away: the error is that a store does not answer.
+	Away bool `json:"away,omitempty"`
 }
 
 // byServer has the server that runs with this configuration do it.
@@ -203,6 +210,8 @@ func (c *correctCommand) byServer(ctx context.Context, settings *config.Config, 
 			p.progress(*event.Progress)
 		case event.Report != nil:
 			return event.Report, nil
+		case event.Away:
+			return nil, awayError("the server says: " + event.Error)
 		default:
 			return nil, fmt.Errorf("the server says: %s", event.Error)
 		}
@@ -293,7 +302,7 @@ func (p *correctPrinter) report(r *correction.Report) error {
 		return errWrong
 	}
 	if r.CacheAway != "" {
-		return correctError{fmt.Errorf("the cache was not compared to the end: %s", r.CacheAway)}
+		return awayError(fmt.Sprintf("the cache was not compared to the end: %s", r.CacheAway))
 	}
 	return nil
 }

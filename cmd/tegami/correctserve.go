@@ -36,7 +36,7 @@ func (s *service) correct(w http.ResponseWriter, r *http.Request) {
 	report, err := runCorrection(ctx, options, task)
 	if err != nil {
 		s.log.Warn("correction ended early", "error", err)
-		lines.write(correctEvent{Error: err.Error()})
+		lines.write(correctEvent{Error: err.Error(), Away: isAway(err)})
 		return
 	}
 	s.log.Info("corrected", "mailboxes", report.Mailboxes, "operations", report.Operations,

@@ -1,8 +1,8 @@
 // Tegami is a messaging server and the tools to use and run it.
 //
 // Exit codes: 0 done; 1 it failed, or the server refused; 2 wrong usage or
-// configuration; 3 the server could not be reached, so that a retry may help;
-// 4 not signed in.
+// configuration; 3 the server, or one that it needs (Kafka, HBase, Redis), could
+// not be reached, so that a retry may help; 4 not signed in.
 package main
 
 import (
@@ -51,7 +51,7 @@ const description = `A messaging server, and the tools to use and run it.
 
 Start with "tegami serve", then "tegami register alice" in another terminal.
 
-Exit codes: 0 done; 1 it failed, or the server refused; 2 wrong usage or configuration; 3 the server could not be reached, so that a retry may help; 4 not signed in.`
+Exit codes: 0 done; 1 it failed, or the server refused; 2 wrong usage or configuration; 3 the server, or one that it needs (Kafka, HBase, Redis), could not be reached, so that a retry may help; 4 not signed in.`
 
 // streams are the standard streams of a command.
 type streams struct {
@@ -137,11 +137,11 @@ func exitCode(err error) int {
 	if _, ok := errors.AsType[usageError](err); ok {
 		return codeUsage
 	}
+	if _, ok := errors.AsType[unreachableError](err); ok || isAway(err) {
+		return codeUnreachable
+	}
 	if _, ok := errors.AsType[correctError](err); ok {
 		return codeUsage
-	}
-	if _, ok := errors.AsType[unreachableError](err); ok {
-		return codeUnreachable
 	}
 	switch client.CodeOf(err) {
 	case client.CodeUnavailable:

@@ -31,7 +31,7 @@ func withLetters(ctx context.Context, flags *configFlags, std streams, f func(*w
 	}
 	log, err := worker.OpenLog(ctx, options, worker.ClientID+"-tasks")
 	if err != nil {
-		return unreachableError{err}
+		return err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
 	return f(worker.NewLetters(log, workerTopics(&loaded.Config)))

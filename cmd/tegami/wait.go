@@ -13,6 +13,7 @@ import (
 
 	"github.com/tegami-im/tegami/persistence/hbase"
 	"github.com/tegami-im/tegami/persistence/kafka"
+	"github.com/tegami-im/tegami/persistence/redis"
 	"github.com/tegami-im/tegami/telemetry"
 )
 
@@ -63,7 +64,8 @@ func reach[T any](ctx context.Context, p patience, server, address string, open 
 
 // isAway reports whether an error says that a server does not answer.
 func isAway(err error) bool {
-	return errors.Is(err, kafka.ErrUnavailable) || errors.Is(err, hbase.ErrUnavailable)
+	_, told := errors.AsType[awayError](err)
+	return told || errors.Is(err, kafka.ErrUnavailable) || errors.Is(err, hbase.ErrUnavailable) || errors.Is(err, redis.ErrUnavailable)
 }
 
 // sleep waits and reports whether the context goes on.

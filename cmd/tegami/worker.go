@@ -113,6 +113,9 @@ func startWorker(ctx context.Context, c *config.Config, log *slog.Logger) (_ *wo
 	if err != nil {
 		return nil, err
 	}
+	if (len(tasks) > 0 || c.Analytics.Enabled) && !c.Events.Enabled {
+		return nil, usagef("events.enabled is false: webhook.urls, push.url and analytics.enabled need events")
+	}
 	if len(tasks) == 0 && !c.Analytics.Enabled && c.Audit.Rate == 0 {
 		return nil, usagef("there is nothing to do: set webhook.urls, push.url, analytics.enabled or audit.rate")
 	}

@@ -54,8 +54,20 @@ func attributesOf(pairs []*pb.BytesBytesPair) map[string]string {
 
 func equalFold(a, b string) bool { return strings.EqualFold(a, b) }
 
+// adminPatience is how many request timeouts the master may take: to be found, and
+// to make a table with its regions.
+const adminPatience = 10
+
+// within bounds a call of the client library, which looks for a master for as
+// long as it may.
+func (a *admin) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, adminPatience*a.options.RequestTimeout)
+}
+
 // describe returns those of the tables that are there.
 func (a *admin) describe(ctx context.Context, names [][]byte) (map[string]*tableDescription, error) {
+	ctx, cancel := a.within(ctx)
+	defer cancel()
 	sender, ok := a.client.(gohbase.RPCClient)
 	if !ok {
 		return nil, fmt.Errorf("the client library's %T cannot describe tables", a.client)
@@ -86,6 +98,8 @@ func (a *admin) describe(ctx context.Context, names [][]byte) (map[string]*table
 // create creates a table. One that is there already, made by another at the
 // same time, is no error.
 func (a *admin) create(ctx context.Context, table []byte, attributes, ofFamily map[string]string, splits [][]byte) error {
+	ctx, cancel := a.within(ctx)
+	defer cancel()
 	r := hrpc.NewCreateTable(ctx, table, map[string]map[string]string{family: ofFamily},
 		hrpc.TableAttributes(attributes), hrpc.SplitKeys(splits))
 	err := a.client.CreateTable(r)

@@ -99,7 +99,7 @@ func startEvents(ctx context.Context, options *EventsOptions) (*Events, error) {
 	e.routes = newRoutes(&e.options, config, []string{e.options.Topic}, func() {})
 	if err := e.routes.fetch(ctx); err != nil {
 		e.end()
-		return nil, unanswered(ctx, err)
+		return nil, Unanswered(ctx, err)
 	}
 	e.goroutines.Go(func() { e.routes.run(e.running) })
 	return e, nil

@@ -28,7 +28,7 @@ func ApplyEventsSchema(ctx context.Context, options EventsOptions) error {
 		err = errors.Join(e.apply(ctx, eventSettings(options.Retention)), e.Close())
 	}
 	if err != nil {
-		return fmt.Errorf("apply the schema of the events: %w", err)
+		return fmt.Errorf("apply the schema of the events: %w", Unanswered(ctx, err))
 	}
 	return nil
 }

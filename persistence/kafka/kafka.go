@@ -60,8 +60,9 @@ type Journal struct {
 
 var _ persistence.Journal = (*Journal)(nil)
 
-// ErrUnavailable is wrapped by Open when no broker answers, as against brokers,
-// or their certificates and settings, that are refused or refuse.
+// ErrUnavailable is wrapped by Open, and what else asks brokers once, when none
+// answers, as against brokers, or their certificates and settings, that are
+// refused or refuse.
 var ErrUnavailable = errors.New("kafka does not answer")
 
 // Open opens the journal in a topic that ApplySchema made. It fails when no
@@ -75,7 +76,7 @@ func Open(ctx context.Context, options Options) (*Journal, error) {
 	}
 	if err := j.check(ctx); err != nil {
 		_ = j.Close()
-		return nil, fmt.Errorf("open journal: %w", unanswered(ctx, err))
+		return nil, fmt.Errorf("open journal: %w", Unanswered(ctx, err))
 	}
 	return j, nil
 }
@@ -103,7 +104,7 @@ func start(ctx context.Context, options Options) (*Journal, error) {
 	})
 	if err := j.routes.fetch(ctx); err != nil {
 		j.end(err)
-		return nil, fmt.Errorf("open journal: %w", unanswered(ctx, err))
+		return nil, fmt.Errorf("open journal: %w", Unanswered(ctx, err))
 	}
 	j.goroutines.Go(func() { j.routes.run(j.running) })
 	j.goroutines.Go(func() { j.queue.expire(j.running) })
@@ -139,10 +140,11 @@ func (j *Journal) enter(ctx context.Context, shard uint32) (limited context.Cont
 // errNoAnswer is why a call ended that nobody cancelled.
 var errNoAnswer = errors.New("no answer in time")
 
-// unanswered wraps ErrUnavailable around an error that says that there was no
+// Unanswered wraps ErrUnavailable around an error that says that there was no
 // answer, or that the broker has yet to start or to find its leader. A broker's
-// alert is one in TLS's sense: a certificate that it does not take.
-func unanswered(ctx context.Context, err error) error {
+// alert is one in TLS's sense: a certificate that it does not take. It is for
+// what a client of ClientConfig was asked, too.
+func Unanswered(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return err
 	}
@@ -154,7 +156,7 @@ func unanswered(ctx context.Context, err error) error {
 	}
 	_, network := errors.AsType[net.Error](err)
 	_, elsewhere := errors.AsType[sarama.KError](err)
-	if network || elsewhere || errors.Is(err, errNoAnswer) || errors.Is(err, errKilled) || errors.Is(err, io.EOF) ||
+	if network || elsewhere || errors.Is(err, sarama.ErrOutOfBrokers) || errors.Is(err, errNoAnswer) || errors.Is(err, errKilled) || errors.Is(err, io.EOF) ||
 		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}

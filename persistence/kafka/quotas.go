@@ -33,7 +33,7 @@ const (
 	requestRate = "request_percentage"
 )
 
-// withAdmin runs a call of the admin protocol. It is left behind when the
+// withAdmin runs a call of the admin protocol. Error: ErrUnavailable. It is left behind when the
 // context ends: each has a limit of its own.
 func withAdmin(ctx context.Context, o Options, call func(sarama.ClusterAdmin) error) error {
 	config, err := ClientConfig(o, "tegami-admin")
@@ -51,7 +51,7 @@ func withAdmin(ctx context.Context, o Options, call func(sarama.ClusterAdmin) er
 	}()
 	select {
 	case err := <-done:
-		return err
+		return Unanswered(ctx, err)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

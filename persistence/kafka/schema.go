@@ -51,7 +51,7 @@ func ApplySchema(ctx context.Context, options Options) error {
 	}
 	defer func() { _ = j.Close() }()
 	if err := j.apply(ctx); err != nil {
-		return fmt.Errorf("apply the schema of the journal: %w", err)
+		return fmt.Errorf("apply the schema of the journal: %w", Unanswered(ctx, err))
 	}
 	return nil
 }
