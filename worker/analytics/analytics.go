@@ -5,16 +5,22 @@
 // partition of the events. Beside the count a record holds the offset up to
 // which that minute's events are in it, so that one which is handed in again
 // after a crash, or to another worker, counts once. The messages of a minute are
-// the sum over its records. Events that were published again after a change of
-// owner are other records of the topic of events, and may count twice.
+// the sum over its records.
+//
+// An event that was published again is another record of the topic of events. It
+// is known by the place of the newest one of its user, which lies in a record of
+// the counts' topic too: a user's events come in order, so that one which is not
+// above that was counted. Places are kept for a day of log time.
 package analytics
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,8 +32,11 @@ import (
 // DefaultTopic is the topic of the counts.
 const DefaultTopic = "tegami.analytics.minutes"
 
-// Keep is how long counts are kept.
-const Keep = 7 * 24 * time.Hour
+// Keep is how long counts are kept, keepPlaces how long places are, in log time.
+const (
+	Keep       = 7 * 24 * time.Hour
+	keepPlaces = 24 * time.Hour
+)
 
 // Spec returns how the topic is made.
 func Spec(topic string) worker.TopicSpec {
@@ -47,6 +56,27 @@ type Count struct {
 }
 
 func (c Count) key() string { return fmt.Sprintf("%s/%d/%d", c.Topic, c.Partition, c.Minute) }
+
+// place is the newest event of a user that was counted, as it lies in the topic
+// among the counts: it has no messages.
+type place struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	User      string `json:"user"`
+	// Generation, Offset and Index are those of the event, Time is its log time in
+	// milliseconds since 1970.
+	Generation uint32 `json:"generation"`
+	Offset     int64  `json:"offset"`
+	Index      uint32 `json:"index"`
+	Time       int64  `json:"time"`
+}
+
+func (p *place) key() string { return fmt.Sprintf("%s/%d/user/%s", p.Topic, p.Partition, p.User) }
+
+// above reports whether an event is newer.
+func (p *place) above(newest *place) bool {
+	return cmp.Or(cmp.Compare(p.Generation, newest.Generation), cmp.Compare(p.Offset, newest.Offset), cmp.Compare(p.Index, newest.Index)) > 0
+}
 
 // Log holds the counts; worker.Log does.
 type Log interface {
@@ -69,7 +99,17 @@ type Task struct {
 // waits until all before it is handled too.
 type counts struct {
 	minutes map[int64]Count
-	pending map[int64]int64 // minute by offset
+	places  map[string]place  // by user
+	pending map[int64]message // by offset in the topic of events
+	newest  int64             // minute, when the old ones were last dropped
+}
+
+// message is one that is to be counted.
+type message struct {
+	minute int64
+	place  place
+	// retried: it was a dead letter, and comes in no order.
+	retried bool
 }
 
 // New returns a task that keeps its counts in a topic and tells counted of each
@@ -93,16 +133,11 @@ func (t *Task) Assigned(ctx context.Context, source worker.Source) error {
 	if err != nil {
 		return err
 	}
-	c := &counts{minutes: map[int64]Count{}, pending: map[int64]int64{}}
+	c := &counts{minutes: map[int64]Count{}, places: map[string]place{}, pending: map[int64]message{}}
 	var bad error
 	err = t.log.ReadAll(ctx, t.topic, partition, func(m *sarama.ConsumerMessage) {
-		var count Count
-		if err := json.Unmarshal(m.Value, &count); err != nil {
+		if err := c.read(source, m.Value); err != nil {
 			bad = fmt.Errorf("count %q at offset %d: %w", m.Key, m.Offset, err)
-			return
-		}
-		if count.Topic == source.Topic && count.Partition == source.Partition {
-			c.minutes[count.Minute] = count
 		}
 	})
 	if err == nil {
@@ -111,9 +146,32 @@ func (t *Task) Assigned(ctx context.Context, source worker.Source) error {
 	if err != nil {
 		return err
 	}
+	newest := int64(0)
+	for minute := range c.minutes {
+		newest = max(newest, minute)
+	}
+	c.forget(newest)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.sources[source] = c
+	return nil
+}
+
+// read takes in a record of the topic, if it is of the source.
+func (c *counts) read(source worker.Source, value []byte) error {
+	var p place
+	if err := json.Unmarshal(value, &p); err != nil || p.Topic != source.Topic || p.Partition != source.Partition {
+		return err
+	}
+	if p.User != "" {
+		c.places[p.User] = p
+		return nil
+	}
+	var count Count
+	if err := json.Unmarshal(value, &count); err != nil {
+		return err
+	}
+	c.minutes[count.Minute] = count
 	return nil
 }
 
@@ -137,72 +195,102 @@ func (t *Task) Handle(_ context.Context, event *worker.Event) error {
 	if c == nil {
 		return errNotAssigned
 	}
-	if event.Offset >= c.minutes[minute].Next {
-		c.pending[event.Offset] = minute
-	}
+	c.pending[event.Offset] = message{minute: minute, retried: event.Retried, place: place{
+		Topic: event.Source.Topic, Partition: event.Source.Partition, User: event.GetUser(),
+		Generation: event.GetGeneration(), Offset: event.GetOffset(), Index: event.GetIndex(), Time: event.GetTime(),
+	}}
 	return nil
 }
 
 // errNotAssigned says that a call outlived the assignment of its source.
 var errNotAssigned = errors.New("the source is not assigned")
 
-// Flush implements worker.Flusher: it writes the minutes that changed.
+// Flush implements worker.Flusher: it writes the minutes that changed, and then the
+// places. A place without its minute would have a message not counted; a minute
+// without its places only has them found out again.
 func (t *Task) Flush(ctx context.Context, source worker.Source, next int64) error {
-	changed, err := t.changes(source, next)
-	if err != nil || len(changed) == 0 {
+	minutes, places, err := t.changes(source, next)
+	if err != nil {
 		return err
 	}
 	partition, err := t.partition(source)
 	if err != nil {
 		return err
 	}
-	var records []*sarama.ProducerMessage
-	for _, count := range changed {
-		value, err := json.Marshal(count)
-		if err != nil {
+	var counted, placed []*sarama.ProducerMessage
+	for _, count := range minutes {
+		if counted, err = t.append(counted, partition, count.key(), count); err != nil {
 			return err
 		}
-		records = append(records, &sarama.ProducerMessage{
-			Topic: t.topic, Partition: partition,
-			Key: sarama.StringEncoder(count.key()), Value: sarama.ByteEncoder(value),
-		})
+	}
+	for _, place := range places {
+		if placed, err = t.append(placed, partition, place.key(), place); err != nil {
+			return err
+		}
 	}
 	// After an error some may be there. They are written again with what came
 	// since, or found with their Next by the next owner.
-	if err := t.log.Append(ctx, records...); err != nil {
-		return err
+	for _, records := range [][]*sarama.ProducerMessage{counted, placed} {
+		if len(records) == 0 {
+			continue
+		}
+		if err := t.log.Append(ctx, records...); err != nil {
+			return err
+		}
 	}
-	t.take(source, changed, next)
+	t.take(source, minutes, places, next)
 	return nil
 }
 
+// append appends a record of the topic.
+func (t *Task) append(records []*sarama.ProducerMessage, partition int32, key string, value any) ([]*sarama.ProducerMessage, error) {
+	encoded, err := json.Marshal(value)
+	return append(records, &sarama.ProducerMessage{
+		Topic: t.topic, Partition: partition, Key: sarama.StringEncoder(key), Value: sarama.ByteEncoder(encoded),
+	}), err
+}
+
 // changes returns the new counts of the minutes that have pending events below
-// next.
-func (t *Task) changes(source worker.Source, next int64) (map[int64]Count, error) {
+// next, and the new places of their users.
+func (t *Task) changes(source worker.Source, next int64) (minutes map[int64]Count, places map[string]place, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c := t.sources[source]
 	if c == nil {
-		return nil, errNotAssigned
+		return nil, nil, errNotAssigned
 	}
-	changed := map[int64]Count{}
-	for offset, minute := range c.pending {
+	minutes, places = map[int64]Count{}, map[string]place{}
+	for _, offset := range slices.Sorted(maps.Keys(c.pending)) {
 		if offset >= next {
+			break
+		}
+		m := c.pending[offset]
+		if !m.retried {
+			newest, known := places[m.place.User]
+			if !known {
+				newest, known = c.places[m.place.User]
+			}
+			if known && !m.place.above(&newest) {
+				continue // published again
+			}
+			places[m.place.User] = m.place
+		}
+		if offset < c.minutes[m.minute].Next {
 			continue
 		}
-		count, known := changed[minute]
+		count, known := minutes[m.minute]
 		if !known {
-			count = c.minutes[minute]
-			count.Topic, count.Partition, count.Minute, count.Next = source.Topic, source.Partition, minute, next
+			count = c.minutes[m.minute]
+			count.Topic, count.Partition, count.Minute, count.Next = source.Topic, source.Partition, m.minute, next
 		}
 		count.Messages++
-		changed[minute] = count
+		minutes[m.minute] = count
 	}
-	return changed, nil
+	return minutes, places, nil
 }
 
 // take takes over what is durable, and forgets what the topic does too.
-func (t *Task) take(source worker.Source, changed map[int64]Count, next int64) {
+func (t *Task) take(source worker.Source, changed map[int64]Count, places map[string]place, next int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c := t.sources[source]
@@ -215,7 +303,19 @@ func (t *Task) take(source worker.Source, changed map[int64]Count, next int64) {
 		c.minutes[minute] = count
 		newest = max(newest, minute)
 	}
-	maps.DeleteFunc(c.pending, func(offset, _ int64) bool { return offset < next })
-	oldest := newest - int64(Keep/time.Second)
+	maps.Copy(c.places, places)
+	maps.DeleteFunc(c.pending, func(offset int64, _ message) bool { return offset < next })
+	c.forget(newest)
+}
+
+// forget drops minutes and places that are old beside a minute, which is 0 for
+// none, and is not the newest one: then they were dropped before.
+func (c *counts) forget(newest int64) {
+	if newest <= c.newest {
+		return
+	}
+	c.newest = newest
+	oldest, oldestPlace := newest-int64(Keep/time.Second), (newest-int64(keepPlaces/time.Second))*1000
 	maps.DeleteFunc(c.minutes, func(minute int64, _ Count) bool { return minute < oldest })
+	maps.DeleteFunc(c.places, func(_ string, p place) bool { return p.Time < oldestPlace })
 }

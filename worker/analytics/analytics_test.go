@@ -52,7 +52,9 @@ func (m *memory) totals(t *testing.T) map[int64]int64 {
 		if err := json.Unmarshal(r.Value, &count); err != nil {
 			t.Fatal(err)
 		}
-		newest[string(r.Key)] = count
+		if count.Messages > 0 { // else it is a place
+			newest[string(r.Key)] = count
+		}
 	}
 	totals := map[int64]int64{}
 	for _, count := range newest {
@@ -61,20 +63,37 @@ func (m *memory) totals(t *testing.T) map[int64]int64 {
 	return totals
 }
 
+// publish makes a topic of messages of some users over six minutes, of which the
+// publisher published some again, and counts them by minute.
+func publish(random *rand.Rand) (events []*eventsv1.Event, want map[int64]int64) {
+	const start, messages = 1_700_000_040, 300
+	want = map[int64]int64{}
+	for i := range messages {
+		minute := start + 60*int64(i/50+random.IntN(2))
+		want[minute]++
+		events = append(events, &eventsv1.Event{
+			User: fmt.Sprint("user", random.IntN(5)), Generation: 1, Offset: int64(i), Time: minute * 1000,
+			Kind: &eventsv1.Event_MessageReceived{MessageReceived: &eventsv1.MessageReceived{}},
+		})
+		if random.IntN(30) == 0 {
+			events = append(events, events[max(0, len(events)-random.IntN(60)):]...)
+		}
+	}
+	return events, want
+}
+
 // Owners come and go at random, with a crash anywhere between flush and commit:
 // each message counts once.
 func TestEachMessageCountsOnce(t *testing.T) {
-	const start, events = 1_700_000_040, 300
 	for seed := range uint64(100) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 0))
 			log := &memory{random: random}
 			source := worker.Source{Topic: "events", Partition: 3}
-			minutes := make([]int64, events)
-			want := map[int64]int64{}
-			for i := range minutes {
-				minutes[i] = start + 60*int64(i/50+random.IntN(2))
-				want[minutes[i]]++
+			published, want := publish(random)
+			events, total := int64(len(published)), int64(0)
+			for _, n := range want {
+				total += n
 			}
 			committed := int64(0)
 			for committed < events {
@@ -87,7 +106,7 @@ func TestEachMessageCountsOnce(t *testing.T) {
 					upTo := min(events, next+int64(random.IntN(20)))
 					ahead := min(events, upTo+int64(random.IntN(10))) // handled above the lowest unfinished one
 					for offset := next; offset < ahead; offset++ {
-						mustHandle(t, task, source, offset, minutes[offset])
+						mustHandle(t, task, source, offset, published[offset])
 					}
 					next = upTo
 					if task.Flush(t.Context(), source, next) != nil || random.IntN(5) == 0 {
@@ -96,10 +115,10 @@ func TestEachMessageCountsOnce(t *testing.T) {
 					committed = next
 				}
 				task.Revoked(source)
-				if handle(t, task, source, 0, minutes[0]) == nil {
+				if handle(t, task, source, 0, published[0]) == nil {
 					t.Error("a call that outlived the assignment is a success")
 				}
-				if counted > events {
+				if counted > total {
 					t.Errorf("%d were counted", counted)
 				}
 			}
@@ -110,19 +129,15 @@ func TestEachMessageCountsOnce(t *testing.T) {
 	}
 }
 
-func mustHandle(t *testing.T, task *Task, source worker.Source, offset, minute int64) {
+func mustHandle(t *testing.T, task *Task, source worker.Source, offset int64, event *eventsv1.Event) {
 	t.Helper()
-	if err := handle(t, task, source, offset, minute); err != nil {
+	if err := handle(t, task, source, offset, event); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func handle(t *testing.T, task *Task, source worker.Source, offset, minute int64) error {
+func handle(t *testing.T, task *Task, source worker.Source, offset int64, event *eventsv1.Event) error {
 	t.Helper()
-	event := &eventsv1.Event{
-		User: "bob", Time: (minute + offset%60) * 1000,
-		Kind: &eventsv1.Event_MessageReceived{MessageReceived: &eventsv1.MessageReceived{}},
-	}
 	return task.Handle(t.Context(), &worker.Event{Event: event, Source: source, Offset: offset})
 }
 
@@ -141,11 +156,14 @@ func TestWhatIsKept(t *testing.T) {
 	const first = 1_700_000_040
 	minutes := []int64{first, first + 60, first + int64(Keep/time.Second) + 60}
 	for i, minute := range minutes {
-		mustHandle(t, task, source, int64(i+1), minute)
+		mustHandle(t, task, source, int64(i+1), &eventsv1.Event{
+			User: fmt.Sprint("user", i), Offset: int64(i), Time: minute*1000 + 59_999,
+			Kind: &eventsv1.Event_MessageReceived{MessageReceived: &eventsv1.MessageReceived{}},
+		})
 	}
 	for task.Flush(t.Context(), source, 4) != nil {
 	}
-	if kept := task.sources[source].minutes; len(kept) != 2 {
+	if kept := task.sources[source]; len(kept.minutes) != 2 || len(kept.places) != 1 {
 		t.Errorf("kept %v", kept)
 	}
 	if got := log.totals(t); len(got) != 3 {
