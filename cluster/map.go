@@ -10,6 +10,10 @@
 // well mixed, so that names which differ in one character are spread like any
 // others.
 //
+// A shard changes hands while it is served: its new owner opens it and says so in
+// the membership, and until then those who want something of it go to the member
+// that has had it (Map.Server).
+//
 // Who knows the members knows every owner. Two members whose views differ for a
 // moment may both take a shard for theirs: the journal makes that harmless.
 package cluster
@@ -27,42 +31,64 @@ const MaxShards = 1 << 16
 // revision. It is immutable and safe for concurrent use.
 type Map struct {
 	revision uint64
-	members  []Member
-	owners   []int32 // by shard: index in members
+	members  []Member // that take shards
+	owners   []int32  // by shard: index in members
+	serving  []Member // that say which shards they serve
 }
 
 // NewMap computes the placement of a number of shards (1 to MaxShards) on the
-// active talk members of a snapshot. Without any, no shard has an owner.
+// active talk members of a snapshot: on those that are fit, on all when none is.
+// A shard that was moved goes where it was moved to while that member takes
+// shards. Without any member that does, no shard has an owner.
 func NewMap(shards int, s Snapshot) (*Map, error) {
 	if shards < 1 || shards > MaxShards {
 		return nil, fmt.Errorf("%d shards: must be 1 to %d", shards, MaxShards)
 	}
 	m := &Map{revision: s.Revision}
 	for _, member := range s.Members {
-		if member.Role == RoleTalk && member.State == StateActive {
+		if member.Role != RoleTalk {
+			continue
+		}
+		if member.State == StateActive {
 			m.members = append(m.members, member)
 		}
+		if member.Serves.Tells() {
+			m.serving = append(m.serving, member)
+		}
 	}
-	if len(m.members) > 0 {
-		m.place(shards)
-		return m, nil
+	if fit := slices.DeleteFunc(slices.Clone(m.members), func(m Member) bool { return m.Unfit != "" }); len(fit) > 0 {
+		m.members = fit
 	}
 	m.owners = slices.Repeat([]int32{none}, shards)
+	if len(m.members) > 0 {
+		m.place(shards, s.Moves)
+	}
 	return m, nil
 }
 
 const none = -1
 
-// place gives each shard, in order, to the member that likes it best among
-// those that have room.
-func (m *Map) place(shards int) {
-	m.owners = make([]int32, shards)
+// place gives the shards that were moved to whom they were moved, and then each
+// other shard, in order, to the member that likes it best among those that have
+// room.
+func (m *Map) place(shards int, moves map[uint32]string) {
 	room := m.room(shards)
 	seeds := make([]uint64, len(m.members))
+	index := make(map[string]int, len(m.members))
 	for i, member := range m.members {
 		seeds[i] = hash(member.ID)
+		index[member.ID] = i
 	}
-	for shard := range m.owners {
+	for shard, to := range moves {
+		if i, takes := index[to]; takes && int64(shard) < int64(shards) {
+			m.owners[shard] = int32(i)
+			room[i] = max(room[i]-1, 0)
+		}
+	}
+	for shard, owner := range m.owners {
+		if owner != none {
+			continue
+		}
 		best, most := none, math.Inf(-1)
 		for i := range m.members {
 			if room[i] == 0 {
@@ -121,6 +147,22 @@ func (m *Map) Owner(shard uint32) (Member, bool) {
 		return Member{}, false
 	}
 	return m.members[i], true
+}
+
+// Server returns the member to go to for a shard: its owner, but while that says
+// that it does not serve the shard yet, a member that does. False when there is
+// neither.
+func (m *Map) Server(shard uint32) (Member, bool) {
+	owner, ok := m.Owner(shard)
+	if ok && (!owner.Serves.Tells() || owner.Serves.Has(shard)) {
+		return owner, true
+	}
+	for _, member := range m.serving {
+		if member.Serves.Has(shard) {
+			return member, true
+		}
+	}
+	return owner, ok
 }
 
 // Owned returns the shards that a member owns, in order.

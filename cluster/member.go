@@ -57,6 +57,11 @@ type Member struct {
 	Version string
 	// Apply is the newest version of apply that it knows.
 	Apply uint32
+	// Unfit says, in a word, why the member cannot take shards though it is
+	// active. Empty: it can.
+	Unfit string
+	// Serves are the shards that it says it serves.
+	Serves ShardSet
 }
 
 // Validate returns what is wrong with a member.
@@ -70,6 +75,8 @@ func (m Member) Validate() error {
 		return fmt.Errorf("member %q: role %q: must be talk, gateway or worker", m.ID, m.Role)
 	case !slices.Contains([]State{StateJoining, StateActive, StateDraining}, m.State):
 		return fmt.Errorf("member %q: state %q: must be joining, active or draining", m.ID, m.State)
+	case len(m.Serves) > MaxShards/8:
+		return fmt.Errorf("member %q: it says that it serves more than %d shards", m.ID, MaxShards)
 	case m.Weight < 1 || m.Weight > MaxWeight:
 		return fmt.Errorf("member %q: weight %d: must be 1 to %d", m.ID, m.Weight, MaxWeight)
 	default:
@@ -84,6 +91,8 @@ type Snapshot struct {
 	Revision uint64
 	// Members are in the order of their ids, no two with the same.
 	Members []Member
+	// Moves has, by shard, the id of the member that an operator moved it to.
+	Moves map[uint32]string
 }
 
 // NewSnapshot returns a snapshot of valid members with different ids, in any

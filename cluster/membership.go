@@ -31,6 +31,23 @@ type Membership interface {
 	Leave(ctx context.Context) error
 }
 
+// Teller is a membership that has its members tell more of themselves than their
+// state. It is safe for concurrent use.
+type Teller interface {
+	// Tell has the others learn which shards this member serves, and why it is
+	// unfit, or that it is fit (""). It does not block: only the newest is told,
+	// and as soon as can be.
+	Tell(serves ShardSet, unfit string)
+}
+
+// Doubter is a membership of which a member may be replaced without being told.
+// It is safe for concurrent use.
+type Doubter interface {
+	// Doubt says that there are signs that another member has the shards of this
+	// one. It does not block. Evicted is closed when they prove true.
+	Doubt()
+}
+
 // ErrEvicted is returned to a member that is none any more.
 var ErrEvicted = errors.New("no member of the cluster any more")
 

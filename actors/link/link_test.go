@@ -389,3 +389,27 @@ func keysOf(create bool, answer func(int, *refusal.Refusal)) *link.Keys {
 		answer(len(keys), refused)
 	}}
 }
+
+// A node of a static membership returns under its id. What the run before had
+// asked is not taken for the answer to what this one asks.
+func TestAnswersToTheRunBeforeAreNotTaken(t *testing.T) {
+	pair(t, func(t *testing.T, network *linktest.Network, gateway, owner *side) {
+		before, now := make(chan answer, 1), make(chan answer, 1)
+		gateway.ask(owner, command(before))
+		late := asked[*shard.Command](owner)
+		if err := gateway.hub.Close(); err != nil {
+			t.Fatal(err)
+		}
+		again := newSide(t, network, "gateway", cluster.RoleGateway, shards)
+		again.system.Root.Send(again.hub.Peer(owner.self), &shard.Unsubscribe{})
+		<-time.After(3 * time.Second) // both ends know each other's runs
+		again.ask(owner, command(now))
+		fresh := asked[*shard.Command](owner)
+		late.Answer(mailbox.Answer{Revision: 1}, nil)
+		synctest.Wait()
+		fresh.Answer(mailbox.Answer{Revision: 2}, nil)
+		if a := <-now; a.refused != nil || a.Revision != 2 {
+			t.Errorf("the answer is %+v", a)
+		}
+	})
+}

@@ -96,7 +96,11 @@ func peerProps(hub *Hub, id, address string) *actor.Props {
 		incarnation++
 		return &peer{
 			Options: &hub.options, hub: hub, id: id, address: address, incarnation: incarnation,
-			run:     rand.Uint64() | 1, //nolint:gosec // tells apart, guards nothing
+			run: rand.Uint64() | 1, //nolint:gosec // tells apart, guards nothing
+			// Ids start anywhere, so that no answer to an earlier incarnation, or to
+			// an earlier run of a node that returns under its id, is taken for one
+			// to this.
+			nextID:  rand.Uint64() >> 1, //nolint:gosec // likewise
 			waiting: map[uint64]waiter{}, fetches: map[uint64]*actor.PID{},
 			confirm: map[batch]confirmation{},
 		}

@@ -27,6 +27,12 @@ type Cluster struct {
 	// placed on Self.
 	Membership Membership
 	Network    link.Network
+	// Teller has the others learn what this node serves; nil: they take it to
+	// serve what it owns.
+	Teller cluster.Teller
+	// Doubter hears of signs that another node has taken this one's place; nil for
+	// nobody.
+	Doubter cluster.Doubter
 }
 
 // Membership is what a node needs of a cluster.Membership.
@@ -143,10 +149,18 @@ func (n *Node) placeAll(s cluster.Snapshot) error {
 	return nil
 }
 
-// withdraw waits until this node has no shards any more.
+// storeTime is how much of the time for a drain is kept for shards that nobody has
+// taken over: they are stored all the same.
+const storeTime = 1500 * time.Millisecond
+
+// withdraw gives all shards away and waits until this node has none any more.
 func (n *Node) withdraw(ctx context.Context) error {
 	empty := make(chan struct{})
-	n.system.Root.Send(n.talk, &whenEmpty{func() { close(empty) }})
+	n.system.Root.Send(n.talk, &withdraw{func() { close(empty) }})
+	if deadline, ok := ctx.Deadline(); ok {
+		late := time.AfterFunc(max(time.Until(deadline)-storeTime, 0), func() { n.system.Root.Send(n.talk, &hurry{}) })
+		defer late.Stop()
+	}
 	select {
 	case <-empty:
 		return nil
@@ -171,7 +185,7 @@ func (n *Node) again(refused *refusal.Refusal) bool {
 		return false
 	}
 	switch refused.Reason {
-	case refusal.NotReady, refusal.Stopping, refusal.OutcomeUnknown:
+	case refusal.NotReady, refusal.Stopping, refusal.OutcomeUnknown, refusal.WrongClock:
 		return true
 	default:
 		return false

@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -24,34 +25,48 @@ type fleet struct {
 	network linktest.Network
 	feed    cluster.Feed
 	options Options
-	members []cluster.Member
 	nodes   map[string]cell
 	ends    map[string]*linktest.Node
+
+	mu      sync.Mutex // guards the following
+	members []cluster.Member
+	moves   map[uint32]string
+	doubts  map[string]int // by name
 }
 
 func newFleet(t *testing.T) *fleet {
 	return &fleet{
-		t: t, nodes: map[string]cell{}, ends: map[string]*linktest.Node{},
+		t: t, nodes: map[string]cell{}, ends: map[string]*linktest.Node{}, doubts: map[string]int{},
 		options: Options{
 			Journal: memory.NewJournal(persistence.DurabilityFsync), Store: memory.NewStore(), Keys: memory.NewKeys(),
 		},
 	}
 }
 
-// start runs a node; talk nodes become members.
+// fleetShards is how many shards a fleet has.
+const fleetShards = 16
+
+// start runs a node; talk nodes become members, that tell what they serve.
 func (f *fleet) start(name string, role cluster.Role) cell {
+	f.t.Helper()
+	return f.startWith(name, role, f.options)
+}
+
+func (f *fleet) startWith(name string, role cluster.Role, options Options) cell {
 	f.t.Helper()
 	self := cluster.Member{
 		ID: name + ".1", Name: name, Address: name, Role: role,
 		State: cluster.StateActive, Weight: cluster.DefaultWeight, Apply: mailbox.ApplyVersion,
 	}
-	options := f.options
+	end := f.network.Node(name)
+	one := &Cluster{Self: self, Membership: &f.feed, Network: end}
 	if role == cluster.RoleGateway {
 		options = Options{}
+	} else {
+		self.Serves = cluster.NewShardSet(fleetShards, func(uint32) bool { return false })
+		one.Teller, one.Doubter = member{f, name}, member{f, name}
 	}
-	end := f.network.Node(name)
-	options.Cluster = &Cluster{Self: self, Membership: &f.feed, Network: end}
-	options.Shards = 16
+	options.Cluster, options.Shards = one, fleetShards
 	n, err := Start(options)
 	if err != nil {
 		f.t.Fatal(err)
@@ -65,27 +80,77 @@ func (f *fleet) start(name string, role cluster.Role) cell {
 		end.Close()
 	})
 	if role == cluster.RoleTalk {
+		f.mu.Lock()
 		f.members = append(f.members, self)
 		f.publish()
+		f.mu.Unlock()
 	}
 	return c
 }
 
-// publish has all nodes learn of the members.
+// publish has all nodes learn of the members. The caller holds mu.
 func (f *fleet) publish() {
-	f.t.Helper()
 	s, err := cluster.NewSnapshot(f.feed.Snapshot().Revision+1, f.members)
 	if err != nil {
-		f.t.Fatal(err)
+		f.t.Error(err)
+		return
 	}
+	s.Moves = maps.Clone(f.moves)
 	f.feed.Publish(s)
+}
+
+// change changes what is known of a member.
+func (f *fleet) change(name string, change func(*cluster.Member)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range f.members {
+		if f.members[i].Name == name {
+			change(&f.members[i])
+			f.publish()
+		}
+	}
 }
 
 // leave has a node be no member any more.
 func (f *fleet) leave(name string) {
-	f.t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.members = slices.DeleteFunc(f.members, func(m cluster.Member) bool { return m.Name == name })
 	f.publish()
+}
+
+// member is a node's own part in the membership of a fleet.
+type member struct {
+	fleet *fleet
+	name  string
+}
+
+// Tell implements cluster.Teller.
+func (m member) Tell(serves cluster.ShardSet, unfit string) {
+	m.fleet.change(m.name, func(member *cluster.Member) { member.Serves, member.Unfit = serves, unfit })
+}
+
+// Doubt implements cluster.Doubter.
+func (m member) Doubt() {
+	m.fleet.mu.Lock()
+	defer m.fleet.mu.Unlock()
+	m.fleet.doubts[m.name]++
+}
+
+// places returns where the shards are by what is known.
+func (f *fleet) places() *cluster.Map {
+	f.t.Helper()
+	places, err := cluster.NewMap(fleetShards, f.feed.Snapshot())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return places
+}
+
+// serves returns how many shards a node serves by what is known.
+func (f *fleet) serves(name string) int {
+	m, _ := f.feed.Snapshot().Member(name + ".1")
+	return m.Serves.Len()
 }
 
 func (f *fleet) ready() {
@@ -334,8 +399,7 @@ func TestNewKindsWaitForEveryNode(t *testing.T) {
 	gateway := f.start("gateway-1", cluster.RoleGateway)
 	f.ready()
 	users := gateway.join("alice", "bob")
-	f.members[0].Apply = 1
-	f.publish()
+	f.change("talk-1", func(m *cluster.Member) { m.Apply = 1 })
 	gateway.until("refused", func() bool {
 		err := gateway.Befriend(gateway.context(), users["alice"], "bob", talk.RemoveFriend)
 		_, look := gateway.Contact(gateway.context(), "alice", "bob")
@@ -352,8 +416,7 @@ func TestNewKindsWaitForEveryNode(t *testing.T) {
 	if err := <-answers; refusal.From(err).Reason != refusal.Upgrading {
 		t.Errorf("a message that is forwarded: %v", err)
 	}
-	f.members[0].Apply = mailbox.ApplyVersion
-	f.publish()
+	f.change("talk-1", func(m *cluster.Member) { m.Apply = mailbox.ApplyVersion })
 	gateway.until("done", func() bool {
 		return gateway.Befriend(gateway.context(), users["alice"], "bob", talk.RequestFriend) == nil
 	})
@@ -376,8 +439,7 @@ func TestPollsStayOpenAndSendsGoOnWhileTalkNodesComeAndGo(t *testing.T) {
 	more("nothing happens")
 	f.start("talk-2", cluster.RoleTalk)
 	more("one joins")
-	f.members[0].State = cluster.StateDraining
-	f.publish()
+	f.change("talk-1", func(m *cluster.Member) { m.State = cluster.StateDraining })
 	if err := f.nodes["talk-1"].Drain(gateway.context()); err != nil {
 		t.Error(err)
 	}

@@ -139,6 +139,9 @@ type Node struct {
 
 	hub      *link.Hub // nil when the node is alone
 	unfollow func()
+	// newest is how the shards were placed last.
+	newest  atomic.Pointer[place]
+	fitness *fitness // nil when the node is alone, or has no journal
 
 	polls    atomic.Uint64 // ids given
 	fetches  atomic.Uint64 // tokens given
@@ -195,7 +198,7 @@ func Start(options Options) (*Node, error) {
 		lookups:    newLookups(options.Shards),
 	}
 	n.fetches.Store(rand.Uint64() >> 1) //nolint:gosec // so that no other node counts alike; it guards nothing
-	for _, step := range []func() error{n.join, n.startTalk, n.startConnections, n.follow} {
+	for _, step := range []func() error{n.join, n.startFitness, n.startTalk, n.startConnections, n.follow} {
 		if err := step(); err != nil {
 			return nil, errors.Join(err, n.Close())
 		}
@@ -235,6 +238,7 @@ func (n *Node) startTalk() error {
 		Route:        n.route,
 		ShardOf:      n.places.Shard,
 		SessionEnded: n.sessionEnded,
+		Changed:      func(id uint32) { n.system.Root.Send(n.talk, &changed{id}) },
 		Limits:       n.options.Limits,
 		Retention:    n.options.Retention,
 		Workers:      n.workers,
@@ -245,6 +249,9 @@ func (n *Node) startTalk() error {
 		Watchdog:     n.watchdog,
 		Observe:      shard.Observer{Stage: n.options.Observe.Stage, Written: n.options.Observe.Written, Cached: n.options.Observe.Cached},
 		Logger:       n.options.Logger,
+	}
+	if n.fitness != nil {
+		environment.Clock, environment.Unfit, environment.Foreign = n.fitness.clock, n.fitness.refusal, n.foreign
 	}
 	props := actor.PropsFromProducer(func() actor.Actor {
 		return &talkActor{node: n, environment: environment, places: n.places, shards: map[uint32]*ownShard{}}
@@ -314,7 +321,7 @@ func (n *Node) Ready() bool {
 		return false
 	}
 	for i := range n.statuses {
-		if status := n.status(i); status != nil && !status.Open() || status == nil && !n.elsewhere(uint32(i)) {
+		if status := n.status(i); (status == nil || !status.Open()) && !n.elsewhere(uint32(i)) {
 			return false
 		}
 	}
@@ -346,8 +353,8 @@ func (n *Node) DrainPolls() {
 
 // Drain refuses new commands and polls, waits for what is in flight, and
 // stores and syncs everything. What it does not manage before ctx ends is
-// replayed from the journal at the next start. In a cluster the membership must
-// have been told that this node drains: it hands its shards over.
+// replayed from the journal at the next start. In a cluster, where the others
+// were told that this node drains, it hands its shards over.
 func (n *Node) Drain(ctx context.Context) error {
 	n.DrainPolls()
 	if n.options.Cluster != nil {
@@ -395,6 +402,9 @@ func (n *Node) Close() error {
 		n.lookups.close()
 		if n.keeper != nil {
 			n.keeper.close()
+		}
+		if n.fitness != nil {
+			n.fitness.close()
 		}
 		if n.unfollow != nil {
 			n.unfollow()

@@ -125,3 +125,51 @@ func TestAnOwnerBehindDoesNotCallAGoodCursorTooNew(t *testing.T) {
 		}
 	}
 }
+
+// deaf is a journal that tells no owner of what another appends.
+type deaf struct{ persistence.Journal }
+
+func (deaf) Tail(uint32, func(int64)) (stop func()) { return func() {} }
+
+// What one owner has answered, the other does not deny because it has not heard
+// of it yet.
+func TestAnOwnerBehindDeniesNothing(t *testing.T) {
+	journal, store, keys := memory.NewJournal(persistence.DurabilityFsync), memory.NewStore(), memory.NewKeys()
+	one := start(t, Options{Journal: journal, Store: store, Keys: keys})
+	two := start(t, Options{Journal: deaf{journal}, Store: store, Keys: keys})
+	users := one.join("alice")
+	for i := range 10 {
+		name := fmt.Sprintf("user%d", i)
+		session := one.join(name)[name]
+		two.eventually(func() error { return two.CheckSession(two.context(), session) })
+		other := fmt.Sprintf("other%d", i)
+		one.join(other)
+		two.eventually(func() error {
+			_, err := two.send(users["alice"], other, fmt.Sprint(i), "hello")
+			return err
+		})
+		if _, err := one.send(users["alice"], name, fmt.Sprint(i), "hello"); err != nil {
+			t.Fatal(err)
+		}
+		two.eventually(func() error {
+			head, err := two.Head(two.context(), name)
+			if err == nil && head.Revision != 1 {
+				t.Errorf("%s has revision %d, want 1", name, head.Revision)
+			}
+			return err
+		})
+	}
+}
+
+// eventually does what may be refused because an owner is not ready, and for no
+// other reason.
+func (c cell) eventually(do func() error) {
+	c.t.Helper()
+	c.until("done", func() bool {
+		err := do()
+		if err != nil && refusal.From(err).Reason != refusal.NotReady {
+			c.t.Fatalf("refused: %v", err)
+		}
+		return err == nil
+	})
+}

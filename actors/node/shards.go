@@ -2,7 +2,6 @@ package node
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -20,26 +19,52 @@ const lingering = time.Second
 // go. Its new owner has it from the journal in any case.
 const handOver = 5 * time.Second
 
+// A node of several opens few shards at a time: opening reads the stores and the
+// journal, and those that are served already should not notice. Those that
+// another node serves meanwhile have time.
+const (
+	opensAtOnce = 32
+	movesAtOnce = 4
+	// openPatience is how long one that does not open keeps others waiting.
+	openPatience = 5 * time.Second
+)
+
 var talkKind = &supervision.Kind{Name: "node.talk", Receive: "node.(*talkActor).Receive"}
 
-// talkActor has the shards that this node owns as its children, and keeps the
+// talkActor has the shards that this node serves as its children, and keeps the
 // routes to all shards.
+//
+// A shard that is placed here is opened first; when it has read its log to the
+// end the others are told that this node serves it, and come. Whoever has had it
+// serves it until then.
 type talkActor struct {
 	node        *Node
 	environment *shard.Environment
 	places      *cluster.Map
 	shards      map[uint32]*ownShard
+	opening     int      // of the shards, those that keep others waiting
+	withdrawn   bool     // it takes no shards any more
 	empty       []func() // to be called when no shard is left
 	stopping    bool     // and so are all shards
 }
 
 // ownShard is a shard that has an actor here.
 type ownShard struct {
-	pid     *actor.PID
-	leaving bool
+	pid   *actor.PID
+	state ownState
+	since time.Time // of the state
+	waits bool      // others wait for it to open
 	// generation tells this actor of the shard from those before it.
 	generation uint64
 }
+
+type ownState uint8
+
+const (
+	ownOpening ownState = iota // or halted before it opened
+	ownServing
+	ownLeaving
+)
 
 type (
 	// place has the shards run and the routes lead where a map says.
@@ -47,8 +72,18 @@ type (
 		places *cluster.Map
 		placed func() // called when they do
 	}
-	// whenEmpty has a function called when this node has no shard.
-	whenEmpty struct{ call func() }
+	// withdraw has all shards given away, those first that others have taken over.
+	// The function is called when this node has no shard.
+	withdraw struct{ empty func() }
+	// hurry has those given away, too, that nobody has taken over.
+	hurry struct{}
+	// changed: a shard has opened, or was halted.
+	changed struct{ shard uint32 }
+	// impatient: a shard was not opened in time to keep others waiting.
+	impatient struct {
+		shard      uint32
+		generation uint64
+	}
 	// handedOver: a shard that was given away has stored what it had. letGo: it
 	// has lingered, or took too long.
 	handedOver struct {
@@ -65,13 +100,30 @@ type (
 func (t *talkActor) Receive(ctx actor.Context) {
 	defer t.node.watchdog.Enter(talkKind, ctx.Message()).Leave()
 	switch m := ctx.Message().(type) {
+	case *actor.Started:
+		if newest := t.node.newest.Load(); newest != nil { // it was restarted
+			t.place(ctx, newest.places)
+		}
 	case *place:
-		t.places = m.places
-		t.place(ctx)
+		t.node.newest.Store(m)
+		t.place(ctx, m.places)
 		m.placed()
-	case *whenEmpty:
-		t.empty = append(t.empty, m.call)
-		t.tellEmpty()
+	case *withdraw:
+		t.withdrawn = true
+		t.empty = append(t.empty, m.empty)
+		t.arrange(ctx)
+	case *hurry:
+		for id, own := range t.shards {
+			t.giveAway(ctx, id, own)
+		}
+		t.arrange(ctx)
+	case *changed:
+		t.changed(ctx, m.shard)
+	case *impatient:
+		if own := t.shards[m.shard]; own != nil && own.generation == m.generation {
+			t.waitNot(own)
+			t.arrange(ctx)
+		}
 	case *handedOver:
 		t.later(ctx, lingering, &letGo{m.shard, m.generation})
 	case *letGo:
@@ -90,63 +142,165 @@ func (t *talkActor) later(ctx actor.Context, d time.Duration, message any) {
 	time.AfterFunc(d, func() { root.Send(self, message) })
 }
 
-// place starts the shards that are this node's, has the routes lead to them
-// and to the owners of the others, and gives up what is no longer its own: in
-// this order, so that no route leads to an actor that is not there.
-func (t *talkActor) place(ctx actor.Context) {
-	n := t.node
-	routes := make([]*actor.PID, t.places.Shards())
-	for i := range routes {
-		id := uint32(i)
-		owner, ok := t.places.Owner(id)
-		switch {
-		case !ok && t.shards[id] != nil:
-			// It goes on with what is under way, and takes nothing new.
-			routes[i] = t.shards[id].pid
-		case !ok:
-			routes[i] = n.nowhere(id)
-		case owner.ID == n.self():
-			routes[i] = t.own(ctx, id)
-		default:
-			routes[i] = n.hub.Peer(owner)
-		}
-	}
-	n.routes.Store(&routes)
-	for id, own := range t.shards {
-		switch owner, ok := t.places.Owner(id); {
-		case own.leaving:
-		case !ok || owner.ID != n.self():
-			t.giveAway(ctx, id, own)
-		default:
+// place has everything be as a map says. What goes to other shards is sent again:
+// their owners may be others.
+func (t *talkActor) place(ctx actor.Context, places *cluster.Map) {
+	t.places = places
+	t.arrange(ctx)
+	for _, own := range t.shards {
+		if own.state != ownLeaving {
 			ctx.Send(own.pid, &shard.Rerouted{})
 		}
 	}
+}
+
+// arrange starts shards that have come, has the routes lead to those that serve,
+// and gives up those that others have taken over: in this order, so that no route
+// leads to an actor that is not there, or takes nothing any more.
+func (t *talkActor) arrange(ctx actor.Context) {
+	if t.stopping {
+		return
+	}
+	t.start(ctx)
+	var gone []uint32
+	for id, own := range t.shards {
+		if own.state != ownLeaving && t.gone(id, own) {
+			gone = append(gone, id)
+		}
+	}
+	leaving := make(map[uint32]*ownShard, len(gone))
+	for _, id := range gone {
+		leaving[id] = t.shards[id]
+	}
+	t.route(leaving)
+	for id, own := range leaving {
+		t.giveAway(ctx, id, own)
+	}
+	t.tell()
 	t.tellEmpty()
 }
 
-// own returns the actor of a shard of this node, which it starts when there is
-// none. One that is being given away has to end first.
-func (t *talkActor) own(ctx actor.Context, id uint32) *actor.PID {
-	if own := t.shards[id]; own != nil {
-		if own.leaving {
-			return t.node.nowhere(id)
-		}
-		return own.pid
+// mine reports whether a shard is placed on this node.
+func (t *talkActor) mine(id uint32) bool {
+	owner, ok := t.places.Owner(id)
+	return ok && owner.ID == t.node.self() && !t.withdrawn
+}
+
+// gone reports whether a shard is to be given up: another node serves it, or is
+// taken to, and if this one withdraws, also when no other node is to have it. One
+// that is not open is of no use to anybody.
+func (t *talkActor) gone(id uint32, own *ownShard) bool {
+	if t.mine(id) {
+		return false
 	}
+	owner, ok := t.places.Owner(id)
+	switch {
+	case own.state == ownOpening:
+		return true
+	case !ok || owner.ID == t.node.self():
+		return t.withdrawn
+	default:
+		return !owner.Serves.Tells() || owner.Serves.Has(id)
+	}
+}
+
+// start starts shards that are placed here and have no actor, those first that
+// nobody serves, as many as may be opened at a time.
+func (t *talkActor) start(ctx actor.Context) {
+	for _, pass := range []struct {
+		served bool
+		limit  int
+	}{{false, opensAtOnce}, {true, movesAtOnce}} {
+		for i := range t.places.Shards() {
+			if t.opening >= pass.limit && t.node.hub != nil {
+				break
+			}
+			id := uint32(i)
+			if t.shards[id] == nil && t.mine(id) && t.served(id) == pass.served {
+				t.spawn(ctx, id)
+			}
+		}
+	}
+}
+
+// served reports whether another node serves a shard.
+func (t *talkActor) served(id uint32) bool {
+	server, ok := t.places.Server(id)
+	return ok && server.ID != t.node.self()
+}
+
+func (t *talkActor) spawn(ctx actor.Context, id uint32) {
 	props, status := shard.Props(id, t.environment)
 	pid, err := ctx.SpawnNamed(props, shardName(id))
 	if err != nil {
 		t.node.options.Logger.Error("shard does not start", "shard", id, "error", err)
-		return t.node.nowhere(id)
+		return
 	}
 	t.node.spawned++
-	t.shards[id] = &ownShard{pid: pid, generation: t.node.spawned}
+	t.shards[id] = &ownShard{pid: pid, generation: t.node.spawned, since: time.Now(), waits: true}
+	t.opening++
 	t.node.statuses[id].Store(status)
-	return pid
+	t.later(ctx, openPatience, &impatient{id, t.node.spawned})
 }
 
+// changed takes note that a shard serves. One that was halted instead does not:
+// if another node serves it, that goes on.
+func (t *talkActor) changed(ctx actor.Context, id uint32) {
+	own, status := t.shards[id], t.node.status(int(id))
+	if own == nil || own.state != ownOpening || status == nil {
+		return // it was restarted, or is leaving
+	}
+	if status.Open() {
+		own.state, own.since = ownServing, time.Now()
+	}
+	t.waitNot(own)
+	t.arrange(ctx)
+}
+
+// waitNot has nobody wait for a shard to open.
+func (t *talkActor) waitNot(own *ownShard) {
+	if own.waits {
+		own.waits = false
+		t.opening--
+	}
+}
+
+// route has the routes lead to the actors here that serve, those aside that are
+// about to leave, and for other shards to whoever serves them.
+func (t *talkActor) route(leaving map[uint32]*ownShard) {
+	n := t.node
+	routes := make([]*actor.PID, t.places.Shards())
+	for i := range routes {
+		id := uint32(i)
+		own := t.shards[id]
+		if leaving[id] != nil || own != nil && own.state == ownLeaving {
+			own = nil
+		}
+		server, ok := t.places.Server(id)
+		switch elsewhere := ok && server.ID != n.self(); {
+		case own != nil && (own.state == ownServing || !elsewhere):
+			routes[i] = own.pid
+		case elsewhere:
+			routes[i] = n.hub.Peer(server)
+		default:
+			routes[i] = n.nowhere(id)
+		}
+	}
+	n.routes.Store(&routes)
+}
+
+// giveAway has a shard leave: one that serves when it has stored what it has.
 func (t *talkActor) giveAway(ctx actor.Context, id uint32, own *ownShard) {
-	own.leaving = true
+	if own.state == ownLeaving {
+		return
+	}
+	opening := own.state == ownOpening
+	own.state, own.since = ownLeaving, time.Now()
+	t.waitNot(own)
+	if opening {
+		ctx.Poison(own.pid)
+		return
+	}
 	root, self, generation := ctx.ActorSystem().Root, ctx.Self(), own.generation
 	ctx.Send(own.pid, &shard.Drain{Done: func() { root.Send(self, &handedOver{id, generation}) }})
 	t.later(ctx, handOver, &letGo{id, generation})
@@ -156,19 +310,22 @@ func (t *talkActor) giveAway(ctx actor.Context, id uint32, own *ownShard) {
 // this node's after all.
 func (t *talkActor) terminated(ctx actor.Context, who *actor.PID) {
 	for id, own := range t.shards {
-		if !own.pid.Equal(who) {
-			continue
+		if own.pid.Equal(who) {
+			t.waitNot(own)
+			delete(t.shards, id)
+			t.node.statuses[id].Store(nil)
+			break
 		}
-		delete(t.shards, id)
-		t.node.statuses[id].Store(nil)
-		if owner, ok := t.places.Owner(id); ok && owner.ID == t.node.self() && !t.stopping {
-			routes := slices.Clone(*t.node.routes.Load())
-			routes[id] = t.own(ctx, id)
-			t.node.routes.Store(&routes)
-		}
-		break
 	}
-	t.tellEmpty()
+	t.arrange(ctx)
+}
+
+// tell has the other nodes know which shards this one serves.
+func (t *talkActor) tell() {
+	t.node.serving(cluster.NewShardSet(t.places.Shards(), func(id uint32) bool {
+		own := t.shards[id]
+		return own != nil && own.state == ownServing
+	}))
 }
 
 func (t *talkActor) tellEmpty() {

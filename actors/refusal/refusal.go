@@ -104,6 +104,8 @@ const (
 	NotYours Reason = 77
 	// Upgrading: some node of the cluster is of a version that does not know this.
 	Upgrading Reason = 80
+	// WrongClock: the clock of the node that has the shard is not the journal's.
+	WrongClock Reason = 90
 )
 
 // words has the code, the word and the text of each reason.
@@ -143,6 +145,7 @@ var words = map[Reason]struct {
 	RateLimited:      {CodeResourceExhausted, "rate_limited", "too many requests"},
 	SessionEnded:     {CodeUnauthenticated, "session_ended", "the device was signed out"},
 	Upgrading:        {CodeUnavailable, "upgrading", "not before every server of the cluster is of this version"},
+	WrongClock:       {CodeUnavailable, "wrong_clock", "the clock of a server is wrong"},
 	ShardStopped:     {CodeUnavailable, "shard_stopped", "the shard is stopped until an operator acts"},
 }
 

@@ -122,15 +122,23 @@ func (s *shardActor) command(ctx actor.Context, c *Command) {
 // refuses returns why the shard takes no commands now, nil if it does.
 func (s *shardActor) refuses() *refusal.Refusal {
 	switch {
-	case len(s.draining) > 0:
+	case s.closing:
 		return refusal.After(refusal.Stopping, time.Second)
 	case s.phase == halted:
 		return refusal.Of(refusal.ShardStopped)
 	case s.phase != open:
 		return refusal.After(refusal.NotReady, 200*time.Millisecond)
 	default:
+		return s.unfit()
+	}
+}
+
+// unfit returns why the node is to append nothing.
+func (s *shardActor) unfit() *refusal.Refusal {
+	if s.Unfit == nil {
 		return nil
 	}
+	return s.Unfit()
 }
 
 // admit queues a command whose mailbox is loaded. A recipient that does not
@@ -138,13 +146,18 @@ func (s *shardActor) refuses() *refusal.Refusal {
 // its log to the end may say so, and none that has a record of the mailbox
 // under way.
 func (s *shardActor) admit(ctx actor.Context, e *entry, c *Command) {
-	if !e.exists && c.Record.GetCreateAccount() == nil && e.appending == 0 && len(e.unstored) == 0 && s.next >= s.log.end {
-		s.abandon(e)
-		c.refuse(refusal.Of(refusal.UnknownRecipient))
+	if s.unknown(e, c) {
+		s.ask(ctx, c)
 		return
 	}
 	e.appending++
 	s.queue(ctx, appendable{record: c.Record, command: c})
+}
+
+// unknown reports whether the mailbox of a command does not exist, as far as this
+// owner has read.
+func (*shardActor) unknown(e *entry, c *Command) bool {
+	return !e.exists && c.Record.GetCreateAccount() == nil && e.appending == 0 && len(e.unstored) == 0
 }
 
 func (s *shardActor) queue(ctx actor.Context, item appendable) {
@@ -190,6 +203,10 @@ func (s *shardActor) append(ctx actor.Context) {
 	if s.phase != open || s.log.inFlight() || len(s.log.queue) == 0 {
 		return
 	}
+	if s.unfit() != nil {
+		s.arm(ctx) // perhaps it is not for long
+		return
+	}
 	if time.Now().Before(s.log.waitTill) {
 		return // appendAgain is on its way
 	}
@@ -204,10 +221,28 @@ func (s *shardActor) append(ctx actor.Context) {
 	for i := range records {
 		records[i] = s.log.flight[i].data
 	}
-	root, self, incarnation := ctx.ActorSystem().Root, ctx.Self(), s.incarnation
+	root, self, incarnation, clock, sent := ctx.ActorSystem().Root, ctx.Self(), s.incarnation, s.Clock, time.Now()
 	s.Journal.Append(s.id, records, func(landed persistence.Appended, err error) {
+		if err == nil && clock != nil {
+			clock(Ahead(landed.Time, sent, time.Now()))
+		}
 		root.Send(self, &appended{incarnation: incarnation, landed: landed, err: err})
 	})
+}
+
+// Ahead returns how far the clock that stamped a record with a log time is ahead
+// of this node's, given when the record was sent and reported: 0 when it may have
+// been stamped in between, negative when it is behind.
+func Ahead(logTime int64, sent, reported time.Time) time.Duration {
+	stamped := time.UnixMilli(logTime)
+	switch {
+	case stamped.After(reported):
+		return stamped.Sub(reported)
+	case stamped.Before(sent.Truncate(time.Millisecond)):
+		return stamped.Sub(sent)
+	default:
+		return 0
+	}
 }
 
 const retryAppend = 50 * time.Millisecond
@@ -229,6 +264,7 @@ func (s *shardActor) appended(ctx actor.Context, m *appended) {
 	}
 	s.append(ctx)
 	s.catchUp(ctx)
+	s.dispatched(ctx)
 	s.drained(ctx)
 }
 
@@ -277,12 +313,13 @@ func (s *shardActor) wentBack(flight []appendable, position persistence.Position
 }
 
 // repeat appends again with the same ids what may or may not be in the log. A
-// second copy is a duplicate to apply.
+// second copy is a duplicate to apply. One that is given away does not: the next
+// owner is to be asked.
 func (s *shardActor) repeat(ctx actor.Context, flight []appendable) {
 	again := make([]appendable, 0, len(flight)+len(s.log.queue))
 	now := time.Now()
 	for _, item := range flight {
-		if item.command != nil && now.After(item.command.Deadline) {
+		if item.command != nil && (s.closing || now.After(item.command.Deadline)) {
 			s.settled(item.command)
 			item.command.refuse(refusal.After(refusal.OutcomeUnknown, time.Second))
 			continue

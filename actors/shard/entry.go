@@ -134,6 +134,15 @@ func (s *shardActor) forward(ctx actor.Context, m addressed) {
 	if _, ok := m.(*Unsubscribe); ok && s.mailboxes[m.mailbox()] == nil {
 		return
 	}
+	if s.stale(m) {
+		s.ask(ctx, m)
+		return
+	}
+	s.pass(ctx, m)
+}
+
+// pass hands a message to its mailbox.
+func (s *shardActor) pass(ctx actor.Context, m addressed) {
 	e := s.entry(ctx, m.mailbox())
 	if e.unavailable() {
 		m.refuse(refusal.After(refusal.StoreUnavailable, time.Second), ctx)

@@ -172,10 +172,9 @@ type (
 	}
 	// grown: another owner appended to the log.
 	grown struct{}
-	// endRead tells where the log ends, for a Fetch beyond the head.
+	// endRead tells where the log ends, for what waits for that.
 	endRead struct {
 		incarnation uint64
-		fetch       *Fetch
 		next        int64
 		err         error
 	}

@@ -84,6 +84,9 @@ func (s *shardActor) replayed(ctx actor.Context) {
 	}
 	s.phase = open
 	s.status.open.Store(true)
+	s.openTime = time.Now()
+	s.shared = s.openTime.Add(sharing)
+	s.changed()
 	for source, batch := range s.early {
 		delete(s.early, source)
 		s.takeFollowUps(ctx, batch)
@@ -97,10 +100,17 @@ func (s *shardActor) halt(reason string) {
 	s.phase = halted
 	s.status.open.Store(false)
 	s.status.halted.Store(&reason)
+	s.changed()
 	s.Logger.Error("shard is stopped", "shard", s.id, "reason", reason)
 	stopped := refusal.Of(refusal.ShardStopped)
 	s.log.each(func(c *Command) { c.refuse(stopped) })
 	s.log.drop()
+}
+
+func (s *shardActor) changed() {
+	if s.Changed != nil {
+		s.Changed(s.id)
+	}
 }
 
 // catchUp reads the log when it goes beyond what was dispatched.
@@ -154,11 +164,16 @@ func (s *shardActor) logRead(ctx actor.Context, m *logRead) {
 			s.log.full = r.GetMailbox()
 			break
 		}
-		s.dispatch(ctx, e.Position, e.Time, r, s.log.take(r.GetId()), true)
+		command := s.log.take(r.GetId())
+		if s.phase == open && command == nil && mailbox.IsCommand(r) {
+			s.foreign()
+		}
+		s.dispatch(ctx, e.Position, e.Time, r, command, true)
 	}
 	s.replayed(ctx)
 	s.append(ctx)
 	s.catchUp(ctx)
+	s.dispatched(ctx)
 }
 
 // fail has the shard restarted.
@@ -166,33 +181,4 @@ func (s *shardActor) fail(ctx actor.Context, reason string) {
 	if supervisor, ok := ctx.(actor.Supervisor); ok {
 		supervisor.EscalateFailure(reason, ctx.Message())
 	}
-}
-
-// readEnd finds out whether what a fetch knows is wrong, or this owner behind.
-func (s *shardActor) readEnd(ctx actor.Context, fetch *Fetch) {
-	root, self, id, incarnation, journal := ctx.ActorSystem().Root, ctx.Self(), s.id, s.incarnation, s.Journal
-	if !s.Workers.Journal.Submit(func(ctx context.Context) {
-		ctx, cancel := context.WithTimeout(ctx, journalTimeout)
-		defer cancel()
-		bounds, err := journal.Bounds(ctx, id)
-		root.Send(self, &endRead{incarnation: incarnation, fetch: fetch, next: bounds.Next, err: err})
-	}) {
-		fetch.refuse(refusal.After(refusal.Busy, time.Second), ctx)
-	}
-}
-
-func (s *shardActor) endRead(ctx actor.Context, m *endRead) {
-	if m.err != nil {
-		m.fetch.refuse(refusal.After(refusal.NotReady, time.Second), ctx)
-		return
-	}
-	if s.next < m.next { // behind: ask again when the log was read that far
-		s.log.end = max(s.log.end, m.next)
-		s.catchUp(ctx)
-		m.fetch.refuse(refusal.After(refusal.NotReady, time.Second), ctx)
-		return
-	}
-	confirmed := *m.fetch
-	confirmed.confirmed = true
-	s.forward(ctx, &confirmed)
 }

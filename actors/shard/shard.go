@@ -30,6 +30,17 @@ type Environment struct {
 	ShardOf func(mailbox string) uint32
 	// SessionEnded is called for each session that ends. It must not block.
 	SessionEnded func(talk.Session)
+	// Changed is called when a shard has opened or was halted, and Foreign when one
+	// that has long been open has read a command that another owner appended: of the
+	// owner before it there can be none any more. Nil for nobody. They must not
+	// block.
+	Changed, Foreign func(shard uint32)
+	// Clock is told how far the journal's clock is from this node's, after each
+	// append; nil for nobody. It must not block.
+	Clock func(ahead time.Duration)
+	// Unfit returns why the node takes no commands and appends nothing; nil when it
+	// does. A nil Unfit: it always does.
+	Unfit func() *refusal.Refusal
 
 	Limits    Limits
 	Retention Retention
@@ -150,12 +161,18 @@ type shardActor struct {
 	status      *Status
 	incarnation uint64
 
-	phase    phase
+	phase phase
+	// draining has whoever waits for the end of a drain. From its beginning on the
+	// shard is closing: it takes no commands any more.
 	draining []func()
-	next     int64  // offset of the next record to dispatch
-	version  uint32 // of apply, of the newest Version record seen or queued
-	self     *actor.PID
-	writer   *actor.PID
+	closing  bool
+	// shared is until when another owner is to be reckoned with: see stale.
+	openTime, shared time.Time
+	asking           endReader
+	next             int64  // offset of the next record to dispatch
+	version          uint32 // of apply, of the newest Version record seen or queued
+	self             *actor.PID
+	writer           *actor.PID
 	// mailboxProps are shared by all mailboxes.
 	mailboxProps *actor.Props
 	stopTail     func()
@@ -268,7 +285,7 @@ func (s *shardActor) Receive(ctx actor.Context) {
 	case *actor.Started:
 		s.start(ctx)
 	case *actor.Restarting, *actor.Stopping:
-		s.stop()
+		s.stop(ctx)
 	case *Command:
 		s.command(ctx, m)
 	case *FollowUps:
@@ -298,7 +315,7 @@ func (s *shardActor) Receive(ctx actor.Context) {
 	case *lookUpFailed:
 		s.lookUpFailed(ctx, m)
 	case *unconfirmed:
-		s.readEnd(ctx, m.fetch)
+		s.ask(ctx, m.fetch)
 	case *passivated:
 		s.passivated(ctx, m)
 	case *grown:
@@ -327,8 +344,6 @@ func (s *shardActor) receiveOwn(ctx actor.Context) {
 	case *endRead:
 		if m.incarnation == s.incarnation {
 			s.endRead(ctx, m)
-		} else {
-			m.fetch.refuse(refusal.After(refusal.NotReady, time.Second), ctx)
 		}
 	case *tick:
 		if m.incarnation == s.incarnation {
@@ -397,8 +412,9 @@ func (s *shardActor) start(ctx actor.Context) {
 }
 
 // stop answers whoever waits: the records may be in the journal or get there.
-func (s *shardActor) stop() {
+func (s *shardActor) stop(ctx actor.Context) {
 	s.status.open.Store(false)
+	s.stopAsking(ctx)
 	if s.stopTail != nil {
 		s.stopTail()
 	}
@@ -454,6 +470,7 @@ func (s *shardActor) tick(ctx actor.Context) {
 	s.catchUp(ctx)
 	s.resendFollowUps(ctx)
 	s.sweep(ctx)
+	s.dispatched(ctx)
 	if len(s.mailboxes) > 0 || s.followUps > 0 || !s.log.idle() {
 		s.arm(ctx)
 	}
@@ -461,6 +478,7 @@ func (s *shardActor) tick(ctx actor.Context) {
 
 // drain finishes once nothing is in flight and all is stored.
 func (s *shardActor) drain(ctx actor.Context, m *Drain) {
+	s.closing = true
 	s.draining = append(s.draining, m.Done)
 	s.drained(ctx)
 }

@@ -77,8 +77,15 @@ type Membership struct {
 	*Observer
 	lease clientv3.LeaseID
 
-	mu   sync.Mutex // guards the following
-	self cluster.Member
+	// writing is held over a write of the member's key, one at a time.
+	writing chan struct{}
+	toTell  chan struct{} // holds at most one token: there is something to tell
+
+	mu     sync.Mutex // guards the following
+	self   cluster.Member
+	serves cluster.ShardSet // to be told
+	unfit  string           // to be told
+	doubts doubts
 
 	evicted chan struct{}
 	evict   sync.Once
@@ -99,7 +106,10 @@ func Join(ctx context.Context, options Options, member cluster.Member) (_ *Membe
 	if err != nil {
 		return nil, fmt.Errorf("etcd: join: %w", err)
 	}
-	m := &Membership{Observer: observer, self: member, evicted: make(chan struct{})}
+	m := &Membership{
+		Observer: observer, self: member, serves: member.Serves, unfit: member.Unfit,
+		writing: make(chan struct{}, 1), toTell: make(chan struct{}, 1), evicted: make(chan struct{}),
+	}
 	observer.changed = m.missed
 	if err := m.register(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("etcd: join: %w", err), observer.client.Close())
@@ -108,6 +118,7 @@ func Join(ctx context.Context, options Options, member cluster.Member) (_ *Membe
 		return nil, errors.Join(fmt.Errorf("etcd: join: %w", err), observer.client.Close())
 	}
 	observer.running.Go(func() { m.renew(observer.context) })
+	observer.running.Go(func() { m.tell(observer.context) })
 	return m, nil
 }
 
@@ -141,18 +152,20 @@ func newID(name string) string {
 // entry is a member as it lies in etcd. Fields are added, never renamed: other
 // versions read them.
 type entry struct {
-	Name    string        `json:"name"`
-	Address string        `json:"address"`
-	Admin   string        `json:"admin,omitempty"`
-	Role    cluster.Role  `json:"role"`
-	State   cluster.State `json:"state"`
-	Weight  int           `json:"weight"`
-	Version string        `json:"version"`
-	Apply   uint32        `json:"apply"`
+	Name    string           `json:"name"`
+	Address string           `json:"address"`
+	Admin   string           `json:"admin,omitempty"`
+	Role    cluster.Role     `json:"role"`
+	State   cluster.State    `json:"state"`
+	Weight  int              `json:"weight"`
+	Version string           `json:"version"`
+	Apply   uint32           `json:"apply"`
+	Unfit   string           `json:"unfit,omitempty"`
+	Serves  cluster.ShardSet `json:"serves,omitempty"`
 }
 
 func encode(m cluster.Member) (string, error) {
-	value, err := json.Marshal(entry{m.Name, m.Address, m.Admin, m.Role, m.State, m.Weight, m.Version, m.Apply})
+	value, err := json.Marshal(entry{m.Name, m.Address, m.Admin, m.Role, m.State, m.Weight, m.Version, m.Apply, m.Unfit, m.Serves})
 	return string(value), err
 }
 
@@ -180,10 +193,19 @@ func (m *Membership) Self() cluster.Member {
 
 // SetState implements cluster.Membership.
 func (m *Membership) SetState(ctx context.Context, state cluster.State) error {
-	m.mu.Lock()
-	next := m.self
-	m.mu.Unlock()
-	next.State = state
+	return m.change(ctx, func(self *cluster.Member) { self.State = state })
+}
+
+// change tells the others what changed about this member.
+func (m *Membership) change(ctx context.Context, change func(*cluster.Member)) error {
+	select {
+	case m.writing <- struct{}{}:
+		defer func() { <-m.writing }()
+	case <-ctx.Done():
+		return fmt.Errorf("etcd: tell of the member: %w", ctx.Err())
+	}
+	next := m.Self()
+	change(&next)
 	if err := next.Validate(); err != nil {
 		return fmt.Errorf("etcd: %w", err)
 	}
@@ -199,10 +221,10 @@ func (m *Membership) SetState(ctx context.Context, state cluster.State) error {
 		Commit()
 	switch {
 	case errors.Is(err, rpctypes.ErrLeaseNotFound), err == nil && !answer.Succeeded:
-		m.gone("its state was set")
+		m.gone("it told of itself")
 		return fmt.Errorf("etcd: %w", cluster.ErrEvicted)
 	case err != nil:
-		return fmt.Errorf("etcd: set the member's state: %w", err)
+		return fmt.Errorf("etcd: tell of the member: %w", err)
 	}
 	m.mu.Lock()
 	m.self = next
@@ -259,10 +281,16 @@ func (m *Membership) renew(ctx context.Context) {
 		case errors.Is(err, rpctypes.ErrLeaseNotFound):
 			m.gone("its lease was renewed")
 			return
-		case err != nil && !failing:
+		case err == nil:
+			m.dispel()
+			if failing {
+				m.options.Logger.Info("etcd renews the lease again")
+			}
+		case m.replaced(time.Now()):
+			m.gone("others had its shards, and etcd did not answer")
+			return
+		case !failing:
 			m.options.Logger.Warn("etcd does not renew the lease; the members stay what they were", "error", err)
-		case err == nil && failing:
-			m.options.Logger.Info("etcd renews the lease again")
 		}
 		failing = err != nil
 	}

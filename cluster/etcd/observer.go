@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/tegami-im/tegami/cluster"
@@ -61,13 +61,13 @@ func connect(options Options) (*Observer, error) {
 
 // start lists the members and watches them from there.
 func (o *Observer) start(ctx context.Context) error {
-	revision, members, err := o.list(ctx)
+	revision, seen, err := o.list(ctx)
 	if err != nil {
 		return err
 	}
-	o.publish(revision, members)
+	o.publish(revision, seen)
 	o.context, o.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	o.running.Go(func() { o.watch(o.context, revision, members) })
+	o.running.Go(func() { o.watch(o.context, revision, seen) })
 	return nil
 }
 
@@ -86,35 +86,53 @@ func (o *Observer) Close() error {
 	return o.closed
 }
 
-func (o *Observer) prefix() string       { return o.options.Prefix + "members/" }
-func (o *Observer) key(id string) string { return o.prefix() + id }
+// What keys begin with, behind the prefix of all. Under members/ is an entry for
+// each id, under drains/ what operators drain, by name, under moves/ the id of a
+// member for each shard that they moved to it.
+const (
+	membersKey = "members/"
+	drainsKey  = "drains/"
+	movesKey   = "moves/"
+)
 
-func (o *Observer) decode(kv *mvccpb.KeyValue) (cluster.Member, error) {
+func (o *Observer) key(id string) string { return o.options.Prefix + membersKey + id }
+
+// seen is what lies in etcd at one revision.
+type seen struct {
+	members map[string]cluster.Member
+	drains  map[string]bool // by name
+	moves   map[uint32]string
+}
+
+func decode(id string, value []byte) (cluster.Member, error) {
 	var e entry
-	if err := json.Unmarshal(kv.Value, &e); err != nil {
+	if err := json.Unmarshal(value, &e); err != nil {
 		return cluster.Member{}, err
 	}
 	member := cluster.Member{
-		ID: o.id(kv), Name: e.Name, Address: e.Address, Admin: e.Admin, Role: e.Role, State: e.State,
-		Weight: e.Weight, Version: e.Version, Apply: e.Apply,
+		ID: id, Name: e.Name, Address: e.Address, Admin: e.Admin, Role: e.Role, State: e.State,
+		Weight: e.Weight, Version: e.Version, Apply: e.Apply, Unfit: e.Unfit, Serves: e.Serves,
 	}
 	return member, member.Validate()
 }
 
-func (o *Observer) id(kv *mvccpb.KeyValue) string {
-	return strings.TrimPrefix(string(kv.Key), o.prefix())
-}
-
 // publish hands on who the members are.
-func (o *Observer) publish(revision int64, members map[string]cluster.Member) {
-	snapshot, err := cluster.NewSnapshot(uint64(revision), slices.Collect(maps.Values(members)))
+func (o *Observer) publish(revision int64, seen *seen) {
+	members := slices.Collect(maps.Values(seen.members))
+	for i := range members {
+		if m := &members[i]; m.Role == cluster.RoleTalk && m.State == cluster.StateActive && seen.drains[m.Name] {
+			m.State = cluster.StateDraining
+		}
+	}
+	snapshot, err := cluster.NewSnapshot(uint64(revision), members)
 	if err != nil { // each was valid, and an id is a key
 		o.options.Logger.Error("members do not go together", "error", err)
 		return
 	}
+	snapshot.Moves = maps.Clone(seen.moves)
 	o.Publish(snapshot)
 	if o.changed != nil {
-		o.changed(members)
+		o.changed(seen.members)
 	}
 }
 
@@ -123,9 +141,9 @@ const retryWatch = 500 * time.Millisecond
 
 // watch follows the members from a revision on. When etcd cannot go on from
 // there, it lists them again.
-func (o *Observer) watch(ctx context.Context, revision int64, members map[string]cluster.Member) {
+func (o *Observer) watch(ctx context.Context, revision int64, seen *seen) {
 	for {
-		err := o.follow(ctx, revision, members)
+		err := o.follow(ctx, revision, seen)
 		for err != nil {
 			if ctx.Err() != nil {
 				return
@@ -136,58 +154,82 @@ func (o *Observer) watch(ctx context.Context, revision int64, members map[string
 				return
 			case <-time.After(retryWatch):
 			}
-			if revision, members, err = o.list(ctx); err == nil {
-				o.publish(revision, members)
+			if revision, seen, err = o.list(ctx); err == nil {
+				o.publish(revision, seen)
 			}
 		}
 	}
 }
 
 // follow applies changes until the watch ends.
-func (o *Observer) follow(ctx context.Context, revision int64, members map[string]cluster.Member) error {
+func (o *Observer) follow(ctx context.Context, revision int64, seen *seen) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	changes := o.client.Watch(clientv3.WithRequireLeader(ctx), o.prefix(), clientv3.WithPrefix(), clientv3.WithRev(revision+1))
+	changes := o.client.Watch(clientv3.WithRequireLeader(ctx), o.options.Prefix, clientv3.WithPrefix(), clientv3.WithRev(revision+1))
 	for change := range changes {
 		if err := change.Err(); err != nil {
 			return err
 		}
+		concerns := false
 		for _, event := range change.Events {
-			o.apply(event, members)
+			concerns = o.apply(event, seen) || concerns
 		}
-		if len(change.Events) > 0 {
-			o.publish(change.Header.Revision, members)
+		if concerns {
+			o.publish(change.Header.Revision, seen)
 		}
 	}
 	return errors.New("the watch ended")
 }
 
-func (o *Observer) apply(event *clientv3.Event, members map[string]cluster.Member) {
-	id := o.id(event.Kv)
-	if event.Type == clientv3.EventTypeDelete {
-		delete(members, id)
-		return
+// apply takes a change into what is seen, and reports whether it concerns the
+// members: others may keep keys beside theirs.
+func (o *Observer) apply(event *clientv3.Event, seen *seen) (concerns bool) {
+	key, there := strings.TrimPrefix(string(event.Kv.Key), o.options.Prefix), event.Type != clientv3.EventTypeDelete
+	if id, ok := strings.CutPrefix(key, membersKey); ok {
+		delete(seen.members, id)
+		if there {
+			member, err := decode(id, event.Kv.Value)
+			if err != nil {
+				o.options.Logger.Warn("what a member says of itself makes no sense; it is left out", "id", id, "error", err)
+				return true
+			}
+			seen.members[id] = member
+		}
+		return true
 	}
-	member, err := o.decode(event.Kv)
-	if err != nil {
-		o.options.Logger.Warn("what a member says of itself makes no sense; it is left out", "id", id, "error", err)
-		delete(members, id)
-		return
+	if name, ok := strings.CutPrefix(key, drainsKey); ok {
+		delete(seen.drains, name)
+		if there {
+			seen.drains[name] = true
+		}
+		return true
 	}
-	members[id] = member
+	if text, ok := strings.CutPrefix(key, movesKey); ok {
+		shard, err := strconv.ParseUint(text, 10, 32)
+		if err != nil {
+			o.options.Logger.Warn("a move names no shard; it is left out", "key", key)
+			return false
+		}
+		delete(seen.moves, uint32(shard))
+		if there {
+			seen.moves[uint32(shard)] = string(event.Kv.Value)
+		}
+		return true
+	}
+	return false
 }
 
-// list reads all members, and the revision that they are from.
-func (o *Observer) list(ctx context.Context) (revision int64, members map[string]cluster.Member, err error) {
+// list reads all there is, and the revision that it is from.
+func (o *Observer) list(ctx context.Context) (revision int64, all *seen, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	answer, err := o.client.Get(ctx, o.prefix(), clientv3.WithPrefix())
+	answer, err := o.client.Get(ctx, o.options.Prefix, clientv3.WithPrefix())
 	if err != nil {
 		return 0, nil, err
 	}
-	members = make(map[string]cluster.Member, len(answer.Kvs))
+	all = &seen{members: map[string]cluster.Member{}, drains: map[string]bool{}, moves: map[uint32]string{}}
 	for _, kv := range answer.Kvs {
-		o.apply(&clientv3.Event{Type: clientv3.EventTypePut, Kv: kv}, members)
+		o.apply(&clientv3.Event{Type: clientv3.EventTypePut, Kv: kv}, all)
 	}
-	return answer.Header.Revision, members, nil
+	return answer.Header.Revision, all, nil
 }

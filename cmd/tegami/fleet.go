@@ -50,17 +50,28 @@ func (c *talkCommand) Run(ctx context.Context, std streams) error {
 	if err := checkTalk(&loaded.Config); err != nil {
 		return err
 	}
-	for {
+	for returning := false; ; returning = true {
 		s, err := assembleTalk(ctx, &loaded.Config, log)
-		if err != nil {
-			return err
+		switch {
+		case err == nil:
+			err = s.serve(ctx, std)
+		case returning && ctx.Err() == nil: // what it was cut off from may still be away
+			log.Warn("cannot return to the cluster yet", "error", err)
+			select {
+			case <-time.After(returnAgain):
+				continue
+			case <-ctx.Done():
+			}
 		}
-		if err = s.serve(ctx, std); !errors.Is(err, cluster.ErrEvicted) || ctx.Err() != nil {
+		if !errors.Is(err, cluster.ErrEvicted) || ctx.Err() != nil {
 			return err
 		}
 		log.Warn("returning to the cluster as a new member")
 	}
 }
+
+// returnAgain is when a talk node that was evicted tries once more to return.
+const returnAgain = time.Second
 
 type gatewayCommand struct {
 	configFlags
@@ -118,6 +129,8 @@ func assembleTalk(ctx context.Context, c *config.Config, log *slog.Logger) (_ *s
 	s.watch(metrics, s.membership)
 	options := nodeOptions(c, s.storage, sealing.NewRing(s.storage.keys, sealing.DefaultRingSize, sealing.DefaultRingReads))
 	options.Cluster = &node.Cluster{Self: self, Membership: s.membership, Network: s.network}
+	options.Cluster.Teller, _ = s.membership.(cluster.Teller)
+	options.Cluster.Doubter, _ = s.membership.(cluster.Doubter)
 	if err := s.startNode(ctx, options, metrics); err != nil {
 		return nil, err
 	}
@@ -231,6 +244,8 @@ func (s *service) join(ctx context.Context) (cluster.Member, error) {
 		s.membership = static
 		return static.Self(), nil
 	}
+	// It serves none so far, so that those who have its shards go on.
+	self.Serves = cluster.NewShardSet(s.storage.shards, func(uint32) bool { return false })
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
 	joined, err := s.joinEtcd(ctx, self)

@@ -285,9 +285,11 @@ func (s *service) drain(ctx context.Context) {
 	s.api.Refuse()
 	s.node.DrainPolls()
 	if s.membership != nil {
-		if err := s.membership.SetState(ctx, cluster.StateDraining); err != nil {
+		telling, cancel := context.WithTimeout(ctx, leaveTimeout)
+		if err := s.membership.SetState(telling, cluster.StateDraining); err != nil {
 			s.log.Warn("the others are not told that this node drains", "error", err)
 		}
+		cancel()
 	}
 	if err := errors.Join(s.api.Drain(ctx), s.node.Drain(ctx)); err != nil {
 		s.log.Warn("not everything was drained in time", "error", err)

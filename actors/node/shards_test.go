@@ -1,0 +1,57 @@
+package node
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tegami-im/tegami/actors/mailbox"
+	"github.com/tegami-im/tegami/actors/refusal"
+	"github.com/tegami-im/tegami/actors/shard"
+	"github.com/tegami-im/tegami/cluster"
+)
+
+// A shard that was given away and has stored everything takes nothing any more:
+// what it took would be cut off when it ends.
+func TestADrainedShardTakesNoCommands(t *testing.T) {
+	c := start(t, Options{})
+	users := c.join("alice")
+	drained := make(chan struct{})
+	to := c.shards[c.places.Shard("alice")]
+	c.system.Root.Send(to, &shard.Drain{Done: sync.OnceFunc(func() { close(drained) })})
+	<-drained
+	if _, err := c.send(users["alice"], "alice", "1", "late"); err == nil || refusal.From(err).Reason != refusal.Stopping {
+		t.Errorf("a command after the drain: %v", err)
+	}
+}
+
+// The actor that has the shards knows where they belong when it is restarted.
+func TestShardsReturnWhenTheirParentFails(t *testing.T) {
+	c := start(t, Options{})
+	users := c.join("alice", "bob")
+	failed := sync.OnceFunc(func() { panic("planted") })
+	c.system.Root.Send(c.talk, &place{places: c.newest.Load().places, placed: failed})
+	c.until("sent", func() bool {
+		_, err := c.send(users["alice"], "bob", "1", "hello")
+		return err == nil
+	})
+}
+
+// While etcd is away the others cannot be told. The shards are stored all the same.
+func TestANodeStoresItsShardsThoughNobodyHearsThatItDrains(t *testing.T) {
+	f := newFleet(t)
+	one := f.start("talk-1", cluster.RoleTalk)
+	f.ready()
+	users := one.join("alice")
+	if _, err := one.send(users["alice"], "alice", "1", "hello"); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if err := one.Drain(one.context()); err != nil {
+		t.Errorf("%v after %v", err, time.Since(began))
+	}
+	stored, err := f.options.Store.Load(t.Context(), one.places.Shard("alice"), "alice", mailbox.MaxDedupInMemory)
+	if err != nil || stored == nil {
+		t.Errorf("alice is not stored: %v", err)
+	}
+}
