@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -321,5 +322,110 @@ func TestVersionThatAllKnow(t *testing.T) {
 		if got := s.Apply(); got != test.want {
 			t.Errorf("%s: version %d, want %d", test.name, got, test.want)
 		}
+	}
+}
+
+func serves(shards int, which ...uint32) cluster.ShardSet {
+	return cluster.NewShardSet(shards, func(shard uint32) bool { return slices.Contains(which, shard) })
+}
+
+// Who is to be asked for a shard while it changes hands.
+func TestAShardIsServedByWhoHasItUntilItsOwnerSaysSo(t *testing.T) {
+	const shards = 2
+	owner, other := talk("new"), talk("old")
+	other.State = cluster.StateDraining
+	for name, test := range map[string]struct {
+		owner, other cluster.ShardSet
+		want         string
+	}{
+		"an owner that tells nothing":                {"", serves(shards, 0, 1), "new"},
+		"an owner that has not opened it":            {serves(shards), serves(shards, 0, 1), "old"},
+		"an owner that has opened it":                {serves(shards, 1), serves(shards, 0, 1), "new"},
+		"nobody has opened it":                       {serves(shards, 0), serves(shards, 0), "new"},
+		"the one before tells nothing":               {serves(shards), "", "new"},
+		"the one before serves fewer than there are": {serves(shards), serves(1, 0), "new"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			owner.Serves, other.Serves = test.owner, test.other
+			m := place(t, shards, owner, other)
+			if server, ok := m.Server(1); !ok || server.ID != test.want {
+				t.Errorf("%v serves it", server.ID)
+			}
+			if ownerOf(m, 1) != "new" {
+				t.Errorf("%v owns it", ownerOf(m, 1))
+			}
+		})
+	}
+	t.Run("nobody owns it", func(t *testing.T) {
+		other.Serves = serves(shards, 1)
+		if server, ok := place(t, shards, other).Server(1); !ok || server.ID != "old" {
+			t.Errorf("%v serves it", server.ID)
+		}
+	})
+}
+
+func TestMembersThatAreUnfitGetNothingWhileOthersAreFit(t *testing.T) {
+	one, two := talk("one"), talk("two")
+	one.Unfit = "journal"
+	m := place(t, 8, one, two)
+	if got := len(m.Owned("two")); got != 8 {
+		t.Errorf("the one that is fit has %d shards", got)
+	}
+	two.Unfit = "clock"
+	all, before := place(t, 8, one, two), place(t, 8, talk("one"), talk("two"))
+	for shard := range 8 {
+		if ownerOf(all, shard) != ownerOf(before, shard) {
+			t.Errorf("shard %d has moved though nobody is fit", shard)
+		}
+	}
+}
+
+// Moved shards go where they were moved to, count there, and leave the others
+// where they are as far as there is room.
+func TestMovedShards(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		shards := rapid.IntRange(1, 64).Draw(t, "shards")
+		members := fleet(rapid.IntRange(1, 5).Draw(t, "members"), rapid.Uint64Range(0, 1000).Draw(t, "run"))
+		moves := rapid.MapOf(rapid.Uint32Range(0, 80), rapid.SampledFrom([]string{members[0].ID, members[len(members)-1].ID, "gone"})).Draw(t, "moves")
+		snapshot, err := cluster.NewSnapshot(1, members)
+		if err != nil {
+			t.Fatal(err)
+		}
+		snapshot.Moves = moves
+		m, err := cluster.NewMap(shards, snapshot)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for shard := range shards {
+			to, moved := moves[uint32(shard)]
+			if got := ownerOf(m, shard); got == "" || moved && to != "gone" && got != to {
+				t.Fatalf("shard %d is placed on %q, moved to %q", shard, got, to)
+			}
+		}
+	})
+}
+
+func TestShardSets(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		shards := rapid.IntRange(1, 300).Draw(t, "shards")
+		in := rapid.MapOf(rapid.Uint32Range(0, uint32(shards-1)), rapid.Just(true)).Draw(t, "in")
+		set := cluster.NewShardSet(shards, func(shard uint32) bool { return in[shard] })
+		text, err := json.Marshal(set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var read cluster.ShardSet
+		if err := json.Unmarshal(text, &read); err != nil || read != set || !read.Tells() || read.Len() != len(in) {
+			t.Fatalf("%s is read as a set of %d, %v; want %d", text, read.Len(), err, len(in))
+		}
+		for shard := range uint32(2 * shards) {
+			if read.Has(shard) != in[shard] {
+				t.Fatalf("shard %d: %v", shard, read.Has(shard))
+			}
+		}
+	})
+	var read cluster.ShardSet
+	if err := json.Unmarshal([]byte(`"?"`), &read); err == nil {
+		t.Error("what is no set is read as one")
 	}
 }

@@ -67,9 +67,15 @@ func member(name string) cluster.Member {
 
 func join(t *testing.T, servers *stack.Stack, name string) *etcd.Membership {
 	t.Helper()
+	return joinAt(t, servers.Addr(stack.Etcd), name)
+}
+
+// joinAt joins through an address of etcd.
+func joinAt(t *testing.T, address, name string) *etcd.Membership {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	m, err := etcd.Join(ctx, etcd.Options{Endpoints: []string{servers.Addr(stack.Etcd)}, Lease: lease}, member(name))
+	m, err := etcd.Join(ctx, etcd.Options{Endpoints: []string{address}, Lease: lease}, member(name))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -12,7 +13,11 @@ import (
 
 // clusterCommand is what operators do with a cluster.
 type clusterCommand struct {
-	Status clusterStatusCommand `cmd:"" help:"Show the members and which shards are placed on them."`
+	Status    clusterStatusCommand    `cmd:"" help:"Show the members and which shards are placed on them."`
+	Drain     clusterDrainCommand     `cmd:"" help:"Have a talk node give its shards to the others and stay."`
+	Undrain   clusterUndrainCommand   `cmd:"" help:"Have a talk node take shards again."`
+	Move      clusterMoveCommand      `cmd:"" help:"Place a shard on a talk node."`
+	Rebalance clusterRebalanceCommand `cmd:"" help:"Place all shards where they belong; --dry-run shows what would move."`
 }
 
 type clusterStatusCommand struct {
@@ -49,6 +54,10 @@ type memberStatus struct {
 	Version string        `json:"version"`
 	Weight  int           `json:"weight"`
 	Shards  int           `json:"shards"`
+	// Serves is how many it says that it serves; -1 when it does not say.
+	Serves int `json:"serves"`
+	// Unfit is why it cannot take shards: journal, clock, or nothing.
+	Unfit string `json:"unfit,omitempty"`
 }
 
 func (c *clusterStatusCommand) Run(ctx context.Context, std streams) error {
@@ -90,7 +99,7 @@ func statusOf(shards int, s cluster.Snapshot) (*clusterStatus, error) {
 		if owned > 0 {
 			weights += m.Weight
 		}
-		status.Members = append(status.Members, memberStatus{m.Name, m.ID, m.Role, m.State, m.Address, m.Version, m.Weight, owned})
+		status.Members = append(status.Members, memberStatus{m.Name, m.ID, m.Role, m.State, m.Address, m.Version, m.Weight, owned, servesOf(m), m.Unfit})
 	}
 	for _, m := range status.Members {
 		if m.Shards > 0 {
@@ -100,11 +109,25 @@ func statusOf(shards int, s cluster.Snapshot) (*clusterStatus, error) {
 	return status, nil
 }
 
+func servesOf(m cluster.Member) int {
+	if !m.Serves.Tells() {
+		return -1
+	}
+	return m.Serves.Len()
+}
+
 func (s *clusterStatus) print(std streams) error {
 	table := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(table, "NAME\tROLE\tSTATE\tSHARDS\tWEIGHT\tADDRESS\tVERSION\tID")
+	_, _ = fmt.Fprintln(table, "NAME\tROLE\tSTATE\tSHARDS\tSERVES\tWEIGHT\tADDRESS\tVERSION\tID")
 	for _, m := range s.Members {
-		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n", m.Name, m.Role, m.State, m.Shards, m.Weight, m.Address, m.Version, m.ID)
+		state, serves := string(m.State), "-"
+		if m.Unfit != "" {
+			state += ", unfit: " + m.Unfit
+		}
+		if m.Serves >= 0 {
+			serves = strconv.Itoa(m.Serves)
+		}
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%d\t%s\t%s\t%s\n", m.Name, m.Role, state, m.Shards, serves, m.Weight, m.Address, m.Version, m.ID)
 	}
 	if err := table.Flush(); err != nil {
 		return err

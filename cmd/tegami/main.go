@@ -27,7 +27,7 @@ type commands struct {
 	Tasks      tasksCommand      `cmd:"" group:"server" help:"Look after the dead letters of background tasks."`
 	Gateway    gatewayCommand    `cmd:"" group:"server" help:"Run a gateway of a cluster."`
 	Talk       talkCommand       `cmd:"" group:"server" help:"Run a talk node of a cluster."`
-	Cluster    clusterCommand    `cmd:"" group:"server" help:"Look at a cluster."`
+	Cluster    clusterCommand    `cmd:"" group:"server" help:"Look at a cluster, and say where its shards are to be."`
 	Config     configCommand     `cmd:"" group:"server" help:"Print the configuration in effect and where each value comes from."`
 	Doctor     doctorCommand     `cmd:"" group:"server" help:"Check whether this machine can run the server well, and say how to mend what is wrong."`
 	Backup     backupCommand     `cmd:"" group:"server" help:"Copy the data of a running server to a new folder."`

@@ -27,6 +27,10 @@ func (s *service) adminHandlers(metrics *telemetry.Metrics, token string) map[st
 		handlers["POST /admin/backup"] = bearer(token, http.HandlerFunc(s.backup))
 		handlers["POST /admin/correct"] = bearer(token, http.HandlerFunc(s.correct))
 	}
+	if s.membership != nil {
+		handlers["POST /admin/drain"] = bearer(token, s.drainSelf(drainer.Drain))
+		handlers["POST /admin/undrain"] = bearer(token, s.drainSelf(drainer.Undrain))
+	}
 	return handlers
 }
 
