@@ -84,7 +84,9 @@ type Hub struct {
 	mu      sync.Mutex // guards the following
 	members map[string]cluster.Member
 	peers   map[string]*actor.PID // by id of the member
-	closed  bool
+	// both has, by id, when a node was heard last that hears this one, too.
+	both   map[string]time.Time
+	closed bool
 }
 
 // maxStrangers bounds the peers that are no members that this node knows of.
@@ -96,7 +98,9 @@ const maxID = 256
 // NewHub returns a hub without peers that takes frames from the network. Close
 // it before the actor system ends.
 func NewHub(options Options) (*Hub, error) {
-	h := &Hub{options: options, members: map[string]cluster.Member{}, peers: map[string]*actor.PID{}}
+	h := &Hub{
+		options: options, members: map[string]cluster.Member{}, peers: map[string]*actor.PID{}, both: map[string]time.Time{},
+	}
 	var err error
 	h.nowhere, err = options.System.Root.SpawnNamed(actor.PropsFromFunc(func(ctx actor.Context) {
 		refuse(ctx, ctx.Message(), refusal.After(refusal.NotReady, awayRetry))
@@ -133,7 +137,7 @@ func (h *Hub) peer(id, address string) *actor.PID {
 }
 
 // Update takes note of who the members are. Peers of members that have left are
-// stopped.
+// stopped. A talk node has one of every gateway, to know whether it is reached.
 func (h *Hub) Update(s cluster.Snapshot) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -147,6 +151,38 @@ func (h *Hub) Update(s cluster.Snapshot) {
 			h.stop(id)
 		}
 	}
+	for _, m := range s.Members {
+		if m.Role == cluster.RoleGateway && h.options.Self.Role == cluster.RoleTalk {
+			h.peer(m.ID, m.Address)
+		}
+	}
+}
+
+// connected takes note that a node was heard that hears this one.
+func (h *Hub) connected(id string, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.peers[id] != nil {
+		h.both[id] = now
+	}
+}
+
+// Gateways returns how many gateways are members, and how many of them were heard
+// of late and hear this node.
+func (h *Hub) Gateways() (members, connected int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	for id, m := range h.members {
+		if m.Role != cluster.RoleGateway {
+			continue
+		}
+		members++
+		if now.Sub(h.both[id]) <= silentAfter {
+			connected++
+		}
+	}
+	return members, connected
 }
 
 // forget stops the peer of a node that was not heard of for long, unless it is
@@ -164,6 +200,7 @@ func (h *Hub) forget(id string) {
 func (h *Hub) stop(id string) {
 	if pid := h.peers[id]; pid != nil {
 		delete(h.peers, id)
+		delete(h.both, id)
 		root := h.options.System.Root
 		root.Send(pid, &leave{})
 		time.AfterFunc(lingering, func() { root.Poison(pid) })

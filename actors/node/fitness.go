@@ -20,6 +20,8 @@ const (
 	// unfitJournal: it cannot reach the journal. It goes on with what it has until
 	// others have taken it over.
 	unfitJournal = "journal"
+	// unfitNetwork: it is cut off from all gateways, at least one way.
+	unfitNetwork = "network"
 	// unfitClock: its clock is not the journal's. It appends nothing meanwhile.
 	unfitClock = "clock"
 )
@@ -29,8 +31,10 @@ const (
 	// lookLimit how long it waits for that.
 	lookEvery = 500 * time.Millisecond
 	lookLimit = time.Second
-	// journalAway is after how long without the journal it gives its shards up.
+	// journalAway and networkAway are after how long without the journal, or a
+	// gateway, it gives its shards up.
 	journalAway = 2 * time.Second
+	networkAway = 2 * time.Second
 	// clockOff is how far the clocks may be apart, clockEvery how often a node whose
 	// clock was too far off compares again.
 	clockOff   = 5 * time.Second
@@ -72,9 +76,13 @@ func (f *fitness) watch(ctx context.Context) {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	reached, compared := time.Now(), time.Time{}
+	connected := reached
 	for look := 0; ; look++ {
 		if err := f.look(ctx, uint32(look%f.node.options.Shards)); err == nil {
 			reached = time.Now()
+		}
+		if gateways, some := f.node.hub.Gateways(); gateways == 0 || some > 0 {
+			connected = time.Now()
 		}
 		if time.Since(compared) > clockEvery && (f.wrong.Load() || compared.IsZero()) {
 			compared = time.Now()
@@ -87,6 +95,8 @@ func (f *fitness) watch(ctx context.Context) {
 			f.set(unfitClock)
 		case time.Since(reached) >= journalAway:
 			f.set(unfitJournal)
+		case time.Since(connected) >= networkAway:
+			f.set(unfitNetwork)
 		default:
 			f.set("")
 		}

@@ -170,7 +170,7 @@ func TestANodeWithoutTheJournalGivesItsShardsUp(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	had := f.serves("talk-2")
+	had := len(f.places().Owned("talk-2.1"))
 
 	journals["talk-2"].cut.Store(true)
 	gateway.until("given up", func() bool { return f.serves("talk-1") == fleetShards && f.serves("talk-2") == 0 })
@@ -234,5 +234,41 @@ func TestANodeWithAWrongClockAppendsNothing(t *testing.T) {
 				return err == nil
 			})
 		})
+	}
+}
+
+// A node that no gateway reaches, or that reaches none, gives its shards to those
+// that gateways reach.
+func TestANodeWithoutGatewaysGivesItsShardsUp(t *testing.T) {
+	f := newFleet(t)
+	f.start("talk-1", cluster.RoleTalk)
+	f.start("talk-2", cluster.RoleTalk)
+	gateway := f.start("gateway-1", cluster.RoleGateway)
+	f.mu.Lock()
+	f.members = append(f.members, gateway.options.Cluster.Self)
+	f.publish()
+	f.mu.Unlock()
+	f.ready()
+	users := gateway.join(names...)
+	had := len(f.places().Owned("talk-2.1"))
+	for _, cut := range []struct {
+		name  string
+		loses func(from, to string) bool
+	}{
+		{"it hears nobody", func(_, to string) bool { return to == "talk-2" }},
+		{"nobody hears it", func(from, _ string) bool { return from == "talk-2" }},
+	} {
+		f.network.Lose(cut.loses)
+		gateway.until("given up", func() bool { return f.serves("talk-1") == fleetShards && f.serves("talk-2") == 0 })
+		if got := f.nodes["talk-2"].Unfit(); got != unfitNetwork {
+			t.Errorf("%s: it is unfit: %q", cut.name, got)
+		}
+		for _, user := range names {
+			if _, err := gateway.send(users[user], user, cut.name, "hello"); err != nil {
+				t.Errorf("%s: %s: %v", cut.name, user, err)
+			}
+		}
+		f.network.Lose(nil)
+		gateway.until("back", func() bool { return f.serves("talk-2") == had && f.serves("talk-1") == fleetShards-had })
 	}
 }

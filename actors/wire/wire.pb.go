@@ -43,9 +43,11 @@ type Frame struct {
 	Run    uint64 `protobuf:"varint,5,opt,name=run,proto3" json:"run,omitempty"`
 	Number uint64 `protobuf:"varint,6,opt,name=number,proto3" json:"number,omitempty"`
 	// How many frames of the receiver's run the sender has missed.
-	MissedRun     uint64     `protobuf:"varint,7,opt,name=missed_run,json=missedRun,proto3" json:"missed_run,omitempty"`
-	Missed        uint64     `protobuf:"varint,8,opt,name=missed,proto3" json:"missed,omitempty"`
-	Messages      []*Message `protobuf:"bytes,9,rep,name=messages,proto3" json:"messages,omitempty"`
+	MissedRun uint64     `protobuf:"varint,7,opt,name=missed_run,json=missedRun,proto3" json:"missed_run,omitempty"`
+	Missed    uint64     `protobuf:"varint,8,opt,name=missed,proto3" json:"missed,omitempty"`
+	Messages  []*Message `protobuf:"bytes,9,rep,name=messages,proto3" json:"messages,omitempty"`
+	// The sender has not heard the receiver for a while, or never.
+	Unheard       bool `protobuf:"varint,10,opt,name=unheard,proto3" json:"unheard,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -141,6 +143,13 @@ func (x *Frame) GetMessages() []*Message {
 		return x.Messages
 	}
 	return nil
+}
+
+func (x *Frame) GetUnheard() bool {
+	if x != nil {
+		return x.Unheard
+	}
+	return false
 }
 
 type Message struct {
@@ -1590,7 +1599,7 @@ var File_wire_proto protoreflect.FileDescriptor
 const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"wire.proto\x12\x0etegami.node.v1\x1a\frecord.proto\"\xfc\x01\n" +
+	"wire.proto\x12\x0etegami.node.v1\x1a\frecord.proto\"\x96\x02\n" +
 	"\x05Frame\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\tR\x02to\x12!\n" +
@@ -1601,7 +1610,9 @@ const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"missed_run\x18\a \x01(\x04R\tmissedRun\x12\x16\n" +
 	"\x06missed\x18\b \x01(\x04R\x06missed\x123\n" +
-	"\bmessages\x18\t \x03(\v2\x17.tegami.node.v1.MessageR\bmessages\"\x96\x06\n" +
+	"\bmessages\x18\t \x03(\v2\x17.tegami.node.v1.MessageR\bmessages\x12\x18\n" +
+	"\aunheard\x18\n" +
+	" \x01(\bR\aunheard\"\x96\x06\n" +
 	"\aMessage\x123\n" +
 	"\acommand\x18\x01 \x01(\v2\x17.tegami.node.v1.CommandH\x00R\acommand\x12F\n" +
 	"\x0ecommand_answer\x18\x02 \x01(\v2\x1d.tegami.node.v1.CommandAnswerH\x00R\rcommandAnswer\x12:\n" +
