@@ -49,6 +49,7 @@ type Server struct {
 	Listen         string        `yaml:"listen" default:"127.0.0.1:7400" doc:"Address and port. Port 0 takes a free one."`
 	AllowPlaintext bool          `yaml:"allow_plaintext" default:"false" doc:"Accept a listen address wider than loopback without TLS: for a server behind a proxy that ends TLS."`
 	DrainTimeout   time.Duration `yaml:"drain_timeout" default:"4s" doc:"On SIGTERM: how long requests in flight may take to finish. Held polls are answered at once."`
+	DrainSpread    time.Duration `yaml:"drain_spread" default:"3s" doc:"A gateway that ends, or is succeeded, answers its held polls over so long before that, 0s to 1m: their clients come back spread."`
 }
 
 // Admin is the section of the admin listener.

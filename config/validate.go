@@ -32,6 +32,7 @@ func (c *Config) problems() []problem {
 	v.listener("admin.listen", c.Admin.Listen)
 	v.check(c.Admin.Advertise == "" || isAddress(c.Admin.Advertise), "admin.advertise", fmt.Sprintf("%q is not an address such as 10.0.0.1:7401", c.Admin.Advertise))
 	v.within("server.drain_timeout", c.Server.DrainTimeout, 0, 4*time.Second, "0s to 4s")
+	v.within("server.drain_spread", c.Server.DrainSpread, 0, time.Minute, "0s to 1m")
 	v.check((c.TLS.Cert == "") == (c.TLS.Key == ""), "tls.key", "tls.cert and tls.key are set together or not at all")
 	v.exposed("server", c.Server.Listen, c.Server.AllowPlaintext || c.TLS.Cert != "",
 		"set tls.cert and tls.key, or server.allow_plaintext: true behind a proxy that ends TLS")

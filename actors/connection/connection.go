@@ -1,6 +1,7 @@
 package connection
 
 import (
+	"math/rand/v2"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -39,6 +40,12 @@ type connection struct {
 // token is to be made again.
 type due struct{ token uint64 }
 
+// leave: the poll of an actor that is draining is to be answered.
+type leave struct{}
+
+// drained answers a poll because the process is to end.
+func drained(after int64) talk.Page { return talk.Page{Revision: after, Reason: talk.Draining} }
+
 // props are shared by the connection actors of a supervisor.
 func props(environment *Environment, parent *actor.PID) *actor.Props {
 	return actor.PropsFromProducer(func() actor.Actor {
@@ -69,7 +76,11 @@ func (c *connection) Receive(ctx actor.Context) {
 	case *Drain:
 		c.draining = true
 		if c.poll != nil {
-			c.answer(ctx, talk.Page{Revision: c.poll.Poll.After, Reason: talk.Draining}, nil)
+			c.drainAfter(ctx, m.Over)
+		}
+	case *leave:
+		if c.poll != nil {
+			c.answer(ctx, drained(c.poll.Poll.After), nil)
 		}
 	case *retire:
 		ctx.Send(c.parent, &retired{key: m.key, agreed: c.poll == nil})
@@ -83,7 +94,7 @@ func (c *connection) Receive(ctx actor.Context) {
 // start takes a poll, which ends the one that is held.
 func (c *connection) start(ctx actor.Context, m *Start) {
 	if c.draining {
-		m.Poll.Answer(talk.Page{}, refusal.After(refusal.Stopping, time.Second))
+		m.Poll.Answer(drained(m.Poll.After), nil)
 		return
 	}
 	if c.poll != nil {
@@ -130,6 +141,17 @@ func (c *connection) dueAfter(ctx actor.Context, d time.Duration) {
 		c.timer.Stop()
 	}
 	c.timer = time.AfterFunc(max(min(d, time.Until(c.deadline)), 0), func() { root.Send(self, again) })
+}
+
+// drainAfter has the held poll answered at a random moment within over, unless
+// something comes for it before: not all clients are to come back at once.
+func (c *connection) drainAfter(ctx actor.Context, over time.Duration) {
+	if over <= 0 {
+		c.answer(ctx, drained(c.poll.Poll.After), nil)
+		return
+	}
+	root, self := ctx.ActorSystem().Root, ctx.Self()
+	time.AfterFunc(rand.N(over), func() { root.Send(self, &leave{}) }) //nolint:gosec // spreads load
 }
 
 func (c *connection) fetched(ctx actor.Context, m *shard.Fetched) {

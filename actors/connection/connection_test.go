@@ -1,6 +1,7 @@
 package connection_test
 
 import (
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"testing"
@@ -36,7 +37,7 @@ type answer struct {
 func test(t *testing.T, run func(t *testing.T, g *gateway)) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &gateway{
-			answer: make(chan answer, 10),
+			answer: make(chan answer, 100),
 			system: actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger {
 				return slog.New(slog.DiscardHandler)
 			})),
@@ -69,9 +70,11 @@ func test(t *testing.T, run func(t *testing.T, g *gateway)) {
 	})
 }
 
-func (g *gateway) poll(id uint64) {
+func (g *gateway) poll(id uint64) { g.pollOf("phone", id) }
+
+func (g *gateway) pollOf(device string, id uint64) {
 	g.system.Root.Send(g.supervisor, &connection.Start{ID: id, Poll: talk.Poll{
-		Session: talk.Session{User: "bob", Device: "phone", Epoch: 1}, After: 7, Limit: 10, Timeout: 100 * time.Second,
+		Session: talk.Session{User: "bob", Device: device, Epoch: 1}, After: 7, Limit: 10, Timeout: 100 * time.Second,
 		Answer: func(page talk.Page, refused *refusal.Refusal) { g.answer <- answer{page, refused} },
 	}})
 }
@@ -122,6 +125,39 @@ func TestAPollFollowsItsShard(t *testing.T) {
 		g.system.Root.Send(next.Subscriber, &shard.Fetched{Token: next.Token, Page: talk.Page{Revision: 8, Reason: talk.Operations}})
 		if got := <-g.answer; got.page.Revision != 8 || got.refused != nil {
 			t.Errorf("answered %+v", got)
+		}
+	})
+}
+
+// A process that is to end sends its polls away one by one; what comes for them
+// before that is still theirs, and a poll that comes now goes at once.
+func TestDrainingSpreadsTheAnswers(t *testing.T) {
+	test(t, func(t *testing.T, g *gateway) {
+		const devices, over = 50, 10 * time.Second
+		for i := range uint64(devices) {
+			g.pollOf(fmt.Sprintf("phone%d", i), i)
+		}
+		var fetches []*shard.Fetch
+		for range devices {
+			fetches = append(fetches, (<-g.asked[0]).(*shard.Fetch))
+		}
+		began := time.Now()
+		g.system.Root.Send(g.supervisor, &connection.Drain{Over: over})
+		g.system.Root.Send(fetches[0].Subscriber, &shard.Fetched{Token: fetches[0].Token, Page: talk.Page{Revision: 8, Reason: talk.Operations}})
+		moments := map[time.Duration]bool{}
+		for range devices {
+			got := <-g.answer
+			moments[time.Since(began)] = true
+			if got.refused != nil || got.page.Reason != talk.Draining && got.page.Reason != talk.Operations {
+				t.Errorf("answered %+v", got)
+			}
+		}
+		if last := time.Since(began); last > over || len(moments) < devices/2 {
+			t.Errorf("answered at %d moments within %v", len(moments), last)
+		}
+		g.pollOf("late", devices)
+		if got := <-g.answer; got.page.Reason != talk.Draining || got.page.Revision != 7 {
+			t.Errorf("a poll that comes late was answered %+v", got)
 		}
 	})
 }

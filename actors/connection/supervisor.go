@@ -7,7 +7,6 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
-	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/supervision"
 	"github.com/tegami-im/tegami/actors/talk"
 )
@@ -40,8 +39,9 @@ type (
 		ID           uint64
 		User, Device string
 	}
-	// Drain answers every held poll, and any that comes, with Draining.
-	Drain struct{}
+	// Drain answers every held poll with Draining, at a random moment within
+	// Over, and any that comes at once.
+	Drain struct{ Over time.Duration }
 )
 
 type (
@@ -116,7 +116,7 @@ func key(user, device string) string { return user + "/" + device }
 
 func (s *supervisor) start(ctx actor.Context, m *Start) {
 	if s.draining {
-		m.Poll.Answer(talk.Page{}, refusal.After(refusal.Stopping, time.Second))
+		m.Poll.Answer(drained(m.Poll.After), nil)
 		return
 	}
 	name := key(m.Poll.Session.User, m.Poll.Session.Device)

@@ -149,10 +149,12 @@ type Node struct {
 	loaded   atomic.Int64
 	unstored atomic.Int64
 	dropped  atomic.Int64
-	stopping atomic.Bool
-	keyFails supervision.Seldom
-	closing  sync.Once
-	closed   error // by closing
+	// draining: it is to be stopped, and what is under way goes on as ever;
+	// stopping: nothing is tried again.
+	draining, stopping atomic.Bool
+	keyFails           supervision.Seldom
+	closing            sync.Once
+	closed             error // by closing
 
 	ended struct {
 		sync.RWMutex
@@ -317,7 +319,7 @@ func (n *Node) spawnParent(name string, start func(actor.Context) error) (*actor
 // Ready reports whether all shards have an owner, those of this node are open,
 // and the node is not stopping.
 func (n *Node) Ready() bool {
-	if n.stopping.Load() {
+	if n.draining.Load() {
 		return false
 	}
 	for i := range n.statuses {
@@ -342,12 +344,12 @@ func (n *Node) Halted() map[int]string {
 	return halted
 }
 
-// DrainPolls answers every held poll, and each that still comes, with
-// Draining.
-func (n *Node) DrainPolls() {
-	n.stopping.Store(true)
+// DrainPolls answers every held poll with Draining, at random moments within
+// over, and at once each that still comes. The node is not ready any more.
+func (n *Node) DrainPolls(over time.Duration) {
+	n.draining.Store(true)
 	for _, pid := range n.supervisors {
-		n.system.Root.Send(pid, &connection.Drain{})
+		n.system.Root.Send(pid, &connection.Drain{Over: over})
 	}
 }
 
@@ -356,7 +358,8 @@ func (n *Node) DrainPolls() {
 // replayed from the journal at the next start. In a cluster, where the others
 // were told that this node drains, it hands its shards over.
 func (n *Node) Drain(ctx context.Context) error {
-	n.DrainPolls()
+	n.stopping.Store(true)
+	n.DrainPolls(0)
 	if n.options.Cluster != nil {
 		if err := n.withdraw(ctx); err != nil {
 			return err
@@ -398,6 +401,7 @@ func (n *Node) drainShards(ctx context.Context) error {
 // answered; call Drain first to have none.
 func (n *Node) Close() error {
 	n.closing.Do(func() {
+		n.draining.Store(true)
 		n.stopping.Store(true)
 		n.lookups.close()
 		if n.keeper != nil {

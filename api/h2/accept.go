@@ -19,10 +19,14 @@ func (s *Server) accept(nc net.Conn) {
 		return
 	}
 	c := newConn(s, nc)
-	if !s.know(c) {
+	known, last := s.know(c)
+	if !known {
 		s.open.Add(-1)
 		_ = nc.Close()
 		return
+	}
+	if last {
+		c.drain()
 	}
 	if secure, ok := nc.(*tls.Conn); ok {
 		// On a goroutine that has grown its stack already. That of the reader

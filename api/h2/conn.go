@@ -74,6 +74,7 @@ type conn struct {
 	cut         bool   // the write deadline is set
 	shut        bool   // nothing more will be written
 	corked      bool   // the reader will wake the writer
+	last        bool   // it is to be drained once it is served
 	writeSince  int64  // when the write that runs began; 0: none does
 	blockSince  int64  // when the header block began whose end has not come
 	pingedAt    int64  // when a PING was sent that nothing has followed; 0: none
@@ -126,6 +127,10 @@ func (c *conn) begin() {
 	c.control = appendWindowUpdate(c.control, 0, connectionWindow-defaultWindow)
 	c.corked = true
 	c.soon(c.now + int64(opts.PingAfter))
+	if c.last {
+		c.endAt = 0
+		c.announce()
+	}
 }
 
 // serve reads until the connection ends, and then ends its streams. It runs on
@@ -193,18 +198,17 @@ func (c *conn) endStreams() {
 
 // drain tells the client that the connection ends once what it has begun is
 // done. What it sends before it can have heard of that is still served: the
-// second GOAWAY, which draws the line, follows the answer to a PING.
+// second GOAWAY, which draws the line, follows the answer to a PING. A client
+// that has just connected gets a moment to say what it speaks, and is told then.
 func (c *conn) drain() {
 	c.mu.Lock()
 	switch c.phase {
 	case greeting:
-		c.cutOff()
+		c.last = true
+		c.endAt = c.server.now() + int64(lingerTime)
+		c.soon(c.endAt)
 	case serving:
-		c.phase = draining
-		c.announcedAt = c.server.now()
-		c.control = appendGoAway(c.control, maxWindow, http2.ErrCodeNo)
-		c.control = appendPing(c.control, 0, drainPing[:])
-		c.soon(c.announcedAt + int64(lingerTime))
+		c.announce()
 	default: // it ends already
 	}
 	wake := c.wake()
@@ -212,6 +216,15 @@ func (c *conn) drain() {
 	if wake {
 		c.server.pool.start(c)
 	}
+}
+
+// announce says that the connection is going to end. It is called with the lock.
+func (c *conn) announce() {
+	c.phase = draining
+	c.announcedAt = c.server.now()
+	c.control = appendGoAway(c.control, maxWindow, http2.ErrCodeNo)
+	c.control = appendPing(c.control, 0, drainPing[:])
+	c.soon(c.announcedAt + int64(lingerTime))
 }
 
 // drainPing tells the PING of a drain from others.

@@ -115,6 +115,38 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
+// A client that has just connected is served, and told then. One that says nothing
+// is not waited for.
+func TestShutdownServesWhoHasJustConnected(t *testing.T) {
+	s := serveSite(t, nil)
+	late, _ := s.silent(), s.silent()
+	eventually(t, "both are accepted", func() bool { return s.open.Load() == 2 })
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.Shutdown(context.Background()) }() //nolint:usetesting // as long as it takes
+	eventually(t, "it stops", s.isStopping)
+
+	p := newPeer(t, late)
+	_ = p.SetDeadline(time.Now().Add(hangLimit))
+	p.greet()
+	p.open(1, true, post("/echo")...)
+	if f, ok := p.next().(*http2.GoAwayFrame); !ok || f.LastStreamID != 1<<31-1 || f.ErrCode != http2.ErrCodeNo {
+		t.Fatalf("first: %v", f)
+	}
+	if ping, ok := p.next().(*http2.PingFrame); !ok {
+		t.Fatal("no PING after the first GOAWAY")
+	} else if status, _ := p.answer(1); status != "200" {
+		t.Errorf("status %s", status)
+	} else {
+		_ = p.WritePing(true, ping.Data)
+	}
+	for p.next() != nil { // until it ends
+	}
+	_ = p.Close()
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestShutdownGivesUp(t *testing.T) {
 	s := serveSite(t, nil)
 	p := s.dial()

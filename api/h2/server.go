@@ -65,12 +65,13 @@ type Server struct {
 	open   atomic.Int64 // connections
 	today  atomic.Pointer[dated]
 
-	mu       sync.Mutex
-	listener net.Listener
-	conns    map[*conn]struct{}
-	stopping bool          // no new connections
-	gone     chan struct{} // closed when stopping and the last has ended
-	closed   bool
+	mu        sync.Mutex
+	listener  net.Listener
+	conns     map[*conn]struct{}
+	accepting bool          // Serve runs
+	stopping  bool          // the listener is closed
+	gone      chan struct{} // closed when stopping, not accepting, and the last has ended
+	closed    bool
 }
 
 // New returns a server. The caller must Close it.
@@ -95,8 +96,9 @@ func (s *Server) Serve(l net.Listener) error {
 		s.mu.Unlock()
 		return errors.Join(http.ErrServerClosed, l.Close())
 	}
-	s.listener = l
+	s.listener, s.accepting = l, true
 	s.mu.Unlock()
+	defer s.accepted()
 	go s.sweep()
 	var wait time.Duration
 	for {
@@ -129,9 +131,30 @@ func (s *Server) isStopping() bool {
 	return s.stopping
 }
 
+// accepted notes that no connection comes any more.
+func (s *Server) accepted() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.accepting = false
+	s.closeIfGone()
+}
+
+// closeIfGone tells Shutdown when nothing is left. It is called with the lock.
+func (s *Server) closeIfGone() {
+	if !s.stopping || s.accepting || len(s.conns) > 0 {
+		return
+	}
+	select {
+	case <-s.gone:
+	default:
+		close(s.gone)
+	}
+}
+
 // Shutdown stops accepting, tells clients to send nothing new, and waits until
-// all connections have ended, or for the context. Those that HTTP1 was given
-// are not waited for.
+// all connections have ended, or for the context. A client that has just
+// connected is served and told so as well. Those that HTTP1 was given are not
+// waited for.
 func (s *Server) Shutdown(ctx context.Context) error {
 	for _, c := range s.stop() {
 		c.drain()
@@ -147,13 +170,14 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // Close ends every connection at once. Handlers that run are not waited for:
 // the context of their request has ended.
 func (s *Server) Close() error {
+	s.mu.Lock()
+	first := !s.closed
+	s.closed = true
+	s.mu.Unlock()
 	for _, c := range s.stop() {
 		c.cutOff()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.closed {
-		s.closed = true
+	if first {
 		s.cancel()
 		s.pool.stop()
 	}
@@ -169,9 +193,7 @@ func (s *Server) stop() []*conn {
 		if s.listener != nil {
 			_ = s.listener.Close()
 		}
-		if len(s.conns) == 0 {
-			close(s.gone)
-		}
+		s.closeIfGone()
 	}
 	conns := make([]*conn, 0, len(s.conns))
 	for c := range s.conns {
@@ -180,14 +202,16 @@ func (s *Server) stop() []*conn {
 	return conns
 }
 
-// know adds a connection, unless the server stops.
-func (s *Server) know(c *conn) bool {
+// know adds a connection, unless the server is closed. One that was accepted just
+// before the listener was closed is served; last says that it is to be drained.
+func (s *Server) know(c *conn) (known, last bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.stopping {
-		s.conns[c] = struct{}{}
+	if s.closed {
+		return false, false
 	}
-	return !s.stopping
+	s.conns[c] = struct{}{}
+	return true, s.stopping
 }
 
 // disown removes a connection that is not served here. Whoever has it still
@@ -199,9 +223,7 @@ func (s *Server) disown(c *conn) {
 		return
 	}
 	delete(s.conns, c)
-	if s.stopping && len(s.conns) == 0 {
-		close(s.gone)
-	}
+	s.closeIfGone()
 }
 
 // forget removes a connection that has ended.

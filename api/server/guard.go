@@ -115,7 +115,7 @@ func (s *Server) passes(w http.ResponseWriter, r *http.Request, procedure string
 	}
 	// Connect measures messages and would read on to the end of one that
 	// is too large.
-	r.Body = borrowedBody{http.MaxBytesReader(w, r.Body, limit)}
+	r.Body = borrowedBody{http.MaxBytesReader(unwrapped(w), r.Body, limit)}
 	r.Header["Content-Type"] = []string{kind}
 	return true
 }

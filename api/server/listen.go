@@ -19,7 +19,8 @@ import (
 
 // listener is one address with the engine that serves it.
 type listener struct {
-	bound  net.Listener
+	socket net.Listener
+	bound  net.Listener // the socket, or TLS on it
 	engine engine
 }
 
@@ -51,23 +52,27 @@ func (s *Server) listen() error {
 		tlsConfig = cert.config()
 	}
 	var err error
-	if s.public, err = bind(s.opts.Listen, tlsConfig, s.publicEngine()); err != nil {
+	if s.public, err = bind(s.opts.Listeners.Public, s.opts.Listen, tlsConfig, s.publicEngine()); err != nil {
 		return err
 	}
-	s.admin, err = bind(s.opts.AdminListen, nil, s.httpServer(s.adminHandler()))
+	s.admin, err = bind(s.opts.Listeners.Admin, s.opts.AdminListen, nil, s.httpServer(s.adminHandler()))
 	return err
 }
 
-func bind(address string, tlsConfig *tls.Config, engine engine) (*listener, error) {
-	var config net.ListenConfig
-	bound, err := config.Listen(context.Background(), "tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("server: %w", err)
+// bind returns a listener on a socket, or on an address when that is nil.
+func bind(socket net.Listener, address string, tlsConfig *tls.Config, engine engine) (*listener, error) {
+	if socket == nil {
+		var err error
+		var config net.ListenConfig
+		if socket, err = config.Listen(context.Background(), "tcp", address); err != nil {
+			return nil, fmt.Errorf("server: %w", err)
+		}
 	}
+	bound := socket
 	if tlsConfig != nil {
 		bound = tls.NewListener(bound, tlsConfig)
 	}
-	return &listener{bound: bound, engine: engine}, nil
+	return &listener{socket: socket, bound: bound, engine: engine}, nil
 }
 
 // httpServer returns net/http's engine for a handler.

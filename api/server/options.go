@@ -22,8 +22,9 @@
 //
 // # Stopping
 //
-// [Server.Refuse] turns new requests away; the talk tier then answers the held
-// polls, and [Server.Drain] waits until the last answer is written.
+// [Server.Refuse] turns new requests away, if nobody could do what they ask. The
+// talk tier is then told to answer the held polls, and [Server.Drain] sends
+// clients away and waits until the last answer is written.
 package server
 
 import (
@@ -48,6 +49,9 @@ type Options struct {
 	// AdminListen is the address of the admin listener, which is always
 	// cleartext. Default 127.0.0.1:7401.
 	AdminListen string
+	// Listeners are sockets that are bound already, in place of those addresses.
+	// The server closes them.
+	Listeners Listeners
 	// TLS makes the public listener speak TLS.
 	TLS TLSFiles
 	// AllowCleartext lets the public listener bind wider than loopback without
@@ -80,6 +84,11 @@ type Options struct {
 	Logger *slog.Logger
 	// Hooks are called as requests go through.
 	Hooks Hooks
+}
+
+// Listeners are listening sockets; either may be nil.
+type Listeners struct {
+	Public, Admin net.Listener
 }
 
 // Registration says who may call Register.
@@ -194,8 +203,14 @@ func rateOr(rate limit.Rate, perSecond float64, burst int) limit.Rate {
 }
 
 func (o Options) withDefaults() Options {
+	if o.Listeners.Public != nil {
+		o.Listen = o.Listeners.Public.Addr().String()
+	}
 	if o.Listen == "" {
 		o.Listen = "127.0.0.1:7400"
+	}
+	if o.Listeners.Admin != nil {
+		o.AdminListen = o.Listeners.Admin.Addr().String()
 	}
 	if o.AdminListen == "" {
 		o.AdminListen = "127.0.0.1:7401"

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 
 	"github.com/tegami-im/tegami/api/h2"
 )
@@ -13,9 +14,10 @@ import (
 // publicEngine serves clients: HTTP/2 by package h2, which tells the two apart,
 // and HTTP/1.1 by net/http.
 type publicEngine struct {
-	http2 *h2.Server
-	http1 *http.Server
-	give  *handoff
+	http2   *h2.Server
+	http1   *http.Server
+	give    *handoff
+	leaving atomic.Bool
 }
 
 func (s *Server) publicEngine() *publicEngine {
@@ -27,7 +29,7 @@ func (s *Server) publicEngine() *publicEngine {
 	http1.Protocols = new(http.Protocols)
 	http1.Protocols.SetHTTP1(true)
 	http1.ConnState = nil // package h2 counts the connections
-	return &publicEngine{
+	e := &publicEngine{
 		give:  give,
 		http1: http1,
 		http2: h2.New(h2.Options{
@@ -47,7 +49,59 @@ func (s *Server) publicEngine() *publicEngine {
 			Logger:         s.log,
 		}),
 	}
+	http1.Handler = e.parting(handler)
+	return e
 }
+
+// parting has a client of HTTP/1.1 make another connection for its next request
+// once this server is to end: HTTP/2 says so at any time, HTTP/1.1 only with an
+// answer.
+func (e *publicEngine) parting(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(&partingWriter{ResponseWriter: w, leaving: &e.leaving}, r)
+	})
+}
+
+// partingWriter is an answer that ends its connection if the server is to end by
+// the time that it is written: a held poll began long before.
+type partingWriter struct {
+	http.ResponseWriter
+
+	leaving *atomic.Bool
+	began   bool
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *partingWriter) WriteHeader(status int) {
+	w.began = true
+	if w.leaving.Load() {
+		w.Header()["Connection"] = []string{"close"}
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (w *partingWriter) Write(p []byte) (int, error) {
+	if !w.began {
+		w.WriteHeader(http.StatusOK)
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+// Unwrap lets http.ResponseController find what it needs.
+func (w *partingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// unwrapped returns the answer of net/http itself, which alone can be told that a
+// body is too large to go on with its connection.
+func unwrapped(w http.ResponseWriter) http.ResponseWriter {
+	if parting, ok := w.(*partingWriter); ok {
+		return parting.ResponseWriter
+	}
+	return w
+}
+
+// Flush implements http.Flusher, which Connect's handlers ask for.
+func (w *partingWriter) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
 
 // Serve implements engine.
 func (e *publicEngine) Serve(l net.Listener) error {
@@ -67,9 +121,10 @@ func (e *publicEngine) Serve(l net.Listener) error {
 
 // Shutdown implements engine.
 func (e *publicEngine) Shutdown(ctx context.Context) error {
-	done := make(chan error, 1)
-	go func() { done <- e.http1.Shutdown(ctx) }()
-	return errors.Join(e.http2.Shutdown(ctx), <-done)
+	e.leaving.Store(true)
+	// That of HTTP/1.1 comes last: until then connections come to it, and those
+	// of its clients that are between two requests learn with the next.
+	return errors.Join(e.http2.Shutdown(ctx), e.http1.Shutdown(ctx))
 }
 
 // Close implements engine.

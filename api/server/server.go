@@ -91,11 +91,16 @@ func (s *Server) Serve() error {
 // working.
 func (s *Server) Refuse() { s.admission.stopping.Store(true) }
 
-// Drain refuses new requests and connections and waits until those under way
-// are answered; the talk tier must be told to answer the held polls. It returns
-// the context's error if that ends first; what is left then Close ends.
+// Sockets returns the listening sockets, for another process to serve them, too.
+// They stay the server's.
+func (s *Server) Sockets() Listeners { return Listeners{s.public.socket, s.admin.socket} }
+
+// Drain accepts no new connections, tells clients to make theirs elsewhere, and
+// waits until what they ask on those that they have is answered and the
+// connections have ended; the talk tier must be told to answer the held polls.
+// It returns the context's error if that ends first; what is left then Close
+// ends.
 func (s *Server) Drain(ctx context.Context) error {
-	s.Refuse()
 	drained := make(chan error, 2)
 	for _, l := range s.listeners() {
 		go func() { drained <- l.engine.Shutdown(ctx) }()

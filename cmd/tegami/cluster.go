@@ -145,8 +145,8 @@ func (s *clusterStatus) print(std streams) error {
 // reenlist is how long to wait before a gateway is made a member again.
 const reenlist = time.Second
 
-// enlist keeps this gateway among the members until it begins to stop, so that
-// it is found. It depends on nothing of that itself: one that is evicted goes on
+// enlist keeps this gateway among the members until it stops, so that it is
+// found. It depends on nothing of that itself: one that is evicted goes on
 // and is a member again under another id.
 func (s *service) enlist(self cluster.Member) {
 	s.background.Go(func() {
@@ -171,9 +171,21 @@ func (s *service) enlistOnce(self cluster.Member) error {
 	}
 	select {
 	case <-s.running.Done():
+		s.tellDraining(joined)
 	case <-joined.Evicted():
 	}
 	ctx, cancel = context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
 	return joined.Leave(ctx)
+}
+
+// tellDraining has clients be sent elsewhere while this gateway answers those that
+// it has, and returns when it has answered them.
+func (s *service) tellDraining(joined cluster.Membership) {
+	ctx, cancel := context.WithTimeout(s.enlisted, leaveTimeout)
+	defer cancel()
+	if err := joined.SetState(ctx, cluster.StateDraining); err != nil && s.enlisted.Err() == nil {
+		s.log.Warn("the others are not told that this gateway drains", "error", err)
+	}
+	<-s.enlisted.Done()
 }

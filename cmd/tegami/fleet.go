@@ -75,6 +75,8 @@ const returnAgain = time.Second
 
 type gatewayCommand struct {
 	configFlags
+
+	Takeover bool `help:"Take the place of the gateway that runs on this data folder, if one does: with its listening sockets, so that no connection is refused. It then ends by itself."`
 }
 
 func (gatewayCommand) Help() string {
@@ -82,6 +84,7 @@ func (gatewayCommand) Help() string {
 
 Examples:
   tegami gateway --config /etc/tegami.yaml --listen :7400
+  tegami gateway --config /etc/tegami.yaml --takeover
   tegami gateway --set cluster.membership=static --set cluster.members=talk-1=127.0.0.1:7501 --data gateway-1`
 }
 
@@ -91,7 +94,11 @@ func (c *gatewayCommand) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	s, err := assembleGateway(ctx, &loaded.Config, newLogger(loaded.Log, std))
+	succession, err := succeed(ctx, &loaded.Config, c.Takeover)
+	if err != nil {
+		return err
+	}
+	s, err := assembleGateway(ctx, &loaded.Config, newLogger(loaded.Log, std), succession)
 	if err != nil {
 		return err
 	}
@@ -150,14 +157,12 @@ func assembleTalk(ctx context.Context, c *config.Config, log *slog.Logger) (_ *s
 }
 
 // assembleGateway puts a gateway together.
-func assembleGateway(ctx context.Context, c *config.Config, log *slog.Logger) (_ *service, err error) {
+func assembleGateway(ctx context.Context, c *config.Config, log *slog.Logger, succession *succession) (_ *service, err error) {
 	s := newService(c, log)
+	s.succession = succession
 	defer s.closeOnError(ctx, &err)
 	metrics := telemetry.New()
-	if err := os.MkdirAll(c.Data.Dir, 0o700); err != nil {
-		return nil, err
-	}
-	if s.network, err = listenCluster(c, log); err != nil { //nolint:contextcheck // it outlives ctx, until close
+	if s.network, err = succession.listenCluster(ctx, c, log); err != nil {
 		return nil, err
 	}
 	self := s.member(cluster.RoleGateway)
@@ -176,6 +181,7 @@ func assembleGateway(ctx context.Context, c *config.Config, log *slog.Logger) (_
 	if err != nil {
 		return nil, err
 	}
+	apiOptions.Listeners = succession.listeners
 	public, err := server.New(apiOptions, s.node) //nolint:contextcheck // it outlives ctx, to be drained
 	if err != nil {
 		return nil, err

@@ -96,6 +96,12 @@ type service struct {
 	network    *remote.Remote
 	membership cluster.Membership
 	observer   *etcd.Observer
+	// Of a gateway, which another process may succeed.
+	succession *succession
+	// enlisted ends when the gateway has nothing left to do: it is a member until
+	// then.
+	enlisted context.Context //nolint:containedctx // of the whole service
+	delist   context.CancelFunc
 }
 
 // listeners are those of a process: a server.Server, or an adminServer.
@@ -110,6 +116,7 @@ type listeners interface {
 func newService(c *config.Config, log *slog.Logger) *service {
 	s := &service{config: c, log: log}
 	s.running, s.stop = context.WithCancel(context.Background())
+	s.enlisted, s.delist = context.WithCancel(context.Background())
 	return s
 }
 
@@ -233,7 +240,11 @@ func (s *service) greet(std streams) {
 // listener fails or the node is evicted from the cluster.
 func (s *service) serve(ctx context.Context, std streams) error {
 	served := make(chan error, 1)
+	if err := s.succession.awaitReady(ctx, s.node); err != nil {
+		return errors.Join(err, s.close(context.WithoutCancel(ctx)))
+	}
 	go func() { served <- s.api.Serve() }()
+	succeeded := s.succession.begin(ctx, s.public, s.log)
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
 	go s.awaitReady(watching, std)
@@ -248,11 +259,13 @@ func (s *service) serve(ctx context.Context, std streams) error {
 		return errors.Join(cluster.ErrEvicted, s.close(context.WithoutCancel(ctx)), <-served)
 	case <-ctx.Done():
 		s.log.Info("stopping")
-		s.drain(context.WithoutCancel(ctx))
-		err := errors.Join(s.close(context.WithoutCancel(ctx)), <-served)
-		s.log.Info("stopped")
-		return err
+	case <-succeeded:
+		s.log.Info("another process has taken over; stopping")
 	}
+	s.drain(context.WithoutCancel(ctx))
+	err := errors.Join(s.close(context.WithoutCancel(ctx)), <-served)
+	s.log.Info("stopped")
+	return err
 }
 
 // awaitReady says when all shards are open, or why some are not.
@@ -279,11 +292,15 @@ func (s *service) awaitReady(ctx context.Context, std streams) {
 // what is under way is answered, stored and synced. What it does not manage in
 // time is replayed from the journal at the next start.
 func (s *service) drain(ctx context.Context) {
+	if s.succession != nil {
+		s.drainGateway(ctx)
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.config.Server.DrainTimeout)
 	defer cancel()
 	s.stop()
 	s.api.Refuse()
-	s.node.DrainPolls()
+	s.node.DrainPolls(0)
 	if s.membership != nil {
 		telling, cancel := context.WithTimeout(ctx, leaveTimeout)
 		if err := s.membership.SetState(telling, cluster.StateDraining); err != nil {
@@ -299,7 +316,11 @@ func (s *service) drain(ctx context.Context) {
 // close ends what runs, whether it was drained or not.
 func (s *service) close(ctx context.Context) error {
 	s.stop()
+	s.delist()
 	var errs []error
+	if s.succession != nil {
+		errs = append(errs, s.succession.close())
+	}
 	if s.api != nil {
 		errs = append(errs, s.api.Close())
 	}

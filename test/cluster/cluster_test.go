@@ -142,15 +142,7 @@ func TestGatewayHoldsItsConnectionsWhileTheTalkNodeRestarts(t *testing.T) {
 // TestTalkNodesComeAndGo has two talk nodes on the servers of a hybrid store.
 func TestTalkNodesComeAndGo(t *testing.T) {
 	servers := stack.Start(t, stack.Redis, stack.HBase, stack.Kafka, stack.Etcd)
-	config := fmt.Sprintf(`
-data: {shards: 32}
-store: {kind: hybrid}
-kafka: {brokers: %q, topic: cluster, allow_one_broker: true, keep: 0s, truncate: 1s}
-hbase: {zookeeper: %q, prefix: cluster_, regions: 2}
-redis: {addresses: %q, prefix: cluster}
-cluster: {etcd: %q, lease: %v}
-`, servers.Addr(stack.Kafka), servers.Addr(stack.HBase), servers.Addr(stack.Redis), servers.Addr(stack.Etcd), lease) + generous
-	applySchema(t, config)
+	config := onServers(t, servers)
 	s := &system{t: t}
 	for _, name := range []string{"talk-1", "talk-2"} {
 		s.talk = append(s.talk, node(t, "talk", name, freeAddress(t), config))
@@ -205,6 +197,22 @@ cluster: {etcd: %q, lease: %v}
 	}
 	awaitMembers(t, config, "gateway-1", "talk-1", "talk-2")
 	s.judge(5000)
+}
+
+// onServers returns the configuration of a cluster on the servers of a hybrid
+// store, whose topics and tables it makes.
+func onServers(t *testing.T, servers *stack.Stack) string {
+	t.Helper()
+	config := fmt.Sprintf(`
+data: {shards: 32}
+store: {kind: hybrid}
+kafka: {brokers: %q, topic: cluster, allow_one_broker: true, keep: 0s, truncate: 1s}
+hbase: {zookeeper: %q, prefix: cluster_, regions: 2}
+redis: {addresses: %q, prefix: cluster}
+cluster: {etcd: %q, lease: %v}
+`, servers.Addr(stack.Kafka), servers.Addr(stack.HBase), servers.Addr(stack.Redis), servers.Addr(stack.Etcd), lease) + generous
+	applySchema(t, config)
+	return config
 }
 
 // start starts all nodes and has users send and poll.
