@@ -3,6 +3,7 @@ package node
 import (
 	"time"
 
+	"github.com/tegami-im/tegami/actors/heat"
 	"github.com/tegami-im/tegami/actors/supervision"
 	"github.com/tegami-im/tegami/actors/writebehind"
 )
@@ -64,6 +65,23 @@ func add(to *writebehind.Behind, more writebehind.Behind) {
 	to.Records += more.Records
 	to.Bytes += more.Bytes
 	to.Age = max(to.Age, more.Age)
+}
+
+// Busy returns the busiest shards of this node, and the busiest mailboxes, in
+// the last 10 seconds that are over.
+func (n *Node) Busy(most int) heat.Busy {
+	busy := heat.Busy{Seconds: heat.Window.Seconds()}
+	now := time.Now()
+	for i := range n.statuses {
+		status := n.status(i)
+		if status == nil {
+			continue
+		}
+		shard, mailboxes := status.Heat().Last(uint32(i), now)
+		busy.Shards, busy.Mailboxes = append(busy.Shards, shard), append(busy.Mailboxes, mailboxes...)
+	}
+	busy.Top(most)
+	return busy
 }
 
 // Stalls returns how often actors ran over their budget.

@@ -90,6 +90,7 @@ func (a *appender) mine(next int64) bool {
 // command admits a command and queues it for the journal, behind the loading
 // of its mailbox.
 func (s *shardActor) command(ctx actor.Context, c *Command) {
+	s.status.heat.Write(c.Record.GetMailbox(), time.Now())
 	if r := s.refuses(); r != nil {
 		c.refuse(r)
 		return

@@ -127,6 +127,7 @@ func (s *shardActor) tell(ctx actor.Context, e *entry, message any) {
 
 // forward passes a message on to the mailbox that it is for.
 func (s *shardActor) forward(ctx actor.Context, m addressed) {
+	s.status.heat.Read(m.mailbox(), time.Now())
 	if s.phase == opening || s.phase == replaying {
 		m.refuse(refusal.After(refusal.NotReady, 200*time.Millisecond), ctx)
 		return

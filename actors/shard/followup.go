@@ -136,7 +136,9 @@ func (s *shardActor) takeFollowUps(ctx actor.Context, m *FollowUps) {
 		return // sent again while it waits for the journal
 	}
 	s.taken[m.Source] = m.Sequence
+	now := time.Now()
 	for i, r := range m.Records {
+		s.status.heat.Write(r.GetMailbox(), now)
 		item := appendable{record: r}
 		if i == len(m.Records)-1 {
 			item.batch = m

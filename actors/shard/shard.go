@@ -9,6 +9,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/tegami-im/tegami/actors/heat"
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/supervision"
 	"github.com/tegami-im/tegami/actors/talk"
@@ -228,6 +229,7 @@ type Status struct {
 	// generation is that of the log's end as last heard.
 	generation atomic.Uint32
 	lag        writebehind.Lag
+	heat       heat.Counter
 }
 
 // Checkpoint returns the checkpoint that was last written to the store, not
@@ -241,6 +243,9 @@ func (s *Status) Checkpoint() persistence.Position {
 
 // Lag returns how far the write-behind is behind.
 func (s *Status) Lag() *writebehind.Lag { return &s.lag }
+
+// Heat returns what counts how busy the shard is.
+func (s *Status) Heat() *heat.Counter { return &s.heat }
 
 // Open reports whether the shard takes commands.
 func (s *Status) Open() bool { return s.open.Load() }

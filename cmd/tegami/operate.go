@@ -24,6 +24,7 @@ func (s *service) adminHandlers(metrics *telemetry.Metrics, token string) map[st
 	handlers["GET "+fleet.InfoPath] = http.HandlerFunc(s.nodeInfo)
 	handlers["POST /debug/free-memory"] = bearer(token, http.HandlerFunc(freeMemory))
 	if s.storage != nil {
+		handlers["GET "+fleet.BusyPath] = bearer(token, http.HandlerFunc(s.busy))
 		handlers["POST /admin/backup"] = bearer(token, http.HandlerFunc(s.backup))
 		handlers["POST /admin/correct"] = bearer(token, http.HandlerFunc(s.correct))
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"time"
 
 	"github.com/tegami-im/tegami/cluster"
@@ -46,6 +47,9 @@ var (
 	}
 	addresses = []string{"kafka.brokers", "hbase.zookeeper", "redis.addresses", "redis.prefix"}
 )
+
+// MayDiffer reports whether different values of a key may mean the same.
+func MayDiffer(key string) bool { return slices.Contains(addresses, key) }
 
 // Settings returns what nodes have to agree on of the configuration of one with
 // a role.

@@ -4,6 +4,7 @@
 package fleet
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -200,6 +201,49 @@ func (f *fleet) delivers(from, to *process.Client, text string, cursor *int64) {
 	*cursor = page.GetRevision()
 }
 
+// tegami runs the program on the configuration of the cluster.
+func (f *fleet) tegami(arguments ...string) []byte {
+	f.t.Helper()
+	command := exec.CommandContext(f.t.Context(), "../../bin/tegami", append(arguments, "--config", filepath.Join(f.folder, "tegami.yaml"))...)
+	command.Env = append(f.env, "TEGAMI_ADMIN_TOKEN="+f.addresses()["ADMIN_TOKEN"])
+	output, err := command.CombinedOutput()
+	if err != nil {
+		f.t.Fatalf("tegami %s: %v\n%s", strings.Join(arguments, " "), err, output)
+	}
+	return output
+}
+
+// looks has the commands for operators look at the cluster.
+func (f *fleet) looks() {
+	f.t.Helper()
+	var status struct {
+		Shards  int
+		Members []struct {
+			Name, Error string
+			Seen        struct{ Open int }
+		}
+	}
+	if err := json.Unmarshal(f.tegami("cluster", "status", "--output", "json"), &status); err != nil {
+		f.t.Fatal(err)
+	}
+	open := 0
+	for _, m := range status.Members {
+		if open += m.Seen.Open; m.Error != "" {
+			f.t.Errorf("%s does not say how it is: %s", m.Name, m.Error)
+		}
+	}
+	// While shards move, two nodes have them open.
+	if len(status.Members) != 5 || open < status.Shards {
+		f.t.Errorf("%d of %d shards are open on %d members", open, status.Shards, len(status.Members))
+	}
+	if top := string(f.tegami("cluster", "top")); !strings.Contains(top, "Of 64 shards, over 10 s.") {
+		f.t.Errorf("the busiest shards:\n%s", top)
+	}
+	if found := string(f.tegami("doctor", "--cluster")); !strings.Contains(found, "3 talk nodes and 2 gateways are active") {
+		f.t.Errorf("the doctor finds:\n%s", found)
+	}
+}
+
 func TestLocalCluster(t *testing.T) {
 	f := newFleet(t)
 	f.make("cluster")
@@ -215,6 +259,7 @@ func TestLocalCluster(t *testing.T) {
 	var cursor int64
 	f.delivers(alice, bob, "hello", &cursor)
 
+	f.looks()
 	again := f.make("cluster")
 	for _, node := range nodes {
 		if !strings.Contains(again, node+" is up already") || f.pid(node) != pids[node] {
