@@ -294,21 +294,6 @@ func (s *State) Contact(user string) *record.Contact {
 	return new(record.Contact)
 }
 
-// Contacts returns the contacts that changed above a revision, in any order,
-// those that were removed among them; from 0, those that there are. ok is false
-// when removals above that revision are forgotten. They are shared.
-func (s *State) Contacts(since int64) (contacts []*record.ContactUpdate, ok bool) {
-	if since > 0 && since < s.contactsSince {
-		return nil, false
-	}
-	for user, c := range s.parts.contacts {
-		if c = visible(c); c.Revision > since && (since > 0 || isLive(c)) {
-			contacts = append(contacts, &record.ContactUpdate{UserId: user, Contact: c})
-		}
-	}
-	return contacts, true
-}
-
 // ContactCounts returns how many contacts there are, and how many of them are
 // requests that wait for an answer.
 func (s *State) ContactCounts() (contacts, requests int) {

@@ -168,15 +168,3 @@ func copyOfConversation(c *record.Conversation) *record.Conversation {
 // Conversation returns what is known of the conversation with a peer; nil when
 // there is none. It is shared.
 func (s *State) Conversation(peer string) *record.Conversation { return s.parts.conversations[peer] }
-
-// Conversations returns the conversations that changed above a revision, in any
-// order. They are shared.
-func (s *State) Conversations(since int64) []*record.ConversationUpdate {
-	var conversations []*record.ConversationUpdate
-	for peer, c := range s.parts.conversations {
-		if c.Revision > since {
-			conversations = append(conversations, &record.ConversationUpdate{Peer: peer, Conversation: c})
-		}
-	}
-	return conversations
-}

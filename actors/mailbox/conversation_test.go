@@ -90,7 +90,7 @@ func TestConversationsAreBounded(t *testing.T) {
 	receive("user1")
 	receive("another")
 	bob := w.mailboxes["bob"]
-	if n := len(bob.Conversations(0)); n != MaxConversations {
+	if n := len(bob.parts.conversations); n != MaxConversations {
 		t.Errorf("%d conversations", n)
 	}
 	for peer, want := range map[string]bool{"user0": true, "user1": true, "user2": false, "user3": true, "another": true} {

@@ -2,7 +2,11 @@ package mailbox
 
 import (
 	"cmp"
+	"iter"
 	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
@@ -53,44 +57,93 @@ func QuerySince(q *record.Query) uint32 {
 	}
 }
 
+// knownBytes is where a page of contacts, with their profiles, ends, though never
+// before its first.
+const knownBytes = 1 << 20
+
 func (s *State) queryContacts(q *record.ContactsQuery) (*record.Known, *refusal.Refusal) {
-	if q.Since > s.head {
+	switch {
+	case q.Since > s.head:
 		return nil, &refusal.Refusal{Reason: refusal.CursorAhead, ResumeRevision: s.head}
-	}
-	all, ok := s.Contacts(q.Since)
-	if !ok {
+	case q.Since > 0 && q.Since < s.contactsSince:
 		return nil, refusal.Of(refusal.CursorTooOld)
 	}
-	all = slices.DeleteFunc(all, func(c *record.ContactUpdate) bool { return c.UserId <= q.After || q.Blocked && !c.Contact.Blocked })
-	slices.SortFunc(all, func(a, b *record.ContactUpdate) int { return cmp.Compare(a.UserId, b.UserId) })
-	page, more := firstOf(all, int(q.Limit))
-	return &record.Known{Contacts: page, HasMore: more}, nil
+	page, more := first(int(q.Limit), byName[*record.Contact], func(yield func(named[*record.Contact]) bool) {
+		for user, c := range s.parts.contacts {
+			c = visible(c)
+			if user <= q.After || c.Revision <= q.Since || q.Since <= 0 && !isLive(c) || q.Blocked && !c.Blocked {
+				continue
+			}
+			if !yield(named[*record.Contact]{user, c}) {
+				return
+			}
+		}
+	})
+	known := &record.Known{HasMore: more}
+	for size, i := 0, 0; i < len(page); i++ {
+		c := &record.ContactUpdate{UserId: page[i].name, Contact: page[i].value}
+		if size += proto.Size(c); i > 0 && size > knownBytes {
+			known.HasMore = true
+			break
+		}
+		known.Contacts = append(known.Contacts, c)
+	}
+	return known, nil
 }
 
 func (s *State) queryConversations(q *record.ConversationsQuery) (*record.Known, *refusal.Refusal) {
 	if q.Since > s.head {
 		return nil, &refusal.Refusal{Reason: refusal.CursorAhead, ResumeRevision: s.head}
 	}
-	behind := func(c *record.ConversationUpdate) bool {
-		return q.Before > 0 && c.Conversation.LastRevision >= q.Before
-	}
-	order := func(a, b *record.ConversationUpdate) int {
-		return cmp.Compare(b.Conversation.LastRevision, a.Conversation.LastRevision)
-	}
+	type conversation = named[*record.Conversation]
+	order := func(a, b conversation) int { return cmp.Compare(b.value.LastRevision, a.value.LastRevision) }
 	if q.ByPeer {
-		behind = func(c *record.ConversationUpdate) bool { return c.Peer <= q.After }
-		order = func(a, b *record.ConversationUpdate) int { return cmp.Compare(a.Peer, b.Peer) }
+		order = byName
 	}
-	all := slices.DeleteFunc(s.Conversations(q.Since), behind)
-	slices.SortFunc(all, order)
-	page, more := firstOf(all, int(q.Limit))
-	return &record.Known{Conversations: page, HasMore: more}, nil
+	page, more := first(int(q.Limit), order, func(yield func(conversation) bool) {
+		for peer, c := range s.parts.conversations {
+			if c.Revision <= q.Since || q.ByPeer && peer <= q.After || !q.ByPeer && q.Before > 0 && c.LastRevision >= q.Before {
+				continue
+			}
+			if !yield(conversation{peer, c}) {
+				return
+			}
+		}
+	})
+	known := &record.Known{HasMore: more}
+	for _, c := range page {
+		known.Conversations = append(known.Conversations, &record.ConversationUpdate{Peer: c.name, Conversation: c.value})
+	}
+	return known, nil
 }
 
-// firstOf returns the first of some, and whether there are more.
-func firstOf[T any](all []T, limit int) (page []T, more bool) {
-	if len(all) <= max(limit, 0) {
-		return all, false
+// named is a part with its name.
+type named[V any] struct {
+	name  string
+	value V
+}
+
+func byName[V any](a, b named[V]) int { return strings.Compare(a.name, b.name) }
+
+// first returns the first items of a sequence by an order, and whether there are
+// more. It keeps no more than twice as many at a time: the actor is held up by
+// one look at each item, not by sorting all.
+func first[T any](limit int, order func(a, b T) int, items iter.Seq[T]) (page []T, more bool) {
+	limit = max(limit, 0)
+	cut := func() {
+		slices.SortFunc(page, order)
+		if len(page) > limit {
+			page, more = page[:limit], true
+		}
 	}
-	return all[:max(limit, 0)], true
+	for item := range items {
+		if more && (limit == 0 || order(item, page[limit-1]) > 0) {
+			continue // behind those that are kept already
+		}
+		if page = append(page, item); len(page) > 2*limit {
+			cut()
+		}
+	}
+	cut()
+	return page, more
 }

@@ -38,9 +38,12 @@ func (s *shardActor) load(ctx actor.Context, e *entry) {
 	}
 	if !s.Workers.Load.Submit(func(ctx context.Context) {
 		m := &loaded{incarnation: incarnation, stored: known, dropped: dropped}
-		m.mailbox, m.records, m.err = l.run(ctx)
-		if l.fromStore && m.mailbox != nil && m.stored.Less(m.mailbox.Position) {
-			m.stored = m.mailbox.Position
+		var stored *persistence.Mailbox
+		if stored, m.records, m.err = l.run(ctx); m.err == nil {
+			m.state, m.err = l.decode(stored) // here: it may have thousands of parts
+		}
+		if l.fromStore && stored != nil && m.stored.Less(stored.Position) {
+			m.stored = stored.Position
 		}
 		root.Send(pid, m)
 	}) {
@@ -134,6 +137,15 @@ func (l *loading) run(ctx context.Context) (*persistence.Mailbox, []applyRecord,
 	defer cancel()
 	records, err := l.forward(ctx, offset)
 	return stored, records, err
+}
+
+// decode returns the state that was read; that of a mailbox that was never seen
+// for nil.
+func (l *loading) decode(stored *persistence.Mailbox) (*mailbox.State, error) {
+	if stored == nil {
+		return mailbox.New(l.mailbox), nil
+	}
+	return mailbox.Decode(l.mailbox, stored)
 }
 
 // start has only that count of the cache which reaches up to the journal's start:

@@ -150,13 +150,9 @@ func (b *mailboxActor) load(ctx actor.Context, m *loaded) {
 	if m.incarnation != b.incarnation || b.state != nil {
 		return
 	}
-	state, err := mailbox.New(b.name), m.err
-	if err == nil && m.mailbox != nil {
-		state, err = mailbox.Decode(b.name, m.mailbox)
-	}
-	if err != nil {
+	if m.err != nil {
 		if passed, due := b.loadFails.Due(time.Now()); due {
-			b.Logger.Warn("mailbox does not load; it is tried again", "shard", b.shardID, "others", passed, "error", err)
+			b.Logger.Warn("mailbox does not load; it is tried again", "shard", b.shardID, "others", passed, "error", m.err)
 		}
 		b.refuseWaiting(ctx)
 		b.waiting = slices.DeleteFunc(b.waiting, func(message any) bool {
@@ -166,8 +162,8 @@ func (b *mailboxActor) load(ctx actor.Context, m *loaded) {
 		ctx.Send(b.shard, &loadFailed{mailbox: b.name})
 		return
 	}
-	b.state = state
-	b.dropped = revisionAt{position: state.Position(), revision: state.Head()}
+	b.state = m.state
+	b.dropped = revisionAt{position: b.state.Position(), revision: b.state.Head()}
 	waiting := b.waiting
 	b.waiting = nil
 	for i := range m.records {

@@ -208,7 +208,7 @@ type (
 	// dispatched before. Worker to mailbox.
 	loaded struct {
 		incarnation uint64
-		mailbox     *persistence.Mailbox // nil: never stored
+		state       *mailbox.State // the mailbox's own from now on
 		records     []applyRecord
 		// stored is how far the store is known to have the mailbox, dropped how
 		// far records were dropped.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/tegami-im/tegami/actors/mailbox"
 	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/persistence"
@@ -49,7 +50,7 @@ func TestTrimThatIsRefusedWaits(t *testing.T) {
 		case *actor.Started:
 			bob := ctx.Spawn(mailboxProps(environment, 0, new(Status)))
 			ctx.Send(bob, &begin{1})
-			ctx.Send(bob, &loaded{incarnation: 1, records: replayed})
+			ctx.Send(bob, &loaded{incarnation: 1, state: mailbox.New("bob"), records: replayed})
 		case *Command:
 			asked.Add(1)
 			m.refuse(refusal.Of(refusal.Busy))

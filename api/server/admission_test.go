@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -56,6 +58,29 @@ func TestSignInsAreLimitedByNetwork(t *testing.T) {
 	}
 	if _, err := a.admit(t.Context(), tegamiv1connect.AuthServiceLoginProcedure, "", "[2001:db8:0:1::1]:1"); err != nil {
 		t.Errorf("another network: %v", err)
+	}
+}
+
+// Nothing that tells whether there is a user, or makes work for all friends, is
+// free.
+func TestWhatFindsIsLimited(t *testing.T) {
+	for procedure := range rules {
+		service, method, _ := strings.Cut(strings.TrimPrefix(procedure, "/tegami.v1."), "/")
+		want := service == "ContactService" && !strings.HasPrefix(method, "List") ||
+			slices.Contains([]string{"GetProfile", "UpdateProfile", "UpdateSettings"}, method)
+		a := &admission{finds: limit.NewTable[string](limit.Rate{PerSecond: 0.1, Burst: 1}, 100)}
+		alice := talk.Session{User: "alice", Device: "phone"}
+		if err := a.limitCaller(tegamiv1connect.ContactServiceFindUserProcedure, alice); err != nil {
+			t.Fatal(err)
+		}
+		switch procedure { // they have limits of their own
+		case tegamiv1connect.TalkServiceSendMessageProcedure, tegamiv1connect.TalkServiceForwardMessageProcedure, tegamiv1connect.TalkServiceFetchOpsProcedure,
+			tegamiv1connect.TalkServiceEditMessageProcedure, tegamiv1connect.TalkServiceUnsendMessageProcedure, tegamiv1connect.TalkServiceReactToMessageProcedure:
+			continue
+		}
+		if limited := a.limitCaller(procedure, alice) != nil; limited != want {
+			t.Errorf("%s: limited %v", procedure, limited)
+		}
 	}
 }
 
