@@ -254,14 +254,54 @@ func TestAJournalThatGoesBackStopsItsShard(t *testing.T) {
 // unloadingStore loads nothing while it is away.
 type unloadingStore struct {
 	persistence.Store
-	away atomic.Bool
+	away   atomic.Bool
+	failed atomic.Int64 // loads
 }
 
 func (s *unloadingStore) Load(ctx context.Context, shard uint32, mailbox string, maxDedup int) (*persistence.Mailbox, error) {
 	if s.away.Load() {
+		s.failed.Add(1)
 		return nil, errAway
 	}
 	return s.Store.Load(ctx, shard, mailbox, maxDedup)
+}
+
+// unmarkedStore keeps what is written, and no checkpoint: it was killed between
+// the two.
+type unmarkedStore struct{ persistence.Store }
+
+func (s unmarkedStore) Write(ctx context.Context, shard uint32, batch persistence.Batch) error {
+	batch.Checkpoint = persistence.Position{}
+	return s.Store.Write(ctx, shard, batch)
+}
+
+// The store has more than its checkpoint says, and is away while the journal is
+// read again from there: what was dispatched meanwhile to mailboxes that do not
+// load is found stored when they do.
+func TestRecordsThatTheStoreHasAlreadyAndCannotSay(t *testing.T) {
+	store := &unloadingStore{Store: unmarkedStore{memory.NewStore()}}
+	options := Options{Journal: memory.NewJournal(persistence.DurabilityFsync), Store: store, Keys: memory.NewKeys()}
+	c := start(t, options)
+	users := c.join("alice", "bob")
+	for i := range 5 {
+		if _, err := c.send(users["alice"], "bob", fmt.Sprint(i), "hello"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stored := func() bool { return c.Depths().Unstored == 0 }
+	c.until("stored", stored)
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	store.away.Store(true)
+	c = start(t, options)
+	c.until("the loads have failed", func() bool { return store.failed.Load() >= 3 })
+	store.away.Store(false)
+	c.until("nothing is left to be stored", stored)
+	if head, err := c.Head(c.context(), "bob"); err != nil || head.Revision != 5 {
+		t.Errorf("head is %v, %v; want 5", head, err)
+	}
 }
 
 // While mailboxes do not load, whoever asks for one is told so at once, and they

@@ -68,6 +68,17 @@ func (e *entry) letGo(n int) {
 	e.released -= n
 }
 
+// untold returns the oldest of the records whose outcome is not known; zero if
+// there is none.
+func (e *entry) untold() persistence.Position {
+	for _, u := range e.unstored[e.released:] {
+		if !u.applied {
+			return u.position
+		}
+	}
+	return persistence.Position{}
+}
+
 // unavailable reports whether the mailbox did not load and waits to be loaded
 // again: nobody is to wait for that.
 func (e *entry) unavailable() bool { return !e.loaded && !e.loading }

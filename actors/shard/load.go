@@ -29,7 +29,7 @@ func (s *shardActor) load(ctx actor.Context, e *entry) {
 	root, pid, incarnation := ctx.ActorSystem().Root, e.pid, e.incarnation
 	l := loading{
 		journal: s.Journal, store: s.Store, cache: s.Cache,
-		shard: s.id, mailbox: e.name, through: e.last, checkpoint: s.checkpoint, settled: s.settledFor(e),
+		shard: s.id, mailbox: e.name, through: e.last, untold: e.untold(), checkpoint: s.checkpoint, settled: s.settledFor(e),
 	}
 	known, dropped := s.known(e), s.dropped
 	if s.Cache != nil && s.phase == open { // before, the filling may know of records that this shard does not
@@ -85,6 +85,11 @@ type loading struct {
 	// through is the newest record that was dispatched to the mailbox; zero
 	// when there is none above the checkpoint.
 	through persistence.Position
+	// untold is the oldest record that was dispatched to the mailbox and of which
+	// it is not known what became; zero when there is none. It may have been
+	// dispatched when the mailbox took nothing, so that the mailbox has to hear of
+	// it even where the state that is loaded has it.
+	untold persistence.Position
 	// checkpoint is the shard's: what the cache has counts when it reaches that
 	// far, since all that is above it is known by through.
 	checkpoint persistence.Position
@@ -120,7 +125,7 @@ func (l *loading) run(ctx context.Context) (*persistence.Mailbox, []applyRecord,
 	if stored != nil {
 		from = stored.Position
 	}
-	if !from.Less(l.through) {
+	if !from.Less(l.through) && l.untold.IsZero() {
 		return stored, nil, nil
 	}
 	if away != nil {
@@ -128,7 +133,11 @@ func (l *loading) run(ctx context.Context) (*persistence.Mailbox, []applyRecord,
 	}
 	offset := bounds.First
 	if from.Generation == l.through.Generation {
-		offset = max(offset, from.Offset+1)
+		next := from.Offset + 1
+		if l.untold.Generation == l.through.Generation {
+			next = min(next, l.untold.Offset)
+		}
+		offset = max(offset, next)
 	}
 	if l.checkpoint.Generation == l.through.Generation { // what lies below is in any state that counts
 		offset = max(offset, l.checkpoint.Offset+1)

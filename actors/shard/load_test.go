@@ -63,6 +63,28 @@ func TestLoadMissesNothingThatIsTruncatedMeanwhile(t *testing.T) {
 	}
 }
 
+// A mailbox hears of every record that was dispatched to it while it took none,
+// also of those that the state has which is loaded in the end.
+func TestLoadBringsWhatTheMailboxWasNotTold(t *testing.T) {
+	ctx := t.Context()
+	journal, store := memory.NewJournal(persistence.DurabilityFsync), memory.NewStore()
+	positions := appendTrims(t, journal, 10)
+	err := store.Write(ctx, 0, persistence.Batch{
+		Highest:   positions[6],
+		Mailboxes: []persistence.MailboxWrite{{Mailbox: "bob", Position: positions[6], State: []byte("state")}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for through, want := range map[int]int{4: 2, 6: 4, 9: 7} { // from the fourth record on
+		l := loading{journal: journal, store: store, mailbox: "bob", through: positions[through], untold: positions[3]}
+		loaded, told, err := l.run(ctx)
+		if err != nil || loaded.Position != positions[6] || len(told) != want || told[0].position != positions[3] {
+			t.Errorf("through %v: loaded at %v with %d records, %v; want %d", positions[through], loaded.Position, len(told), err, want)
+		}
+	}
+}
+
 // appendTrims appends records of bob's mailbox, and returns where they lie.
 func appendTrims(t *testing.T, journal persistence.Journal, n int) []persistence.Position {
 	t.Helper()
