@@ -36,6 +36,7 @@ type Config struct {
 	Push      Push      `yaml:"push" doc:"The task that tells a push gateway of messages for devices that hold no poll."`
 	Analytics Analytics `yaml:"analytics" doc:"The task that counts messages by minute."`
 	Cluster   Cluster   `yaml:"cluster" doc:"The nodes of a cluster: those of tegami talk own shards, those of tegami gateway hold the connections. tegami serve is alone and needs none of it."`
+	Behaviour Behaviour `yaml:"behaviours" doc:"Bots and other behaviours that run inside the server: docs/behaviours.md. All nodes of a cluster have the same."`
 	Mailbox   Mailbox   `yaml:"mailbox" doc:"The actors that hold a user's state in memory."`
 	Auth      Auth      `yaml:"auth" doc:"Accounts, passwords and tokens."`
 	Limits    Limits    `yaml:"limits" doc:"What one user, device or request may take. Beyond it the answer is resource_exhausted."`
@@ -230,6 +231,16 @@ type Cluster struct {
 	EtcdPassword string        `yaml:"etcd_password_file" default:"" doc:"File with the password, which a line break may follow."`
 	Lease        time.Duration `yaml:"lease" default:"3s" doc:"A talk node that is silent for this long is replaced: whole seconds, 2s to 1m."`
 	Members      string        `yaml:"members" default:"" doc:"The talk nodes of a static membership, as in talk-1=10.0.0.1:7500,talk-2=10.0.0.2:7500."`
+}
+
+// Behaviour is the section of the behaviours that run inside the server.
+type Behaviour struct {
+	Run          string        `yaml:"run" default:"" doc:"Which run: USER=KIND, separated by commas, where USER is the user id of its account, which is made when there is none. Kinds: echo, reminder, poll, bridge. Empty: none."`
+	Rate         int           `yaml:"rate" default:"100" doc:"Steps a second for each, 1 to 10,000."`
+	Hooks        string        `yaml:"hooks" default:"" doc:"Where to post what a behaviour posts: USER=URL, separated by commas."`
+	SecretFile   string        `yaml:"secret_file" default:"" doc:"File with the secret to sign with, at least 16 bytes; one on each line while it is replaced. With it, behaviours may be called: POST /behaviours/USER on the listener for clients, signed likewise."`
+	Timeout      time.Duration `yaml:"timeout" default:"5s" doc:"How long a receiver may take to answer, 10ms to 1m."`
+	AllowPrivate bool          `yaml:"allow_private" default:"false" doc:"Let hooks lead to this machine or a private network."`
 }
 
 // Mailbox is the section of mailbox actors.

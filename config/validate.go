@@ -62,6 +62,7 @@ func (c *Config) problems() []problem {
 	c.Limits.check(&v)
 	c.Worker.check(&v)
 	c.checkTasks(&v)
+	c.Behaviour.check(&v)
 	c.Cluster.check(&v)
 	if c.Store.Kind == StoreHybrid {
 		c.Kafka.check(&v)
@@ -182,6 +183,29 @@ func (c *Config) checkTasks(v *validation) {
 		v.check(c.Push.SecretFile != "", "push.secret_file", "must name a file: requests are signed")
 		v.check(c.Push.MaxAge >= time.Second, "push.max_age", "must be at least 1s")
 		v.within("push.timeout", c.Push.Timeout, 10*time.Millisecond, c.Worker.Timeout, "10ms to worker.timeout")
+	}
+}
+
+func (b *Behaviour) check(v *validation) {
+	within(v, "behaviours.rate", b.Rate, 1, 10_000)
+	v.within("behaviours.timeout", b.Timeout, 10*time.Millisecond, time.Minute, "10ms to 1m")
+	v.check(b.Hooks == "" || b.SecretFile != "", "behaviours.secret_file", "must name a file: requests are signed")
+	runs := map[string]bool{}
+	for _, key := range []struct{ name, value, example string }{
+		{"behaviours.run", b.Run, "reminder=reminder"},
+		{"behaviours.hooks", b.Hooks, "bridge=https://example.org/hook"},
+	} {
+		seen := map[string]bool{}
+		for entry := range strings.SplitSeq(key.value, ",") {
+			user, value, _ := strings.Cut(strings.TrimSpace(entry), "=")
+			v.check(key.value == "" || user != "" && value != "", key.name, fmt.Sprintf("%q is not such as %s", entry, key.example))
+			v.check(key.value == "" || !seen[user], key.name, fmt.Sprintf("%s is there twice", user))
+			v.check(key.value == "" || key.name == "behaviours.run" || runs[user], key.name, fmt.Sprintf("%s is none of behaviours.run", user))
+			seen[user] = true
+		}
+		if key.name == "behaviours.run" {
+			runs = seen
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/tegami-im/tegami/actors/behaviour"
 	"github.com/tegami-im/tegami/actors/node"
 	"github.com/tegami-im/tegami/actors/shard"
 	"github.com/tegami-im/tegami/actors/talk"
@@ -42,6 +43,8 @@ type Metrics struct {
 	requests      *prometheus.CounterVec
 	requestLength *prometheus.HistogramVec
 	held          prometheus.Gauge
+	behaviours    *prometheus.CounterVec
+	steps         *prometheus.HistogramVec
 	storage       storageMetrics
 	events        eventMetrics
 }
@@ -63,6 +66,8 @@ func New() *Metrics {
 	m.edge = m.histograms("tegami_edge_stage_seconds", "Time that the calls of SendMessage and FetchOps spend in each stage at the edge.", "method", "stage")
 	m.polls = m.counters("tegami_polls_total", "Polls answered with a page, by reason.", "reason")
 	m.requests = m.counters("tegami_requests_total", "Requests, by method and code.", "method", "code")
+	m.behaviours = m.counters("tegami_behaviour_events_total", "What became of what behaviours were asked and did, by kind and outcome.", "kind", "outcome")
+	m.steps = m.histograms("tegami_behaviour_step_seconds", "Time from the call of a behaviour's handler until its step and what it sends are durable.", "kind")
 	m.requestLength = m.histograms("tegami_request_seconds", "Time that requests take, held polls included.", "method")
 	m.batch = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "tegami_writebehind_batch_seconds", Help: "Time to write a batch to the store.", Buckets: latencies,
@@ -113,6 +118,10 @@ func (m *Metrics) Node() node.Observer {
 			m.batchRecords.Add(float64(records))
 		},
 		Poll: func(reason talk.Reason) { m.polls.WithLabelValues(pollReasons[reason]).Inc() },
+		Behaviours: node.BehaviourObserver{
+			Outcome: func(kind string, outcome behaviour.Outcome) { m.behaviours.WithLabelValues(kind, string(outcome)).Inc() },
+			Stepped: func(kind string, took time.Duration) { m.steps.WithLabelValues(kind).Observe(took.Seconds()) },
+		},
 	}
 }
 

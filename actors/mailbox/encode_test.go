@@ -1,6 +1,7 @@
 package mailbox
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -62,7 +63,7 @@ func TestDecodeRefusesWhatCannotBe(t *testing.T) {
 		breaks func(*record.State)
 	}{
 		{"version 0", func(s *record.State) { s.ApplyVersion = 0 }},
-		{"version 7: this one goes up to 6", func(s *record.State) { s.ApplyVersion = 7 }},
+		{fmt.Sprintf("version %d: this one goes up to %d", ApplyVersion+1, ApplyVersion), func(s *record.State) { s.ApplyVersion = ApplyVersion + 1 }},
 		{"no account", func(s *record.State) { s.Account = nil }},
 		{"time -1", func(s *record.State) { s.Time = -1 }},
 		{"time", func(s *record.State) { s.Time = 1 << 48 }},

@@ -94,6 +94,12 @@ func kindOf(r *record.Record) *kind {
 		return &amendKind
 	case *record.Record_AmendCopy:
 		return &amendCopyKind
+	case *record.Record_Step:
+		return &stepKind
+	case *record.Record_StepMessage:
+		return &stepMessageKind
+	case *record.Record_Call:
+		return &callKind
 	default:
 		return &unknownKind
 	}

@@ -20,6 +20,9 @@ type parts struct {
 	profile     *record.Profile                   // nil before it was changed
 
 	conversations map[string]*record.Conversation // by peer
+
+	behaviour *record.Behaviour // nil before its first step
+	timers    map[string]*record.Timer
 }
 
 // partKind is the first byte of a part's key; what follows tells it from others
@@ -33,6 +36,9 @@ const (
 	profilePart    partKind = 'p' // empty
 
 	conversationPart partKind = 'v' // peer
+
+	behaviourPart partKind = 'b' // empty
+	timerPart     partKind = 't' // name
 )
 
 // change is a part as a decision leaves it; a nil value removes it.
@@ -74,6 +80,11 @@ func (p *parts) set(c *change) {
 	case conversationPart:
 		conversation, _ := c.value.(*record.Conversation)
 		put(&p.conversations, c.name, conversation)
+	case behaviourPart:
+		p.behaviour, _ = c.value.(*record.Behaviour)
+	case timerPart:
+		timer, _ := c.value.(*record.Timer)
+		put(&p.timers, c.name, timer)
 	}
 }
 
@@ -109,6 +120,10 @@ func (p *parts) load(stored persistence.Part) error {
 		c.value = new(record.Profile)
 	case conversationPart:
 		c.value = new(record.Conversation)
+	case behaviourPart:
+		c.value = new(record.Behaviour)
+	case timerPart:
+		c.value = new(record.Timer)
 	default:
 		return fmt.Errorf("part of kind %q, which this version does not know", stored.Key[0])
 	}

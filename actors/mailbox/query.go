@@ -38,6 +38,9 @@ func (s *State) Query(q *record.Query) (*record.Known, *refusal.Refusal) {
 		return &record.Known{Conversations: []*record.ConversationUpdate{{Peer: about.Conversation, Conversation: c}}}, nil
 	case *record.Query_Conversations:
 		return s.queryConversations(about.Conversations)
+	case *record.Query_Behaviour:
+		behaviour, timers := s.Behaviour()
+		return &record.Known{Behaviour: behaviour, Timers: timers}, nil
 	default:
 		return new(record.Known), nil
 	}
@@ -52,6 +55,8 @@ func QuerySince(q *record.Query) uint32 {
 		return profileVersion
 	case *record.Query_Conversation, *record.Query_Conversations:
 		return conversationVersion
+	case *record.Query_Behaviour:
+		return behaviourVersion
 	default:
 		return 1
 	}

@@ -5,6 +5,7 @@
 //	node ─┬─ talk ─────────── shard ─┬─ mailbox …
 //	      │                          └─ writebehind
 //	      ├─ connections ──── supervisor ─── connection …
+//	      ├─ behaviours/USER: what their hosts (package behaviour) are told
 //	      └─ peers (package link)
 package node
 
@@ -68,8 +69,10 @@ type Options struct {
 	// CheckpointInterval is how often the store is synced and the journal
 	// truncated below its checkpoints. 0 means a second.
 	CheckpointInterval time.Duration
-	Observe            Observer
-	Logger             *slog.Logger
+	// Behaviours run while their shards are here.
+	Behaviours []Behaviour
+	Observe    Observer
+	Logger     *slog.Logger
 }
 
 // Observer is told how long things took. Nil functions are left out; all must
@@ -81,7 +84,8 @@ type Observer struct {
 	Poll            func(talk.Reason)
 	// Trace begins the trace of a message; nil traces none, and so does a nil
 	// answer.
-	Trace func(context.Context) shard.Trace
+	Trace      func(context.Context) shard.Trace
+	Behaviours BehaviourObserver
 }
 
 func (o *Options) setDefaults() {
@@ -125,6 +129,7 @@ type Node struct {
 	dispatcher *supervision.Dispatcher
 	keeper     *keeper
 	lookups    *lookups
+	hosts      hosts
 
 	talk, connections *actor.PID
 	shards            []*actor.PID // of this node, whether they run or not
@@ -200,7 +205,7 @@ func Start(options Options) (*Node, error) {
 		lookups:    newLookups(options.Shards),
 	}
 	n.fetches.Store(rand.Uint64() >> 1) //nolint:gosec // so that no other node counts alike; it guards nothing
-	for _, step := range []func() error{n.join, n.startFitness, n.startTalk, n.startConnections, n.follow} {
+	for _, step := range []func() error{n.join, n.startFitness, n.startTalk, n.startConnections, n.follow, n.startBehaviours} {
 		if err := step(); err != nil {
 			return nil, errors.Join(err, n.Close())
 		}
@@ -360,6 +365,7 @@ func (n *Node) DrainPolls(over time.Duration) {
 func (n *Node) Drain(ctx context.Context) error {
 	n.stopping.Store(true)
 	n.DrainPolls(0)
+	n.stopBehaviours()
 	if n.options.Cluster != nil {
 		if err := n.withdraw(ctx); err != nil {
 			return err
@@ -403,6 +409,7 @@ func (n *Node) Close() error {
 	n.closing.Do(func() {
 		n.draining.Store(true)
 		n.stopping.Store(true)
+		n.stopBehaviours()
 		n.lookups.close()
 		if n.keeper != nil {
 			n.keeper.close()

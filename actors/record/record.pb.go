@@ -241,6 +241,9 @@ type Record struct {
 	//	*Record_EditConversation
 	//	*Record_Amend
 	//	*Record_AmendCopy
+	//	*Record_Step
+	//	*Record_StepMessage
+	//	*Record_Call
 	Kind          isRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -521,6 +524,33 @@ func (x *Record) GetAmendCopy() *AmendCopy {
 	return nil
 }
 
+func (x *Record) GetStep() *Step {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_Step); ok {
+			return x.Step
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetStepMessage() *StepMessage {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_StepMessage); ok {
+			return x.StepMessage
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetCall() *Call {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_Call); ok {
+			return x.Call
+		}
+	}
+	return nil
+}
+
 type isRecord_Kind interface {
 	isRecord_Kind()
 }
@@ -613,6 +643,19 @@ type Record_AmendCopy struct {
 	AmendCopy *AmendCopy `protobuf:"bytes,30,opt,name=amend_copy,json=amendCopy,proto3,oneof"`
 }
 
+type Record_Step struct {
+	// Since version 7.
+	Step *Step `protobuf:"bytes,60,opt,name=step,proto3,oneof"`
+}
+
+type Record_StepMessage struct {
+	StepMessage *StepMessage `protobuf:"bytes,61,opt,name=step_message,json=stepMessage,proto3,oneof"`
+}
+
+type Record_Call struct {
+	Call *Call `protobuf:"bytes,62,opt,name=call,proto3,oneof"`
+}
+
 func (*Record_Send) isRecord_Kind() {}
 
 func (*Record_SentCopy) isRecord_Kind() {}
@@ -654,6 +697,12 @@ func (*Record_EditConversation) isRecord_Kind() {}
 func (*Record_Amend) isRecord_Kind() {}
 
 func (*Record_AmendCopy) isRecord_Kind() {}
+
+func (*Record_Step) isRecord_Kind() {}
+
+func (*Record_StepMessage) isRecord_Kind() {}
+
+func (*Record_Call) isRecord_Kind() {}
 
 // Source is the record of another mailbox that a follow-up follows from.
 type Source struct {
@@ -2460,6 +2509,566 @@ func (*Amendment_SealedBody) isAmendment_Change() {}
 
 func (*Amendment_Reaction) isAmendment_Change() {}
 
+// Step is one step of a behaviour, in the mailbox of its account. It says what
+// the step came to, not what it was computed from: no replay asks a behaviour
+// again. It takes effect only behind the very step that it was computed behind,
+// so that of two owners' steps one does.
+type Step struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Record.id of the step before; empty for the first.
+	After []byte `protobuf:"bytes,1,opt,name=after,proto3" json:"after,omitempty"`
+	// The newest operation that the behaviour has dealt with. Never moves back.
+	Cursor int64 `protobuf:"varint,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// A Memory, sealed with the key of the mailbox under the record's id.
+	SealedMemory []byte `protobuf:"bytes,3,opt,name=sealed_memory,json=sealedMemory,proto3" json:"sealed_memory,omitempty"`
+	// At most one for each recipient.
+	Sends []*StepSend `protobuf:"bytes,4,rep,name=sends,proto3" json:"sends,omitempty"`
+	// Those that are set and, without a due time, those that are no more.
+	Timers []*Timer `protobuf:"bytes,5,rep,name=timers,proto3" json:"timers,omitempty"`
+	// The behaviour failed on what it was asked, which is passed over.
+	Failed        bool `protobuf:"varint,6,opt,name=failed,proto3" json:"failed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Step) Reset() {
+	*x = Step{}
+	mi := &file_record_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Step) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Step) ProtoMessage() {}
+
+func (x *Step) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Step.ProtoReflect.Descriptor instead.
+func (*Step) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Step) GetAfter() []byte {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *Step) GetCursor() int64 {
+	if x != nil {
+		return x.Cursor
+	}
+	return 0
+}
+
+func (x *Step) GetSealedMemory() []byte {
+	if x != nil {
+		return x.SealedMemory
+	}
+	return nil
+}
+
+func (x *Step) GetSends() []*StepSend {
+	if x != nil {
+		return x.Sends
+	}
+	return nil
+}
+
+func (x *Step) GetTimers() []*Timer {
+	if x != nil {
+		return x.Timers
+	}
+	return nil
+}
+
+func (x *Step) GetFailed() bool {
+	if x != nil {
+		return x.Failed
+	}
+	return false
+}
+
+// StepSend is a message of a behaviour.
+type StepSend struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	To            string                 `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`
+	Message       *StepMessage           `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StepSend) Reset() {
+	*x = StepSend{}
+	mi := &file_record_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StepSend) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StepSend) ProtoMessage() {}
+
+func (x *StepSend) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StepSend.ProtoReflect.Descriptor instead.
+func (*StepSend) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *StepSend) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *StepSend) GetMessage() *StepMessage {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+// StepMessage is the follow-up of a Step for one recipient.
+type StepMessage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUIDv7, 16 bytes, minted before the append.
+	MessageId []byte `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	// The body, sealed with the key of the recipient's mailbox.
+	SealedBody []byte `protobuf:"bytes,2,opt,name=sealed_body,json=sealedBody,proto3" json:"sealed_body,omitempty"`
+	// How many behaviours in a row answered one another up to here, this one
+	// included.
+	Hops          int32 `protobuf:"varint,3,opt,name=hops,proto3" json:"hops,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StepMessage) Reset() {
+	*x = StepMessage{}
+	mi := &file_record_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StepMessage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StepMessage) ProtoMessage() {}
+
+func (x *StepMessage) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StepMessage.ProtoReflect.Descriptor instead.
+func (*StepMessage) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *StepMessage) GetMessageId() []byte {
+	if x != nil {
+		return x.MessageId
+	}
+	return nil
+}
+
+func (x *StepMessage) GetSealedBody() []byte {
+	if x != nil {
+		return x.SealedBody
+	}
+	return nil
+}
+
+func (x *StepMessage) GetHops() int32 {
+	if x != nil {
+		return x.Hops
+	}
+	return 0
+}
+
+// Call brings a behaviour what was asked from outside, in the mailbox of its
+// account.
+type Call struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The body, sealed with the key of the mailbox under the record's id.
+	SealedBody    []byte `protobuf:"bytes,1,opt,name=sealed_body,json=sealedBody,proto3" json:"sealed_body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Call) Reset() {
+	*x = Call{}
+	mi := &file_record_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Call) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Call) ProtoMessage() {}
+
+func (x *Call) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Call.ProtoReflect.Descriptor instead.
+func (*Call) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *Call) GetSealedBody() []byte {
+	if x != nil {
+		return x.SealedBody
+	}
+	return nil
+}
+
+// Behaviour is a part of a mailbox's state: up to where a behaviour came.
+type Behaviour struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Record.id of the newest step, and how many there were.
+	Step         []byte `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
+	Steps        int64  `protobuf:"varint,2,opt,name=steps,proto3" json:"steps,omitempty"`
+	Cursor       int64  `protobuf:"varint,3,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	SealedMemory []byte `protobuf:"bytes,4,opt,name=sealed_memory,json=sealedMemory,proto3" json:"sealed_memory,omitempty"`
+	// Steps that failed.
+	Failed        int64 `protobuf:"varint,5,opt,name=failed,proto3" json:"failed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Behaviour) Reset() {
+	*x = Behaviour{}
+	mi := &file_record_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Behaviour) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Behaviour) ProtoMessage() {}
+
+func (x *Behaviour) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Behaviour.ProtoReflect.Descriptor instead.
+func (*Behaviour) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Behaviour) GetStep() []byte {
+	if x != nil {
+		return x.Step
+	}
+	return nil
+}
+
+func (x *Behaviour) GetSteps() int64 {
+	if x != nil {
+		return x.Steps
+	}
+	return 0
+}
+
+func (x *Behaviour) GetCursor() int64 {
+	if x != nil {
+		return x.Cursor
+	}
+	return 0
+}
+
+func (x *Behaviour) GetSealedMemory() []byte {
+	if x != nil {
+		return x.SealedMemory
+	}
+	return nil
+}
+
+func (x *Behaviour) GetFailed() int64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+// Timer is a part of a mailbox's state: when a behaviour is to be woken.
+type Timer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// In milliseconds since 1970, log time; 0 in a step that takes it away.
+	DueTime int64 `protobuf:"varint,2,opt,name=due_time,json=dueTime,proto3" json:"due_time,omitempty"`
+	// The hops of the message that led to it.
+	Hops int32 `protobuf:"varint,3,opt,name=hops,proto3" json:"hops,omitempty"`
+	// What it carries, sealed with the key of the mailbox under the id of the
+	// step that set it.
+	SealedPayload []byte `protobuf:"bytes,4,opt,name=sealed_payload,json=sealedPayload,proto3" json:"sealed_payload,omitempty"`
+	Step          []byte `protobuf:"bytes,5,opt,name=step,proto3" json:"step,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Timer) Reset() {
+	*x = Timer{}
+	mi := &file_record_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Timer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Timer) ProtoMessage() {}
+
+func (x *Timer) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Timer.ProtoReflect.Descriptor instead.
+func (*Timer) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *Timer) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Timer) GetDueTime() int64 {
+	if x != nil {
+		return x.DueTime
+	}
+	return 0
+}
+
+func (x *Timer) GetHops() int32 {
+	if x != nil {
+		return x.Hops
+	}
+	return 0
+}
+
+func (x *Timer) GetSealedPayload() []byte {
+	if x != nil {
+		return x.SealedPayload
+	}
+	return nil
+}
+
+func (x *Timer) GetStep() []byte {
+	if x != nil {
+		return x.Step
+	}
+	return nil
+}
+
+// Memory is what a behaviour keeps from step to step, before it is sealed.
+type Memory struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The kind of the behaviour, and its state with the name of its message.
+	Kind      string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	StateType string `protobuf:"bytes,2,opt,name=state_type,json=stateType,proto3" json:"state_type,omitempty"`
+	State     []byte `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	// What its steps decided to do and is not yet done, in order.
+	Effects       []*Effect `protobuf:"bytes,4,rep,name=effects,proto3" json:"effects,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Memory) Reset() {
+	*x = Memory{}
+	mi := &file_record_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Memory) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Memory) ProtoMessage() {}
+
+func (x *Memory) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Memory.ProtoReflect.Descriptor instead.
+func (*Memory) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *Memory) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Memory) GetStateType() string {
+	if x != nil {
+		return x.StateType
+	}
+	return ""
+}
+
+func (x *Memory) GetState() []byte {
+	if x != nil {
+		return x.State
+	}
+	return nil
+}
+
+func (x *Memory) GetEffects() []*Effect {
+	if x != nil {
+		return x.Effects
+	}
+	return nil
+}
+
+// Effect is a message that is to be sent, or posted when to is empty.
+type Effect struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	To    string                 `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`
+	// UUIDv7, 16 bytes.
+	Id            []byte `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Body          []byte `protobuf:"bytes,3,opt,name=body,proto3" json:"body,omitempty"`
+	Hops          int32  `protobuf:"varint,4,opt,name=hops,proto3" json:"hops,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Effect) Reset() {
+	*x = Effect{}
+	mi := &file_record_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Effect) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Effect) ProtoMessage() {}
+
+func (x *Effect) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Effect.ProtoReflect.Descriptor instead.
+func (*Effect) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *Effect) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *Effect) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *Effect) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *Effect) GetHops() int32 {
+	if x != nil {
+		return x.Hops
+	}
+	return 0
+}
+
 // Conversation is a part of a mailbox's state: what is known of all messages
 // with one other user, since the mailbox came to be of version 4.
 type Conversation struct {
@@ -2489,7 +3098,7 @@ type Conversation struct {
 
 func (x *Conversation) Reset() {
 	*x = Conversation{}
-	mi := &file_record_proto_msgTypes[26]
+	mi := &file_record_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2501,7 +3110,7 @@ func (x *Conversation) String() string {
 func (*Conversation) ProtoMessage() {}
 
 func (x *Conversation) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[26]
+	mi := &file_record_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2514,7 +3123,7 @@ func (x *Conversation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Conversation.ProtoReflect.Descriptor instead.
 func (*Conversation) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{26}
+	return file_record_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Conversation) GetLastRevision() int64 {
@@ -2617,7 +3226,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_record_proto_msgTypes[27]
+	mi := &file_record_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2629,7 +3238,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[27]
+	mi := &file_record_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2642,7 +3251,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{27}
+	return file_record_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Settings) GetMayWrite() Audience {
@@ -2691,7 +3300,7 @@ type DeviceSettings struct {
 
 func (x *DeviceSettings) Reset() {
 	*x = DeviceSettings{}
-	mi := &file_record_proto_msgTypes[28]
+	mi := &file_record_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2703,7 +3312,7 @@ func (x *DeviceSettings) String() string {
 func (*DeviceSettings) ProtoMessage() {}
 
 func (x *DeviceSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[28]
+	mi := &file_record_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2716,7 +3325,7 @@ func (x *DeviceSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceSettings.ProtoReflect.Descriptor instead.
 func (*DeviceSettings) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{28}
+	return file_record_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *DeviceSettings) GetNotifications() bool {
@@ -2751,7 +3360,7 @@ type QuietHours struct {
 
 func (x *QuietHours) Reset() {
 	*x = QuietHours{}
-	mi := &file_record_proto_msgTypes[29]
+	mi := &file_record_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2763,7 +3372,7 @@ func (x *QuietHours) String() string {
 func (*QuietHours) ProtoMessage() {}
 
 func (x *QuietHours) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[29]
+	mi := &file_record_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2776,7 +3385,7 @@ func (x *QuietHours) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuietHours.ProtoReflect.Descriptor instead.
 func (*QuietHours) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{29}
+	return file_record_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *QuietHours) GetStartMinute() int32 {
@@ -2811,7 +3420,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_record_proto_msgTypes[30]
+	mi := &file_record_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2823,7 +3432,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[30]
+	mi := &file_record_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2836,7 +3445,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{30}
+	return file_record_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Profile) GetDisplayName() string {
@@ -2878,6 +3487,7 @@ type Operation struct {
 	//	*Operation_ConversationUpdated
 	//	*Operation_MessageRead
 	//	*Operation_MessageAmended
+	//	*Operation_Called
 	Kind          isOperation_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2885,7 +3495,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_record_proto_msgTypes[31]
+	mi := &file_record_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2897,7 +3507,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[31]
+	mi := &file_record_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2910,7 +3520,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{31}
+	return file_record_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Operation) GetRevision() int64 {
@@ -3013,6 +3623,15 @@ func (x *Operation) GetMessageAmended() *Amendment {
 	return nil
 }
 
+func (x *Operation) GetCalled() *Called {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_Called); ok {
+			return x.Called
+		}
+	}
+	return nil
+}
+
 type isOperation_Kind interface {
 	isOperation_Kind()
 }
@@ -3049,6 +3668,11 @@ type Operation_MessageAmended struct {
 	MessageAmended *Amendment `protobuf:"bytes,11,opt,name=message_amended,json=messageAmended,proto3,oneof"`
 }
 
+type Operation_Called struct {
+	// Beside the account of a behaviour.
+	Called *Called `protobuf:"bytes,60,opt,name=called,proto3,oneof"`
+}
+
 func (*Operation_ReceiveMessage) isOperation_Kind() {}
 
 func (*Operation_SendMessage) isOperation_Kind() {}
@@ -3065,6 +3689,63 @@ func (*Operation_MessageRead) isOperation_Kind() {}
 
 func (*Operation_MessageAmended) isOperation_Kind() {}
 
+func (*Operation_Called) isOperation_Kind() {}
+
+// Called is what was asked of a behaviour from outside.
+type Called struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// That of the Call's record.
+	Id []byte `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Sealed with the key of the mailbox that the operation lies in.
+	SealedBody    []byte `protobuf:"bytes,2,opt,name=sealed_body,json=sealedBody,proto3" json:"sealed_body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Called) Reset() {
+	*x = Called{}
+	mi := &file_record_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Called) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Called) ProtoMessage() {}
+
+func (x *Called) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Called.ProtoReflect.Descriptor instead.
+func (*Called) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *Called) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *Called) GetSealedBody() []byte {
+	if x != nil {
+		return x.SealedBody
+	}
+	return nil
+}
+
 // ConversationUpdate is what a conversation came to be.
 type ConversationUpdate struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3076,7 +3757,7 @@ type ConversationUpdate struct {
 
 func (x *ConversationUpdate) Reset() {
 	*x = ConversationUpdate{}
-	mi := &file_record_proto_msgTypes[32]
+	mi := &file_record_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3088,7 +3769,7 @@ func (x *ConversationUpdate) String() string {
 func (*ConversationUpdate) ProtoMessage() {}
 
 func (x *ConversationUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[32]
+	mi := &file_record_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3101,7 +3782,7 @@ func (x *ConversationUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConversationUpdate.ProtoReflect.Descriptor instead.
 func (*ConversationUpdate) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{32}
+	return file_record_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ConversationUpdate) GetPeer() string {
@@ -3131,7 +3812,7 @@ type MessageRead struct {
 
 func (x *MessageRead) Reset() {
 	*x = MessageRead{}
-	mi := &file_record_proto_msgTypes[33]
+	mi := &file_record_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3143,7 +3824,7 @@ func (x *MessageRead) String() string {
 func (*MessageRead) ProtoMessage() {}
 
 func (x *MessageRead) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[33]
+	mi := &file_record_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3156,7 +3837,7 @@ func (x *MessageRead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageRead.ProtoReflect.Descriptor instead.
 func (*MessageRead) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{33}
+	return file_record_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *MessageRead) GetPeer() string {
@@ -3191,7 +3872,7 @@ type ContactUpdate struct {
 
 func (x *ContactUpdate) Reset() {
 	*x = ContactUpdate{}
-	mi := &file_record_proto_msgTypes[34]
+	mi := &file_record_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3203,7 +3884,7 @@ func (x *ContactUpdate) String() string {
 func (*ContactUpdate) ProtoMessage() {}
 
 func (x *ContactUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[34]
+	mi := &file_record_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3216,7 +3897,7 @@ func (x *ContactUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactUpdate.ProtoReflect.Descriptor instead.
 func (*ContactUpdate) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{34}
+	return file_record_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ContactUpdate) GetUserId() string {
@@ -3245,14 +3926,16 @@ type Message struct {
 	SealedBody []byte `protobuf:"bytes,6,opt,name=sealed_body,json=sealedBody,proto3" json:"sealed_body,omitempty"`
 	// Since version 4: how many messages of the peer's the conversation had by
 	// then, this one included.
-	Received      int64 `protobuf:"varint,7,opt,name=received,proto3" json:"received,omitempty"`
+	Received int64 `protobuf:"varint,7,opt,name=received,proto3" json:"received,omitempty"`
+	// Since version 7: of a behaviour's message, as in StepMessage.
+	Hops          int32 `protobuf:"varint,60,opt,name=hops,proto3" json:"hops,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_record_proto_msgTypes[35]
+	mi := &file_record_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3264,7 +3947,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[35]
+	mi := &file_record_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3277,7 +3960,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{35}
+	return file_record_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Message) GetMessageId() []byte {
@@ -3329,6 +4012,13 @@ func (x *Message) GetReceived() int64 {
 	return 0
 }
 
+func (x *Message) GetHops() int32 {
+	if x != nil {
+		return x.Hops
+	}
+	return 0
+}
+
 // SettingsUpdate is what settings came to be.
 type SettingsUpdate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3344,7 +4034,7 @@ type SettingsUpdate struct {
 
 func (x *SettingsUpdate) Reset() {
 	*x = SettingsUpdate{}
-	mi := &file_record_proto_msgTypes[36]
+	mi := &file_record_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3356,7 +4046,7 @@ func (x *SettingsUpdate) String() string {
 func (*SettingsUpdate) ProtoMessage() {}
 
 func (x *SettingsUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[36]
+	mi := &file_record_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3369,7 +4059,7 @@ func (x *SettingsUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettingsUpdate.ProtoReflect.Descriptor instead.
 func (*SettingsUpdate) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{36}
+	return file_record_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *SettingsUpdate) GetScope() isSettingsUpdate_Scope {
@@ -3437,7 +4127,7 @@ type Body struct {
 
 func (x *Body) Reset() {
 	*x = Body{}
-	mi := &file_record_proto_msgTypes[37]
+	mi := &file_record_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3449,7 +4139,7 @@ func (x *Body) String() string {
 func (*Body) ProtoMessage() {}
 
 func (x *Body) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[37]
+	mi := &file_record_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3462,7 +4152,7 @@ func (x *Body) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Body.ProtoReflect.Descriptor instead.
 func (*Body) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{37}
+	return file_record_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Body) GetText() string {
@@ -3519,7 +4209,7 @@ type Mention struct {
 
 func (x *Mention) Reset() {
 	*x = Mention{}
-	mi := &file_record_proto_msgTypes[38]
+	mi := &file_record_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3531,7 +4221,7 @@ func (x *Mention) String() string {
 func (*Mention) ProtoMessage() {}
 
 func (x *Mention) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[38]
+	mi := &file_record_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3544,7 +4234,7 @@ func (x *Mention) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mention.ProtoReflect.Descriptor instead.
 func (*Mention) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{38}
+	return file_record_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Mention) GetUserId() string {
@@ -3593,7 +4283,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_record_proto_msgTypes[39]
+	mi := &file_record_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3605,7 +4295,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[39]
+	mi := &file_record_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3618,7 +4308,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{39}
+	return file_record_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *State) GetApplyVersion() uint32 {
@@ -3688,7 +4378,7 @@ type Account struct {
 
 func (x *Account) Reset() {
 	*x = Account{}
-	mi := &file_record_proto_msgTypes[40]
+	mi := &file_record_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3700,7 +4390,7 @@ func (x *Account) String() string {
 func (*Account) ProtoMessage() {}
 
 func (x *Account) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[40]
+	mi := &file_record_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3713,7 +4403,7 @@ func (x *Account) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Account.ProtoReflect.Descriptor instead.
 func (*Account) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{40}
+	return file_record_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Account) GetDisplayName() string {
@@ -3752,7 +4442,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_record_proto_msgTypes[41]
+	mi := &file_record_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3764,7 +4454,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[41]
+	mi := &file_record_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3777,7 +4467,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{41}
+	return file_record_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Device) GetDeviceId() string {
@@ -3835,6 +4525,7 @@ type Query struct {
 	//	*Query_ProfileFor
 	//	*Query_Conversation
 	//	*Query_Conversations
+	//	*Query_Behaviour
 	About         isQuery_About `protobuf_oneof:"about"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3842,7 +4533,7 @@ type Query struct {
 
 func (x *Query) Reset() {
 	*x = Query{}
-	mi := &file_record_proto_msgTypes[42]
+	mi := &file_record_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3854,7 +4545,7 @@ func (x *Query) String() string {
 func (*Query) ProtoMessage() {}
 
 func (x *Query) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[42]
+	mi := &file_record_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3867,7 +4558,7 @@ func (x *Query) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Query.ProtoReflect.Descriptor instead.
 func (*Query) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{42}
+	return file_record_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Query) GetAbout() isQuery_About {
@@ -3940,6 +4631,15 @@ func (x *Query) GetConversations() *ConversationsQuery {
 	return nil
 }
 
+func (x *Query) GetBehaviour() bool {
+	if x != nil {
+		if x, ok := x.About.(*Query_Behaviour); ok {
+			return x.Behaviour
+		}
+	}
+	return false
+}
+
 type isQuery_About interface {
 	isQuery_About()
 }
@@ -3977,6 +4677,11 @@ type Query_Conversations struct {
 	Conversations *ConversationsQuery `protobuf:"bytes,7,opt,name=conversations,proto3,oneof"`
 }
 
+type Query_Behaviour struct {
+	// The behaviour whose account it is, with its timers.
+	Behaviour bool `protobuf:"varint,60,opt,name=behaviour,proto3,oneof"`
+}
+
 func (*Query_Contact) isQuery_About() {}
 
 func (*Query_Contacts) isQuery_About() {}
@@ -3990,6 +4695,8 @@ func (*Query_ProfileFor) isQuery_About() {}
 func (*Query_Conversation) isQuery_About() {}
 
 func (*Query_Conversations) isQuery_About() {}
+
+func (*Query_Behaviour) isQuery_About() {}
 
 // ContactsQuery asks for a page of contacts, by user id.
 type ContactsQuery struct {
@@ -4007,7 +4714,7 @@ type ContactsQuery struct {
 
 func (x *ContactsQuery) Reset() {
 	*x = ContactsQuery{}
-	mi := &file_record_proto_msgTypes[43]
+	mi := &file_record_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4019,7 +4726,7 @@ func (x *ContactsQuery) String() string {
 func (*ContactsQuery) ProtoMessage() {}
 
 func (x *ContactsQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[43]
+	mi := &file_record_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4032,7 +4739,7 @@ func (x *ContactsQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactsQuery.ProtoReflect.Descriptor instead.
 func (*ContactsQuery) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{43}
+	return file_record_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ContactsQuery) GetSince() int64 {
@@ -4081,7 +4788,7 @@ type ConversationsQuery struct {
 
 func (x *ConversationsQuery) Reset() {
 	*x = ConversationsQuery{}
-	mi := &file_record_proto_msgTypes[44]
+	mi := &file_record_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4093,7 +4800,7 @@ func (x *ConversationsQuery) String() string {
 func (*ConversationsQuery) ProtoMessage() {}
 
 func (x *ConversationsQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[44]
+	mi := &file_record_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4106,7 +4813,7 @@ func (x *ConversationsQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConversationsQuery.ProtoReflect.Descriptor instead.
 func (*ConversationsQuery) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{44}
+	return file_record_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ConversationsQuery) GetSince() int64 {
@@ -4156,13 +4863,16 @@ type Known struct {
 	Settings       *Settings       `protobuf:"bytes,6,opt,name=settings,proto3" json:"settings,omitempty"`
 	DeviceSettings *DeviceSettings `protobuf:"bytes,7,opt,name=device_settings,json=deviceSettings,proto3" json:"device_settings,omitempty"`
 	Profile        *Profile        `protobuf:"bytes,8,opt,name=profile,proto3" json:"profile,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Nothing before the first step.
+	Behaviour     *Behaviour `protobuf:"bytes,60,opt,name=behaviour,proto3" json:"behaviour,omitempty"`
+	Timers        []*Timer   `protobuf:"bytes,61,rep,name=timers,proto3" json:"timers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Known) Reset() {
 	*x = Known{}
-	mi := &file_record_proto_msgTypes[45]
+	mi := &file_record_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4174,7 +4884,7 @@ func (x *Known) String() string {
 func (*Known) ProtoMessage() {}
 
 func (x *Known) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[45]
+	mi := &file_record_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4187,7 +4897,7 @@ func (x *Known) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Known.ProtoReflect.Descriptor instead.
 func (*Known) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{45}
+	return file_record_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Known) GetContacts() []*ContactUpdate {
@@ -4246,11 +4956,25 @@ func (x *Known) GetProfile() *Profile {
 	return nil
 }
 
+func (x *Known) GetBehaviour() *Behaviour {
+	if x != nil {
+		return x.Behaviour
+	}
+	return nil
+}
+
+func (x *Known) GetTimers() []*Timer {
+	if x != nil {
+		return x.Timers
+	}
+	return nil
+}
+
 var File_record_proto protoreflect.FileDescriptor
 
 const file_record_proto_rawDesc = "" +
 	"\n" +
-	"\frecord.proto\x12\x10tegami.record.v1\"\x9b\f\n" +
+	"\frecord.proto\x12\x10tegami.record.v1\"\xbb\r\n" +
 	"\x06Record\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x18\n" +
 	"\amailbox\x18\x02 \x01(\tR\amailbox\x12\x1b\n" +
@@ -4283,7 +5007,10 @@ const file_record_proto_rawDesc = "" +
 	"\x11edit_conversation\x18\x1c \x01(\v2\".tegami.record.v1.EditConversationH\x00R\x10editConversation\x12/\n" +
 	"\x05amend\x18\x1d \x01(\v2\x17.tegami.record.v1.AmendH\x00R\x05amend\x12<\n" +
 	"\n" +
-	"amend_copy\x18\x1e \x01(\v2\x1b.tegami.record.v1.AmendCopyH\x00R\tamendCopyB\x06\n" +
+	"amend_copy\x18\x1e \x01(\v2\x1b.tegami.record.v1.AmendCopyH\x00R\tamendCopy\x12,\n" +
+	"\x04step\x18< \x01(\v2\x16.tegami.record.v1.StepH\x00R\x04step\x12B\n" +
+	"\fstep_message\x18= \x01(\v2\x1d.tegami.record.v1.StepMessageH\x00R\vstepMessage\x12,\n" +
+	"\x04call\x18> \x01(\v2\x16.tegami.record.v1.CallH\x00R\x04callB\x06\n" +
 	"\x04kind\"Z\n" +
 	"\x06Source\x12\x18\n" +
 	"\amailbox\x18\x01 \x01(\tR\amailbox\x12\x1e\n" +
@@ -4426,7 +5153,49 @@ const file_record_proto_rawDesc = "" +
 	"\vsealed_body\x18\x05 \x01(\fH\x00R\n" +
 	"sealedBody\x12\x1c\n" +
 	"\breaction\x18\x06 \x01(\tH\x00R\breactionB\b\n" +
-	"\x06change\"\x86\x03\n" +
+	"\x06change\"\xd4\x01\n" +
+	"\x04Step\x12\x14\n" +
+	"\x05after\x18\x01 \x01(\fR\x05after\x12\x16\n" +
+	"\x06cursor\x18\x02 \x01(\x03R\x06cursor\x12#\n" +
+	"\rsealed_memory\x18\x03 \x01(\fR\fsealedMemory\x120\n" +
+	"\x05sends\x18\x04 \x03(\v2\x1a.tegami.record.v1.StepSendR\x05sends\x12/\n" +
+	"\x06timers\x18\x05 \x03(\v2\x17.tegami.record.v1.TimerR\x06timers\x12\x16\n" +
+	"\x06failed\x18\x06 \x01(\bR\x06failed\"S\n" +
+	"\bStepSend\x12\x0e\n" +
+	"\x02to\x18\x01 \x01(\tR\x02to\x127\n" +
+	"\amessage\x18\x02 \x01(\v2\x1d.tegami.record.v1.StepMessageR\amessage\"a\n" +
+	"\vStepMessage\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x01 \x01(\fR\tmessageId\x12\x1f\n" +
+	"\vsealed_body\x18\x02 \x01(\fR\n" +
+	"sealedBody\x12\x12\n" +
+	"\x04hops\x18\x03 \x01(\x05R\x04hops\"'\n" +
+	"\x04Call\x12\x1f\n" +
+	"\vsealed_body\x18\x01 \x01(\fR\n" +
+	"sealedBody\"\x8a\x01\n" +
+	"\tBehaviour\x12\x12\n" +
+	"\x04step\x18\x01 \x01(\fR\x04step\x12\x14\n" +
+	"\x05steps\x18\x02 \x01(\x03R\x05steps\x12\x16\n" +
+	"\x06cursor\x18\x03 \x01(\x03R\x06cursor\x12#\n" +
+	"\rsealed_memory\x18\x04 \x01(\fR\fsealedMemory\x12\x16\n" +
+	"\x06failed\x18\x05 \x01(\x03R\x06failed\"\x85\x01\n" +
+	"\x05Timer\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x19\n" +
+	"\bdue_time\x18\x02 \x01(\x03R\adueTime\x12\x12\n" +
+	"\x04hops\x18\x03 \x01(\x05R\x04hops\x12%\n" +
+	"\x0esealed_payload\x18\x04 \x01(\fR\rsealedPayload\x12\x12\n" +
+	"\x04step\x18\x05 \x01(\fR\x04step\"\x85\x01\n" +
+	"\x06Memory\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1d\n" +
+	"\n" +
+	"state_type\x18\x02 \x01(\tR\tstateType\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\fR\x05state\x122\n" +
+	"\aeffects\x18\x04 \x03(\v2\x18.tegami.record.v1.EffectR\aeffects\"P\n" +
+	"\x06Effect\x12\x0e\n" +
+	"\x02to\x18\x01 \x01(\tR\x02to\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\fR\x02id\x12\x12\n" +
+	"\x04body\x18\x03 \x01(\fR\x04body\x12\x12\n" +
+	"\x04hops\x18\x04 \x01(\x05R\x04hops\"\x86\x03\n" +
 	"\fConversation\x12#\n" +
 	"\rlast_revision\x18\x01 \x01(\x03R\flastRevision\x12\x1a\n" +
 	"\breceived\x18\x02 \x01(\x03R\breceived\x12\x12\n" +
@@ -4476,7 +5245,7 @@ const file_record_proto_rawDesc = "" +
 	"\x06avatar\x18\x03 \x01(\tH\x02R\x06avatar\x88\x01\x01B\x0f\n" +
 	"\r_display_nameB\x11\n" +
 	"\x0f_status_messageB\t\n" +
-	"\a_avatar\"\xb6\x05\n" +
+	"\a_avatar\"\xea\x05\n" +
 	"\tOperation\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12\x12\n" +
 	"\x04time\x18\x02 \x01(\x03R\x04time\x12#\n" +
@@ -4489,8 +5258,13 @@ const file_record_proto_rawDesc = "" +
 	"\x14conversation_updated\x18\t \x01(\v2$.tegami.record.v1.ConversationUpdateH\x00R\x13conversationUpdated\x12B\n" +
 	"\fmessage_read\x18\n" +
 	" \x01(\v2\x1d.tegami.record.v1.MessageReadH\x00R\vmessageRead\x12F\n" +
-	"\x0fmessage_amended\x18\v \x01(\v2\x1b.tegami.record.v1.AmendmentH\x00R\x0emessageAmendedB\x06\n" +
-	"\x04kind\"l\n" +
+	"\x0fmessage_amended\x18\v \x01(\v2\x1b.tegami.record.v1.AmendmentH\x00R\x0emessageAmended\x122\n" +
+	"\x06called\x18< \x01(\v2\x18.tegami.record.v1.CalledH\x00R\x06calledB\x06\n" +
+	"\x04kind\"9\n" +
+	"\x06Called\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x1f\n" +
+	"\vsealed_body\x18\x02 \x01(\fR\n" +
+	"sealedBody\"l\n" +
 	"\x12ConversationUpdate\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12B\n" +
 	"\fconversation\x18\x02 \x01(\v2\x1e.tegami.record.v1.ConversationR\fconversation\"T\n" +
@@ -4501,7 +5275,7 @@ const file_record_proto_rawDesc = "" +
 	"\x04time\x18\x03 \x01(\x03R\x04time\"]\n" +
 	"\rContactUpdate\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\tR\x06userId\x123\n" +
-	"\acontact\x18\x02 \x01(\v2\x19.tegami.record.v1.ContactR\acontact\"\xc9\x01\n" +
+	"\acontact\x18\x02 \x01(\v2\x19.tegami.record.v1.ContactR\acontact\"\xdd\x01\n" +
 	"\aMessage\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\fR\tmessageId\x12\x12\n" +
@@ -4511,7 +5285,8 @@ const file_record_proto_rawDesc = "" +
 	"\x04time\x18\x05 \x01(\x03R\x04time\x12\x1f\n" +
 	"\vsealed_body\x18\x06 \x01(\fR\n" +
 	"sealedBody\x12\x1a\n" +
-	"\breceived\x18\a \x01(\x03R\breceived\"\xbd\x01\n" +
+	"\breceived\x18\a \x01(\x03R\breceived\x12\x12\n" +
+	"\x04hops\x18< \x01(\x05R\x04hops\"\xbd\x01\n" +
 	"\x0eSettingsUpdate\x128\n" +
 	"\bsettings\x18\x01 \x01(\v2\x1a.tegami.record.v1.SettingsH\x00R\bsettings\x12K\n" +
 	"\x0fdevice_settings\x18\x02 \x01(\v2 .tegami.record.v1.DeviceSettingsH\x00R\x0edeviceSettings\x12\x1b\n" +
@@ -4550,7 +5325,7 @@ const file_record_proto_rawDesc = "" +
 	"createTime\x12\x1b\n" +
 	"\tseen_time\x18\x04 \x01(\x03R\bseenTime\x12!\n" +
 	"\frefresh_hash\x18\x05 \x01(\fR\vrefreshHash\x122\n" +
-	"\x15previous_refresh_hash\x18\x06 \x01(\fR\x13previousRefreshHash\"\xcc\x02\n" +
+	"\x15previous_refresh_hash\x18\x06 \x01(\fR\x13previousRefreshHash\"\xec\x02\n" +
 	"\x05Query\x12\x1a\n" +
 	"\acontact\x18\x01 \x01(\tH\x00R\acontact\x12=\n" +
 	"\bcontacts\x18\x02 \x01(\v2\x1f.tegami.record.v1.ContactsQueryH\x00R\bcontacts\x12\x18\n" +
@@ -4559,7 +5334,8 @@ const file_record_proto_rawDesc = "" +
 	"\vprofile_for\x18\x05 \x01(\tH\x00R\n" +
 	"profileFor\x12$\n" +
 	"\fconversation\x18\x06 \x01(\tH\x00R\fconversation\x12L\n" +
-	"\rconversations\x18\a \x01(\v2$.tegami.record.v1.ConversationsQueryH\x00R\rconversationsB\a\n" +
+	"\rconversations\x18\a \x01(\v2$.tegami.record.v1.ConversationsQueryH\x00R\rconversations\x12\x1e\n" +
+	"\tbehaviour\x18< \x01(\bH\x00R\tbehaviourB\a\n" +
 	"\x05about\"k\n" +
 	"\rContactsQuery\x12\x14\n" +
 	"\x05since\x18\x01 \x01(\x03R\x05since\x12\x18\n" +
@@ -4571,7 +5347,7 @@ const file_record_proto_rawDesc = "" +
 	"\aby_peer\x18\x02 \x01(\bR\x06byPeer\x12\x14\n" +
 	"\x05after\x18\x03 \x01(\tR\x05after\x12\x16\n" +
 	"\x06before\x18\x04 \x01(\x03R\x06before\x12\x14\n" +
-	"\x05limit\x18\x05 \x01(\x05R\x05limit\"\xad\x03\n" +
+	"\x05limit\x18\x05 \x01(\x05R\x05limit\"\x99\x04\n" +
 	"\x05Known\x12;\n" +
 	"\bcontacts\x18\x01 \x03(\v2\x1f.tegami.record.v1.ContactUpdateR\bcontacts\x12J\n" +
 	"\rconversations\x18\x02 \x03(\v2$.tegami.record.v1.ConversationUpdateR\rconversations\x12\x19\n" +
@@ -4580,7 +5356,9 @@ const file_record_proto_rawDesc = "" +
 	"\rrequest_count\x18\x05 \x01(\x05R\frequestCount\x126\n" +
 	"\bsettings\x18\x06 \x01(\v2\x1a.tegami.record.v1.SettingsR\bsettings\x12I\n" +
 	"\x0fdevice_settings\x18\a \x01(\v2 .tegami.record.v1.DeviceSettingsR\x0edeviceSettings\x123\n" +
-	"\aprofile\x18\b \x01(\v2\x19.tegami.record.v1.ProfileR\aprofile*a\n" +
+	"\aprofile\x18\b \x01(\v2\x19.tegami.record.v1.ProfileR\aprofile\x129\n" +
+	"\tbehaviour\x18< \x01(\v2\x1b.tegami.record.v1.BehaviourR\tbehaviour\x12/\n" +
+	"\x06timers\x18= \x03(\v2\x17.tegami.record.v1.TimerR\x06timers*a\n" +
 	"\bRelation\x12\x11\n" +
 	"\rRELATION_NONE\x10\x00\x12\x16\n" +
 	"\x12RELATION_REQUESTED\x10\x01\x12\x15\n" +
@@ -4605,7 +5383,7 @@ func file_record_proto_rawDescGZIP() []byte {
 }
 
 var file_record_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
 var file_record_proto_goTypes = []any{
 	(Relation)(0),              // 0: tegami.record.v1.Relation
 	(Audience)(0),              // 1: tegami.record.v1.Audience
@@ -4636,26 +5414,35 @@ var file_record_proto_goTypes = []any{
 	(*Amend)(nil),              // 26: tegami.record.v1.Amend
 	(*AmendCopy)(nil),          // 27: tegami.record.v1.AmendCopy
 	(*Amendment)(nil),          // 28: tegami.record.v1.Amendment
-	(*Conversation)(nil),       // 29: tegami.record.v1.Conversation
-	(*Settings)(nil),           // 30: tegami.record.v1.Settings
-	(*DeviceSettings)(nil),     // 31: tegami.record.v1.DeviceSettings
-	(*QuietHours)(nil),         // 32: tegami.record.v1.QuietHours
-	(*Profile)(nil),            // 33: tegami.record.v1.Profile
-	(*Operation)(nil),          // 34: tegami.record.v1.Operation
-	(*ConversationUpdate)(nil), // 35: tegami.record.v1.ConversationUpdate
-	(*MessageRead)(nil),        // 36: tegami.record.v1.MessageRead
-	(*ContactUpdate)(nil),      // 37: tegami.record.v1.ContactUpdate
-	(*Message)(nil),            // 38: tegami.record.v1.Message
-	(*SettingsUpdate)(nil),     // 39: tegami.record.v1.SettingsUpdate
-	(*Body)(nil),               // 40: tegami.record.v1.Body
-	(*Mention)(nil),            // 41: tegami.record.v1.Mention
-	(*State)(nil),              // 42: tegami.record.v1.State
-	(*Account)(nil),            // 43: tegami.record.v1.Account
-	(*Device)(nil),             // 44: tegami.record.v1.Device
-	(*Query)(nil),              // 45: tegami.record.v1.Query
-	(*ContactsQuery)(nil),      // 46: tegami.record.v1.ContactsQuery
-	(*ConversationsQuery)(nil), // 47: tegami.record.v1.ConversationsQuery
-	(*Known)(nil),              // 48: tegami.record.v1.Known
+	(*Step)(nil),               // 29: tegami.record.v1.Step
+	(*StepSend)(nil),           // 30: tegami.record.v1.StepSend
+	(*StepMessage)(nil),        // 31: tegami.record.v1.StepMessage
+	(*Call)(nil),               // 32: tegami.record.v1.Call
+	(*Behaviour)(nil),          // 33: tegami.record.v1.Behaviour
+	(*Timer)(nil),              // 34: tegami.record.v1.Timer
+	(*Memory)(nil),             // 35: tegami.record.v1.Memory
+	(*Effect)(nil),             // 36: tegami.record.v1.Effect
+	(*Conversation)(nil),       // 37: tegami.record.v1.Conversation
+	(*Settings)(nil),           // 38: tegami.record.v1.Settings
+	(*DeviceSettings)(nil),     // 39: tegami.record.v1.DeviceSettings
+	(*QuietHours)(nil),         // 40: tegami.record.v1.QuietHours
+	(*Profile)(nil),            // 41: tegami.record.v1.Profile
+	(*Operation)(nil),          // 42: tegami.record.v1.Operation
+	(*Called)(nil),             // 43: tegami.record.v1.Called
+	(*ConversationUpdate)(nil), // 44: tegami.record.v1.ConversationUpdate
+	(*MessageRead)(nil),        // 45: tegami.record.v1.MessageRead
+	(*ContactUpdate)(nil),      // 46: tegami.record.v1.ContactUpdate
+	(*Message)(nil),            // 47: tegami.record.v1.Message
+	(*SettingsUpdate)(nil),     // 48: tegami.record.v1.SettingsUpdate
+	(*Body)(nil),               // 49: tegami.record.v1.Body
+	(*Mention)(nil),            // 50: tegami.record.v1.Mention
+	(*State)(nil),              // 51: tegami.record.v1.State
+	(*Account)(nil),            // 52: tegami.record.v1.Account
+	(*Device)(nil),             // 53: tegami.record.v1.Device
+	(*Query)(nil),              // 54: tegami.record.v1.Query
+	(*ContactsQuery)(nil),      // 55: tegami.record.v1.ContactsQuery
+	(*ConversationsQuery)(nil), // 56: tegami.record.v1.ConversationsQuery
+	(*Known)(nil),              // 57: tegami.record.v1.Known
 }
 var file_record_proto_depIdxs = []int32{
 	4,  // 0: tegami.record.v1.Record.source:type_name -> tegami.record.v1.Source
@@ -4680,48 +5467,58 @@ var file_record_proto_depIdxs = []int32{
 	25, // 19: tegami.record.v1.Record.edit_conversation:type_name -> tegami.record.v1.EditConversation
 	26, // 20: tegami.record.v1.Record.amend:type_name -> tegami.record.v1.Amend
 	27, // 21: tegami.record.v1.Record.amend_copy:type_name -> tegami.record.v1.AmendCopy
-	2,  // 22: tegami.record.v1.Befriend.action:type_name -> tegami.record.v1.Befriend.Action
-	0,  // 23: tegami.record.v1.Friendship.relation:type_name -> tegami.record.v1.Relation
-	33, // 24: tegami.record.v1.Friendship.profile:type_name -> tegami.record.v1.Profile
-	0,  // 25: tegami.record.v1.Contact.relation:type_name -> tegami.record.v1.Relation
-	33, // 26: tegami.record.v1.Contact.profile:type_name -> tegami.record.v1.Profile
-	30, // 27: tegami.record.v1.UpdateSettings.settings:type_name -> tegami.record.v1.Settings
-	31, // 28: tegami.record.v1.UpdateSettings.device_settings:type_name -> tegami.record.v1.DeviceSettings
-	33, // 29: tegami.record.v1.UpdateProfile.profile:type_name -> tegami.record.v1.Profile
-	33, // 30: tegami.record.v1.ProfileCopy.profile:type_name -> tegami.record.v1.Profile
-	28, // 31: tegami.record.v1.Amend.amendment:type_name -> tegami.record.v1.Amendment
-	28, // 32: tegami.record.v1.AmendCopy.amendment:type_name -> tegami.record.v1.Amendment
-	1,  // 33: tegami.record.v1.Settings.may_write:type_name -> tegami.record.v1.Audience
-	1,  // 34: tegami.record.v1.Settings.sees_status_message:type_name -> tegami.record.v1.Audience
-	1,  // 35: tegami.record.v1.Settings.sees_avatar:type_name -> tegami.record.v1.Audience
-	32, // 36: tegami.record.v1.DeviceSettings.quiet_hours:type_name -> tegami.record.v1.QuietHours
-	38, // 37: tegami.record.v1.Operation.receive_message:type_name -> tegami.record.v1.Message
-	38, // 38: tegami.record.v1.Operation.send_message:type_name -> tegami.record.v1.Message
-	37, // 39: tegami.record.v1.Operation.contact_updated:type_name -> tegami.record.v1.ContactUpdate
-	39, // 40: tegami.record.v1.Operation.settings_updated:type_name -> tegami.record.v1.SettingsUpdate
-	33, // 41: tegami.record.v1.Operation.profile_updated:type_name -> tegami.record.v1.Profile
-	35, // 42: tegami.record.v1.Operation.conversation_updated:type_name -> tegami.record.v1.ConversationUpdate
-	36, // 43: tegami.record.v1.Operation.message_read:type_name -> tegami.record.v1.MessageRead
-	28, // 44: tegami.record.v1.Operation.message_amended:type_name -> tegami.record.v1.Amendment
-	29, // 45: tegami.record.v1.ConversationUpdate.conversation:type_name -> tegami.record.v1.Conversation
-	18, // 46: tegami.record.v1.ContactUpdate.contact:type_name -> tegami.record.v1.Contact
-	30, // 47: tegami.record.v1.SettingsUpdate.settings:type_name -> tegami.record.v1.Settings
-	31, // 48: tegami.record.v1.SettingsUpdate.device_settings:type_name -> tegami.record.v1.DeviceSettings
-	41, // 49: tegami.record.v1.Body.mentions:type_name -> tegami.record.v1.Mention
-	43, // 50: tegami.record.v1.State.account:type_name -> tegami.record.v1.Account
-	44, // 51: tegami.record.v1.State.devices:type_name -> tegami.record.v1.Device
-	46, // 52: tegami.record.v1.Query.contacts:type_name -> tegami.record.v1.ContactsQuery
-	47, // 53: tegami.record.v1.Query.conversations:type_name -> tegami.record.v1.ConversationsQuery
-	37, // 54: tegami.record.v1.Known.contacts:type_name -> tegami.record.v1.ContactUpdate
-	35, // 55: tegami.record.v1.Known.conversations:type_name -> tegami.record.v1.ConversationUpdate
-	30, // 56: tegami.record.v1.Known.settings:type_name -> tegami.record.v1.Settings
-	31, // 57: tegami.record.v1.Known.device_settings:type_name -> tegami.record.v1.DeviceSettings
-	33, // 58: tegami.record.v1.Known.profile:type_name -> tegami.record.v1.Profile
-	59, // [59:59] is the sub-list for method output_type
-	59, // [59:59] is the sub-list for method input_type
-	59, // [59:59] is the sub-list for extension type_name
-	59, // [59:59] is the sub-list for extension extendee
-	0,  // [0:59] is the sub-list for field type_name
+	29, // 22: tegami.record.v1.Record.step:type_name -> tegami.record.v1.Step
+	31, // 23: tegami.record.v1.Record.step_message:type_name -> tegami.record.v1.StepMessage
+	32, // 24: tegami.record.v1.Record.call:type_name -> tegami.record.v1.Call
+	2,  // 25: tegami.record.v1.Befriend.action:type_name -> tegami.record.v1.Befriend.Action
+	0,  // 26: tegami.record.v1.Friendship.relation:type_name -> tegami.record.v1.Relation
+	41, // 27: tegami.record.v1.Friendship.profile:type_name -> tegami.record.v1.Profile
+	0,  // 28: tegami.record.v1.Contact.relation:type_name -> tegami.record.v1.Relation
+	41, // 29: tegami.record.v1.Contact.profile:type_name -> tegami.record.v1.Profile
+	38, // 30: tegami.record.v1.UpdateSettings.settings:type_name -> tegami.record.v1.Settings
+	39, // 31: tegami.record.v1.UpdateSettings.device_settings:type_name -> tegami.record.v1.DeviceSettings
+	41, // 32: tegami.record.v1.UpdateProfile.profile:type_name -> tegami.record.v1.Profile
+	41, // 33: tegami.record.v1.ProfileCopy.profile:type_name -> tegami.record.v1.Profile
+	28, // 34: tegami.record.v1.Amend.amendment:type_name -> tegami.record.v1.Amendment
+	28, // 35: tegami.record.v1.AmendCopy.amendment:type_name -> tegami.record.v1.Amendment
+	30, // 36: tegami.record.v1.Step.sends:type_name -> tegami.record.v1.StepSend
+	34, // 37: tegami.record.v1.Step.timers:type_name -> tegami.record.v1.Timer
+	31, // 38: tegami.record.v1.StepSend.message:type_name -> tegami.record.v1.StepMessage
+	36, // 39: tegami.record.v1.Memory.effects:type_name -> tegami.record.v1.Effect
+	1,  // 40: tegami.record.v1.Settings.may_write:type_name -> tegami.record.v1.Audience
+	1,  // 41: tegami.record.v1.Settings.sees_status_message:type_name -> tegami.record.v1.Audience
+	1,  // 42: tegami.record.v1.Settings.sees_avatar:type_name -> tegami.record.v1.Audience
+	40, // 43: tegami.record.v1.DeviceSettings.quiet_hours:type_name -> tegami.record.v1.QuietHours
+	47, // 44: tegami.record.v1.Operation.receive_message:type_name -> tegami.record.v1.Message
+	47, // 45: tegami.record.v1.Operation.send_message:type_name -> tegami.record.v1.Message
+	46, // 46: tegami.record.v1.Operation.contact_updated:type_name -> tegami.record.v1.ContactUpdate
+	48, // 47: tegami.record.v1.Operation.settings_updated:type_name -> tegami.record.v1.SettingsUpdate
+	41, // 48: tegami.record.v1.Operation.profile_updated:type_name -> tegami.record.v1.Profile
+	44, // 49: tegami.record.v1.Operation.conversation_updated:type_name -> tegami.record.v1.ConversationUpdate
+	45, // 50: tegami.record.v1.Operation.message_read:type_name -> tegami.record.v1.MessageRead
+	28, // 51: tegami.record.v1.Operation.message_amended:type_name -> tegami.record.v1.Amendment
+	43, // 52: tegami.record.v1.Operation.called:type_name -> tegami.record.v1.Called
+	37, // 53: tegami.record.v1.ConversationUpdate.conversation:type_name -> tegami.record.v1.Conversation
+	18, // 54: tegami.record.v1.ContactUpdate.contact:type_name -> tegami.record.v1.Contact
+	38, // 55: tegami.record.v1.SettingsUpdate.settings:type_name -> tegami.record.v1.Settings
+	39, // 56: tegami.record.v1.SettingsUpdate.device_settings:type_name -> tegami.record.v1.DeviceSettings
+	50, // 57: tegami.record.v1.Body.mentions:type_name -> tegami.record.v1.Mention
+	52, // 58: tegami.record.v1.State.account:type_name -> tegami.record.v1.Account
+	53, // 59: tegami.record.v1.State.devices:type_name -> tegami.record.v1.Device
+	55, // 60: tegami.record.v1.Query.contacts:type_name -> tegami.record.v1.ContactsQuery
+	56, // 61: tegami.record.v1.Query.conversations:type_name -> tegami.record.v1.ConversationsQuery
+	46, // 62: tegami.record.v1.Known.contacts:type_name -> tegami.record.v1.ContactUpdate
+	44, // 63: tegami.record.v1.Known.conversations:type_name -> tegami.record.v1.ConversationUpdate
+	38, // 64: tegami.record.v1.Known.settings:type_name -> tegami.record.v1.Settings
+	39, // 65: tegami.record.v1.Known.device_settings:type_name -> tegami.record.v1.DeviceSettings
+	41, // 66: tegami.record.v1.Known.profile:type_name -> tegami.record.v1.Profile
+	33, // 67: tegami.record.v1.Known.behaviour:type_name -> tegami.record.v1.Behaviour
+	34, // 68: tegami.record.v1.Known.timers:type_name -> tegami.record.v1.Timer
+	69, // [69:69] is the sub-list for method output_type
+	69, // [69:69] is the sub-list for method input_type
+	69, // [69:69] is the sub-list for extension type_name
+	69, // [69:69] is the sub-list for extension extendee
+	0,  // [0:69] is the sub-list for field type_name
 }
 
 func init() { file_record_proto_init() }
@@ -4751,6 +5548,9 @@ func file_record_proto_init() {
 		(*Record_EditConversation)(nil),
 		(*Record_Amend)(nil),
 		(*Record_AmendCopy)(nil),
+		(*Record_Step)(nil),
+		(*Record_StepMessage)(nil),
+		(*Record_Call)(nil),
 	}
 	file_record_proto_msgTypes[12].OneofWrappers = []any{
 		(*EditContact_Blocked)(nil),
@@ -4770,10 +5570,10 @@ func file_record_proto_init() {
 		(*Amendment_SealedBody)(nil),
 		(*Amendment_Reaction)(nil),
 	}
-	file_record_proto_msgTypes[27].OneofWrappers = []any{}
-	file_record_proto_msgTypes[28].OneofWrappers = []any{}
-	file_record_proto_msgTypes[30].OneofWrappers = []any{}
-	file_record_proto_msgTypes[31].OneofWrappers = []any{
+	file_record_proto_msgTypes[35].OneofWrappers = []any{}
+	file_record_proto_msgTypes[36].OneofWrappers = []any{}
+	file_record_proto_msgTypes[38].OneofWrappers = []any{}
+	file_record_proto_msgTypes[39].OneofWrappers = []any{
 		(*Operation_ReceiveMessage)(nil),
 		(*Operation_SendMessage)(nil),
 		(*Operation_ContactUpdated)(nil),
@@ -4782,12 +5582,13 @@ func file_record_proto_init() {
 		(*Operation_ConversationUpdated)(nil),
 		(*Operation_MessageRead)(nil),
 		(*Operation_MessageAmended)(nil),
+		(*Operation_Called)(nil),
 	}
-	file_record_proto_msgTypes[36].OneofWrappers = []any{
+	file_record_proto_msgTypes[45].OneofWrappers = []any{
 		(*SettingsUpdate_Settings)(nil),
 		(*SettingsUpdate_DeviceSettings)(nil),
 	}
-	file_record_proto_msgTypes[42].OneofWrappers = []any{
+	file_record_proto_msgTypes[51].OneofWrappers = []any{
 		(*Query_Contact)(nil),
 		(*Query_Contacts)(nil),
 		(*Query_Counts)(nil),
@@ -4795,6 +5596,7 @@ func file_record_proto_init() {
 		(*Query_ProfileFor)(nil),
 		(*Query_Conversation)(nil),
 		(*Query_Conversations)(nil),
+		(*Query_Behaviour)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -4802,7 +5604,7 @@ func file_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_record_proto_rawDesc), len(file_record_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   46,
+			NumMessages:   55,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -71,6 +71,11 @@ const (
 	// TooLate: the message is too old to be changed.
 	TooLate Reason = 15
 
+	// NotNext: another step of the behaviour was taken first.
+	NotNext Reason = 40
+	// TooManyTimers: a behaviour has as many timers as may be.
+	TooManyTimers Reason = 41
+
 	// Busy: a queue is full.
 	Busy Reason = 64
 	// NotReady: the shard is opening or replaying.
@@ -131,6 +136,8 @@ var words = map[Reason]struct {
 	UnknownMessage:      {CodeNotFound, "unknown_message", "no message of the conversation has that revision"},
 	NotYours:            {CodePermissionDenied, "not_yours", "the message is of another user"},
 	NotFriends:          {CodePermissionDenied, "not_friends", "the recipient takes messages of friends alone"},
+	NotNext:             {CodeAborted, "not_next", "another step of the behaviour was taken first"},
+	TooManyTimers:       {CodeResourceExhausted, "too_many_timers", "there are as many timers as may be"},
 	Yourself:            {CodeInvalidArgument, "yourself", "this is the caller"},
 
 	Busy:             {CodeResourceExhausted, "busy", "too much is in flight"},

@@ -34,7 +34,7 @@ type subscriber struct {
 // fetch answers a cursor: from memory, from the store, or, when there is
 // nothing yet, later.
 func (b *mailboxActor) fetch(ctx actor.Context, m *Fetch) {
-	if epoch, ok := b.state.Epoch(m.Session.Device); !ok || epoch != m.Session.Epoch {
+	if epoch, ok := b.state.Epoch(m.Session.Device); !m.Host && (!ok || epoch != m.Session.Epoch) {
 		if !m.confirmed && (!ok || epoch < m.Session.Epoch) { // signed in since, perhaps
 			ctx.Send(b.shard, &unconfirmed{fetch: m})
 			return

@@ -66,6 +66,9 @@ type (
 		// Token is handed back in the answer. A later Fetch of the same device
 		// replaces the subscription.
 		Token uint64
+		// Host: the server itself asks, for the behaviour whose mailbox it is. It
+		// needs no session, and is not asked of another node.
+		Host bool
 		// confirmed is set once the log was read to its end, so that a cursor
 		// beyond the head is wrong and not merely early.
 		confirmed bool

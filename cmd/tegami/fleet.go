@@ -138,6 +138,9 @@ func assembleTalk(ctx context.Context, c *config.Config, log *slog.Logger) (_ *s
 	options.Cluster = &node.Cluster{Self: self, Membership: s.membership, Network: s.network}
 	options.Cluster.Teller, _ = s.membership.(cluster.Teller)
 	options.Cluster.Doubter, _ = s.membership.(cluster.Doubter)
+	if options.Behaviours, err = configuredBehaviours(c); err != nil {
+		return nil, err
+	}
 	if err := s.startNode(ctx, options, metrics); err != nil {
 		return nil, err
 	}

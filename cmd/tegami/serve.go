@@ -133,6 +133,9 @@ func assemble(ctx context.Context, c *config.Config, log *slog.Logger) (_ *servi
 	s.storage.measure(metrics)
 	s.watch(metrics, nil)
 	options := nodeOptions(c, s.storage, sealing.NewRing(s.storage.keys, sealing.DefaultRingSize, sealing.DefaultRingReads))
+	if options.Behaviours, err = configuredBehaviours(c); err != nil {
+		return nil, err
+	}
 	if err := s.startNode(ctx, options, metrics); err != nil {
 		return nil, err
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -284,16 +282,11 @@ func hookTargets(text string) ([]hookTarget, error) {
 
 // hookClient returns a client that signs with every line of a file.
 func hookClient(url, secretFile string, options hook.Options) (*hook.Client, error) {
-	content, err := os.ReadFile(secretFile) //nolint:gosec // the operator's own file
+	secrets, err := readHookSecrets(secretFile)
 	if err != nil {
 		return nil, fmt.Errorf("secret_file: %w", err)
 	}
-	options.URL = url
-	for line := range bytes.Lines(content) {
-		if secret := bytes.TrimRight(line, "\r\n"); len(secret) > 0 {
-			options.Secrets = append(options.Secrets, secret)
-		}
-	}
+	options.URL, options.Secrets = url, secrets
 	return hook.New(options)
 }
 

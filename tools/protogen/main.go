@@ -58,6 +58,7 @@ func run(ctx context.Context, repository string, check bool) error {
 		{root: "api/proto", plugins: []string{"protoc-gen-go", "protoc-gen-connect-go"}},
 		{root: "actors/record", plugins: []string{"protoc-gen-go"}},
 		{root: "persistence/transfer", plugins: []string{"protoc-gen-go"}},
+		{root: "behaviours", plugins: []string{"protoc-gen-go"}},
 		{root: "actors/wire", imports: []string{"actors/record"}, plugins: []string{"protoc-gen-go"}},
 	} {
 		if err := generate(ctx, repository, s, generated); err != nil {

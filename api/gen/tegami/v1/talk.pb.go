@@ -1098,7 +1098,7 @@ func (x *ListMessagesResponse) GetNextBefore() int64 {
 type MarkReadRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The other user of the conversation. Error: not_found with reason
-	// unknown_conversation when there is no message up to the revision.
+	// unknown_conversation when there is none.
 	Peer string `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
 	// Everything up to this revision is read; 1 or above. One below the mark
 	// changes nothing.

@@ -1,0 +1,481 @@
+package behaviour
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/tegami-im/tegami/actors/record"
+	"github.com/tegami-im/tegami/actors/refusal"
+)
+
+const (
+	// Attempts is how often an event is tried before it is passed over.
+	Attempts = 5
+	// Timeout is how long a handler may take.
+	Timeout = 10 * time.Second
+	// minRetry is how long to wait after the first failure, twice as long after
+	// each further one, up to maxRetry.
+	minRetry = 100 * time.Millisecond
+	maxRetry = time.Minute
+	// backlog is how many bytes may wait to be posted before the behaviour is
+	// asked about more.
+	backlog = 64 << 10
+	// stepBytes is where the messages of a step end, though never before the
+	// first.
+	stepBytes = 128 << 10
+	// hold is the longest wait for operations at a time.
+	hold = 25 * time.Second
+)
+
+// Outcome is what became of something, where outcomes are counted.
+type Outcome string
+
+// The outcomes.
+const (
+	// Handled is an event that led to a step, Failed an attempt that did not,
+	// PassedOver an event that was given up.
+	Handled    Outcome = "handled"
+	Failed     Outcome = "failed"
+	PassedOver Outcome = "passed_over"
+	// Overtaken is a step that another host's was taken before.
+	Overtaken Outcome = "overtaken"
+	// Hops is a message that would have been a hop too far.
+	Hops Outcome = "too_many_hops"
+	// Posted is a post that was taken, Unposted an attempt that failed, Refused a
+	// post that the receiver will never take.
+	Posted   Outcome = "posted"
+	Unposted Outcome = "unposted"
+	Refused  Outcome = "refused"
+)
+
+// Options of a Runner. Kind, Self and Home must be given.
+type Options struct {
+	Kind *Kind
+	// Self is the user id of the behaviour.
+	Self string
+	Home Home
+	// Poster takes posts; nil: they are refused.
+	Poster Poster
+	// Permanent reports whether an error of Poster means that trying again is of
+	// no use. Nil: none does.
+	Permanent func(error) bool
+	// Observe counts outcomes, Stepped is told how long steps take from the
+	// handler's call until they are durable. Both must be quick; nil counts
+	// nothing.
+	Observe func(Outcome)
+	Stepped func(time.Duration)
+	// Seed is that of each attempt's randomness; nil: seeds are random.
+	Seed func() uint64
+	// Logger is told what fails. Bodies are never logged.
+	Logger *slog.Logger
+}
+
+// Runner takes one behaviour on, step by step. It is not safe for concurrent
+// use.
+type Runner struct {
+	Options
+	progress *Progress // nil: to be loaded
+
+	// operations are read and not dealt with yet, cursor is the revision before
+	// the first.
+	operations []Operation
+	cursor     int64
+	event      retry // of the event that is next
+	post       retry // of the post that is first
+}
+
+// retry is when what failed is tried again.
+type retry struct {
+	of       any // what failed
+	attempts int
+	due      time.Time
+}
+
+func (r *retry) failed(of any, now time.Time) {
+	if r.of != of {
+		*r = retry{of: of}
+	}
+	r.due = now.Add(min(minRetry<<min(r.attempts, 20), maxRetry))
+	r.attempts++
+}
+
+// over forgets about what failed, if that is what is over.
+func (r *retry) over(of any) {
+	if r.of == of {
+		*r = retry{}
+	}
+}
+
+// Advance takes the next step, if there is one to take, or waits until there may
+// be. It reports whether it did something. After an error it may be called again;
+// the caller waits a while.
+func (r *Runner) Advance(ctx context.Context) (did bool, err error) {
+	if r.progress == nil {
+		if err := r.load(ctx); err != nil {
+			return false, err
+		}
+	}
+	now := time.Now()
+	effects := r.progress.Memory.GetEffects()
+	var first *record.Effect
+	if len(effects) > 0 {
+		first = effects[0]
+	}
+	switch {
+	case slices.ContainsFunc(effects, isSend):
+		return r.commit(ctx, &Step{Cursor: r.cursor, Memory: r.progress.Memory}, now)
+	case first != nil && !now.Before(r.post.due):
+		return r.deliver(ctx, first)
+	case now.Before(r.event.due):
+		return false, r.wait(ctx, r.event.due)
+	case first != nil && waiting(effects) >= backlog:
+		return false, r.wait(ctx, r.post.due)
+	}
+	if timer := r.due(now); timer != nil {
+		return r.fire(ctx, timer, now)
+	}
+	if len(r.operations) == 0 {
+		return r.read(ctx, now)
+	}
+	return r.consume(ctx, now)
+}
+
+func isSend(e *record.Effect) bool { return e.GetTo() != "" }
+
+// waiting returns how many bytes wait to be posted.
+func waiting(effects []*record.Effect) (size int) {
+	for _, e := range effects {
+		size += len(e.GetBody())
+	}
+	return size
+}
+
+func (r *Runner) count(outcome Outcome) {
+	if r.Observe != nil {
+		r.Observe(outcome)
+	}
+}
+
+// load reads how far the behaviour came, and checks that its state is this
+// kind's.
+func (r *Runner) load(ctx context.Context) error {
+	p, err := r.Home.Load(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := r.Kind.decode(p.Memory); err != nil {
+		return err
+	}
+	if r.progress = p; p.Memory == nil {
+		p.Memory = new(record.Memory)
+	}
+	r.operations, r.cursor = nil, p.Cursor
+	r.event, r.post = retry{}, retry{}
+	return nil
+}
+
+// due returns the timer that is due the longest; nil for none.
+func (r *Runner) due(now time.Time) *record.Timer {
+	if first := r.firstTimer(); first != nil && first.GetDueTime() <= now.UnixMilli() {
+		return first
+	}
+	return nil
+}
+
+func (r *Runner) firstTimer() *record.Timer {
+	if len(r.progress.Timers) == 0 {
+		return nil
+	}
+	return slices.MinFunc(r.progress.Timers, func(a, b *record.Timer) int {
+		return cmp.Or(cmp.Compare(a.GetDueTime(), b.GetDueTime()), cmp.Compare(a.GetName(), b.GetName()))
+	})
+}
+
+// wait waits until a time or until ctx ends.
+func (r *Runner) wait(ctx context.Context, until time.Time) error {
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// read waits for operations, as long as nothing else is to be done.
+func (r *Runner) read(ctx context.Context, now time.Time) (bool, error) {
+	until := now.Add(hold)
+	if timer := r.firstTimer(); timer != nil {
+		until = earlier(until, time.UnixMilli(timer.GetDueTime()))
+	}
+	if len(r.progress.Memory.GetEffects()) > 0 {
+		until = earlier(until, r.post.due)
+	}
+	operations, err := r.Home.Read(ctx, r.cursor, until)
+	if refused, ok := errors.AsType[*refusal.Refusal](err); ok && refused.Reason == refusal.CursorTooOld {
+		r.Logger.Warn("operations are no longer kept that the behaviour has not seen",
+			"behaviour", r.Kind.name, "after", r.cursor, "goes_on_after", refused.ResumeRevision)
+		r.cursor = max(refused.ResumeRevision, r.cursor)
+		return true, nil
+	}
+	r.operations = operations
+	return len(operations) > 0, err
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// consume deals with the operation that is next.
+func (r *Runner) consume(ctx context.Context, now time.Time) (bool, error) {
+	operation := r.operations[0]
+	event := r.eventOf(operation)
+	if event == nil { // nothing that a behaviour is asked about
+		r.passOn()
+		return true, nil
+	}
+	step := &Step{Cursor: operation.GetRevision()}
+	did, err := r.take(ctx, event, step, operation.GetRevision(), now)
+	if did && r.progress != nil && r.progress.Cursor >= operation.GetRevision() {
+		r.passOn()
+	}
+	return did, err
+}
+
+func (r *Runner) passOn() {
+	r.cursor = r.operations[0].GetRevision()
+	r.operations = r.operations[1:]
+}
+
+func (r *Runner) eventOf(o Operation) Event {
+	at := time.UnixMilli(o.GetTime())
+	switch kind := o.GetKind().(type) {
+	case *record.Operation_ReceiveMessage:
+		m := kind.ReceiveMessage
+		if m.GetFrom() == r.Self {
+			return nil
+		}
+		return &Message{
+			ID: string(m.GetMessageId()), From: m.GetFrom(), Body: o.Body, Time: at, Revision: o.GetRevision(), hops: m.GetHops(),
+		}
+	case *record.Operation_Called:
+		return &Call{Body: o.Call, Time: at, Revision: o.GetRevision()}
+	default:
+		return nil
+	}
+}
+
+// fire deals with a timer that is due.
+func (r *Runner) fire(ctx context.Context, timer *record.Timer, now time.Time) (bool, error) {
+	step := &Step{Cursor: r.cursor, Timers: []*record.Timer{{Name: timer.GetName()}}}
+	event := &Timer{Name: timer.GetName(), Due: time.UnixMilli(timer.GetDueTime()), hops: timer.GetHops()}
+	if len(timer.GetSealedPayload()) > 0 {
+		payload, err := payloadOf(timer)
+		if err != nil {
+			return r.giveUp(ctx, step, err, now)
+		}
+		event.Payload = payload
+	}
+	return r.take(ctx, event, step, timer.GetName(), now)
+}
+
+func payloadOf(timer *record.Timer) (proto.Message, error) {
+	packed := new(anypb.Any)
+	if err := proto.Unmarshal(timer.GetSealedPayload(), packed); err != nil {
+		return nil, err
+	}
+	return packed.UnmarshalNew()
+}
+
+// take has the handler deal with an event and commits what comes of it. of tells
+// the event from others.
+func (r *Runner) take(ctx context.Context, event Event, step *Step, of any, now time.Time) (bool, error) {
+	c, memory, err := r.call(ctx, event, now)
+	if ctx.Err() != nil {
+		return false, nil
+	}
+	var did bool
+	if err == nil {
+		full := *step
+		full.Memory, full.Timers = memory, slices.Concat(step.Timers, c.timers)
+		did, err = r.commit(ctx, &full, now)
+		refused, ok := errors.AsType[*refusal.Refusal](err)
+		if err != nil && (!ok || !refused.Reason.Durable()) {
+			return false, err
+		}
+	}
+	if err != nil { // the handler's fault, though only apply may have found it
+		return r.failed(ctx, step, err, of, now)
+	}
+	r.event.over(of)
+	if r.progress == nil { // another host was first
+		return did, nil
+	}
+	r.count(Handled)
+	for range c.dropped {
+		r.count(Hops)
+	}
+	return did, nil
+}
+
+// failed counts an attempt, and passes the event over after the last.
+func (r *Runner) failed(ctx context.Context, step *Step, err error, of any, now time.Time) (bool, error) {
+	r.count(Failed)
+	r.event.failed(of, now)
+	if r.event.attempts < Attempts {
+		r.Logger.Warn("behaviour failed; it is tried again", "behaviour", r.Kind.name, "attempt", r.event.attempts, "error", err)
+		return false, nil
+	}
+	r.event.over(of)
+	return r.giveUp(ctx, step, err, now)
+}
+
+// giveUp passes an event over: nothing comes of it, and it does not come again.
+func (r *Runner) giveUp(ctx context.Context, step *Step, cause error, now time.Time) (bool, error) {
+	r.Logger.Error("behaviour failed; the event is passed over", "behaviour", r.Kind.name, "error", cause)
+	step.Memory, step.Failed = r.progress.Memory, true
+	did, err := r.commit(ctx, step, now)
+	if did && r.progress != nil {
+		r.count(PassedOver)
+	}
+	return did, err
+}
+
+// call calls the handler, in a goroutine of its own: one that does not come back
+// is left behind.
+func (r *Runner) call(ctx context.Context, event Event, now time.Time) (*Context, *record.Memory, error) {
+	state, err := r.Kind.decode(r.progress.Memory)
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+	c := &Context{ctx: ctx, self: r.Self, now: now, hops: event.hopsSoFar(), rand: newRand(r.seed())}
+	done := make(chan error, 1)
+	go func() { done <- guarded(func() error { return r.Kind.handle(c, state, event) }) }()
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		return nil, nil, fmt.Errorf("the handler takes too long: %w", ctx.Err())
+	}
+	if err = cmp.Or(err, c.err); err != nil {
+		return nil, nil, err
+	}
+	encoded, err := proto.MarshalOptions{Deterministic: true}.Marshal(state)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(encoded) > MaxState {
+		return nil, nil, &LimitError{"bytes of state", MaxState}
+	}
+	return c, &record.Memory{
+		Kind:      r.Kind.name,
+		StateType: string(state.ProtoReflect().Descriptor().FullName()),
+		State:     encoded,
+		Effects:   slices.Concat(r.progress.Memory.GetEffects(), c.effects),
+	}, nil
+}
+
+// commit appends a step: it sends what is to be sent, the first to each
+// recipient, and leaves the rest to the next.
+func (r *Runner) commit(ctx context.Context, step *Step, began time.Time) (bool, error) {
+	step.ID, step.After = newID(), r.progress.Step
+	step.Sends, step.Memory = departing(step.Memory)
+	err := r.Home.Commit(ctx, step)
+	if refused, ok := errors.AsType[*refusal.Refusal](err); ok && refused.Reason == refusal.NotNext {
+		r.count(Overtaken)
+		r.progress = nil
+		return true, nil
+	}
+	if err != nil {
+		// It may have been taken, unless apply says that it was not.
+		if refused, ok := errors.AsType[*refusal.Refusal](err); !ok || !refused.Reason.Durable() {
+			r.progress = nil
+		}
+		return false, err
+	}
+	r.progress = r.progress.after(step)
+	if r.Stepped != nil {
+		r.Stepped(time.Since(began))
+	}
+	return true, nil
+}
+
+// departing returns what a step sends of the effects that its memory has, and the
+// memory without it: a record has one follow-up for a mailbox.
+func departing(memory *record.Memory) (sends []*record.Effect, rest *record.Memory) {
+	rest = &record.Memory{Kind: memory.GetKind(), StateType: memory.GetStateType(), State: memory.GetState()}
+	seen := map[string]bool{}
+	size := 0
+	for _, e := range memory.GetEffects() {
+		first := isSend(e) && !seen[e.GetTo()]
+		seen[e.GetTo()] = true
+		if size += len(e.GetBody()); !first || len(sends) > 0 && size > stepBytes {
+			rest.Effects = append(rest.Effects, e)
+			continue
+		}
+		sends = append(sends, e)
+	}
+	return sends, rest
+}
+
+// after returns the progress when a step was taken.
+func (p *Progress) after(step *Step) *Progress {
+	next := &Progress{Step: step.ID, Cursor: max(p.Cursor, step.Cursor), Memory: step.Memory}
+	changed := map[string]*record.Timer{}
+	for _, timer := range step.Timers {
+		changed[timer.GetName()] = timer
+	}
+	for _, timer := range p.Timers {
+		if _, gone := changed[timer.GetName()]; !gone {
+			next.Timers = append(next.Timers, timer)
+		}
+	}
+	for _, timer := range changed {
+		if timer.GetDueTime() > 0 {
+			next.Timers = append(next.Timers, timer)
+		}
+	}
+	return next
+}
+
+// deliver posts what is first to be posted, and takes it off the list.
+func (r *Runner) deliver(ctx context.Context, e *record.Effect) (bool, error) {
+	err := errors.New("there is no URL for it")
+	permanent := true
+	if r.Poster != nil {
+		err = r.Poster.Post(ctx, hex.EncodeToString(e.GetId()), e.GetBody())
+		permanent = err != nil && r.Permanent != nil && r.Permanent(err)
+	}
+	now := time.Now()
+	switch {
+	case ctx.Err() != nil:
+		return false, nil
+	case err == nil:
+		r.count(Posted)
+	case permanent:
+		r.count(Refused)
+		r.Logger.Warn("what a behaviour posts is refused", "behaviour", r.Kind.name, "error", err)
+	default:
+		r.count(Unposted)
+		r.post.failed(string(e.GetId()), now)
+		return true, nil
+	}
+	memory := proto.CloneOf(r.progress.Memory)
+	memory.Effects = slices.DeleteFunc(memory.Effects, func(other *record.Effect) bool { return bytes.Equal(other.GetId(), e.GetId()) })
+	r.post = retry{}
+	return r.commit(ctx, &Step{Cursor: r.cursor, Memory: memory}, now)
+}

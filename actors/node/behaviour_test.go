@@ -1,0 +1,158 @@
+package node
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/tegami-im/tegami/actors/behaviour"
+	"github.com/tegami-im/tegami/actors/refusal"
+	"github.com/tegami-im/tegami/actors/talk"
+	"github.com/tegami-im/tegami/cluster"
+	"github.com/tegami-im/tegami/persistence"
+	"github.com/tegami-im/tegami/persistence/memory"
+)
+
+// counter answers each message with its number, and each call to the last who
+// wrote; "later" has it answered by a timer.
+type counter struct{}
+
+func (counter) Handle(c *behaviour.Context, state *wrapperspb.Int64Value, event behaviour.Event) error {
+	switch e := event.(type) {
+	case *behaviour.Message:
+		state.Value++
+		if e.Text() == "later" {
+			c.SetTimer("later/"+e.From, c.Now().Add(20*time.Millisecond), wrapperspb.String(e.From))
+			return nil
+		}
+		c.Send(e.From, fmt.Sprintf("%d: %s", state.Value, e.Text()))
+	case *behaviour.Timer:
+		c.Send(e.Payload.(*wrapperspb.StringValue).Value, "timer")
+	case *behaviour.Call:
+		c.Send("alice", "call: "+string(e.Body))
+	}
+	return nil
+}
+
+func counting(user string) []Behaviour {
+	return []Behaviour{{User: user, Kind: behaviour.New("counter", counter{})}}
+}
+
+// heard polls a mailbox until it has received so many messages, and returns them.
+func (c cell) heard(user talk.Session, count int) (texts []string) {
+	c.t.Helper()
+	for after := int64(0); len(texts) < count; {
+		answers, _ := c.poll(user, after, patience)
+		got := c.await(answers)
+		if got.refused != nil || len(got.page.Operations) == 0 {
+			c.t.Fatalf("%d of %d messages: %v", len(texts), count, got.refused)
+		}
+		operations := c.decoded(got.page)
+		for i, text := range c.textsOf(user.User, operations) {
+			if operations[i].GetReceiveMessage() != nil {
+				texts = append(texts, text)
+			}
+		}
+		after = got.page.Revision
+	}
+	return texts
+}
+
+// A behaviour answers what it is sent, and goes on where it was, on the next node.
+func TestBehaviourGoesOn(t *testing.T) {
+	options := Options{
+		Journal: memory.NewJournal(persistence.DurabilityFsync), Store: memory.NewStore(), Keys: memory.NewKeys(),
+		Behaviours: counting("bot"),
+	}
+	first := start(t, options)
+	alice := first.join("alice")["alice"]
+	first.until("an account of the bot", func() bool { _, err := first.Account(first.context(), "bot"); return err == nil })
+	for i := range 3 {
+		if _, err := first.send(alice, "bot", fmt.Sprint(i), "hello"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{"1: hello", "2: hello", "3: hello"}
+	if got := first.heard(alice, 3); !slices.Equal(got, want) {
+		t.Errorf("alice got %q", got)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	second := start(t, options)
+	if _, err := second.send(alice, "bot", "later", "later"); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Call(second.context(), "bot", "id", []byte("ring")); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Call(second.context(), "bot", "id", []byte("ring")); err != nil {
+		t.Errorf("the same call again: %v", err)
+	}
+	if err := second.Call(second.context(), "bot", "id", []byte("other")); !reasonIs(err, refusal.DifferentBody) {
+		t.Errorf("another call under the id: %v", err)
+	}
+	got := second.heard(alice, 5)
+	if slices.Sort(got); !slices.Equal(got, append(want, "call: ring", "timer")) {
+		t.Errorf("alice got %q", got)
+	}
+}
+
+// Behaviours move with their shards, and each message is answered once.
+func TestBehavioursMoveWithTheirShards(t *testing.T) {
+	f := newFleet(t)
+	f.options.Behaviours = counting("bot")
+	gateway := f.start("gateway-1", cluster.RoleGateway)
+	f.start("talk-1", cluster.RoleTalk)
+	f.ready()
+	alice := gateway.join("alice")["alice"]
+	gateway.until("an account of the bot", func() bool { _, err := gateway.Account(gateway.context(), "bot"); return err == nil })
+	var want []string
+	say := func() {
+		t.Helper()
+		want = append(want, fmt.Sprintf("%d: hello", len(want)+1))
+		if _, err := gateway.send(alice, "bot", fmt.Sprint(len(want)), "hello"); err != nil {
+			t.Fatal(err)
+		}
+		if got := gateway.heard(alice, len(want)); !slices.Equal(got, want) {
+			t.Fatalf("alice got %q", got)
+		}
+	}
+	say()
+	f.start("talk-2", cluster.RoleTalk)
+	f.start("talk-3", cluster.RoleTalk)
+	say()
+	f.leave("talk-1")
+	say()
+	f.leave("talk-2")
+	say()
+}
+
+// A person's account is not taken over.
+func TestBehaviourLeavesPeopleAlone(t *testing.T) {
+	options := Options{Journal: memory.NewJournal(persistence.DurabilityFsync), Store: memory.NewStore(), Keys: memory.NewKeys()}
+	before := start(t, options)
+	sessions := before.join("alice", "bob")
+	if err := before.Close(); err != nil {
+		t.Fatal(err)
+	}
+	options.Behaviours = append(counting("bob"), counting("bot")...)
+	c := start(t, options)
+	c.until("an account of the bot", func() bool { _, err := c.Account(c.context(), "bot"); return err == nil })
+	for _, to := range []string{"bob", "bot"} {
+		if _, err := c.send(sessions["alice"], to, to, "hello"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := c.heard(sessions["alice"], 1); !slices.Equal(got, []string{"1: hello"}) {
+		t.Errorf("alice got %q", got)
+	}
+	h := &home{node: c.Node, user: "bob"}
+	if _, err := h.Load(c.context()); err == nil {
+		t.Error("bob's account was taken for a behaviour's")
+	}
+}
