@@ -119,7 +119,9 @@ func (m *Metrics) Node() node.Observer {
 		},
 		Poll: func(reason talk.Reason) { m.polls.WithLabelValues(pollReasons[reason]).Inc() },
 		Behaviours: node.BehaviourObserver{
-			Outcome: func(kind string, outcome behaviour.Outcome) { m.behaviours.WithLabelValues(kind, string(outcome)).Inc() },
+			Outcome: func(kind string, outcome behaviour.Outcome) {
+				m.behaviours.WithLabelValues(kind, string(outcome)).Inc()
+			},
 			Stepped: func(kind string, took time.Duration) { m.steps.WithLabelValues(kind).Observe(took.Seconds()) },
 		},
 	}
