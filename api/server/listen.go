@@ -128,6 +128,9 @@ func (s *Server) publicHandler(hot map[string]*hotMethod) http.Handler {
 	tegamiv1connect.RegisterProfileServiceHandler(rpc, profileService{s})
 	mux := http.NewServeMux()
 	s.mount(mux, rpc, s.opts.HTTP.MaxRequestBytes, hot)
+	if len(s.opts.Behaviours.Users) > 0 {
+		mux.HandleFunc("POST "+behaviourPath+"{user}", s.callBehaviour)
+	}
 	return mux
 }
 

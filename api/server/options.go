@@ -71,6 +71,8 @@ type Options struct {
 	// AdminHandlers are served on the admin listener beside AdminService, by
 	// pattern: /metrics, /healthz, /readyz, /debug/pprof/.
 	AdminHandlers map[string]http.Handler
+	// Behaviours that other services may call.
+	Behaviours BehaviourCalls
 
 	Tokens    auth.TokenOptions
 	Sessions  auth.SessionOptions

@@ -2,10 +2,14 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"os"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/tegami-im/tegami/actors/node"
+	"github.com/tegami-im/tegami/api/server"
 	"github.com/tegami-im/tegami/api/validate"
 	"github.com/tegami-im/tegami/behaviours"
 	"github.com/tegami-im/tegami/config"
@@ -46,6 +50,41 @@ func configuredBehaviours(c *config.Config) ([]node.Behaviour, error) {
 	}
 	return all, nil
 }
+
+// callTolerance is how far the time of a call's signature may be from this clock.
+const callTolerance = 5 * time.Minute
+
+// behaviourCalls lets the behaviours of the configuration be called, if there is a
+// secret to sign with.
+func behaviourCalls(c *config.Config, call func(ctx context.Context, user, id string, body []byte) error) (calls server.BehaviourCalls, err error) {
+	if c.Behaviour.SecretFile == "" {
+		return calls, nil
+	}
+	secrets, err := readHookSecrets(c.Behaviour.SecretFile)
+	if err != nil {
+		return calls, usagef("behaviours.secret_file: %w", err)
+	}
+	if len(secrets) == 0 || slices.ContainsFunc(secrets, func(s []byte) bool { return len(s) < minSecret }) {
+		return calls, usagef("behaviours.secret_file: at least one secret, of at least %d bytes", minSecret)
+	}
+	for _, entry := range list(c.Behaviour.Run) {
+		user, _, _ := strings.Cut(entry, "=")
+		calls.Users = append(calls.Users, user)
+	}
+	calls.Call = call
+	calls.Verify = func(signature string, body []byte) (err error) {
+		for _, secret := range secrets {
+			if err = hook.Verify(signature, body, secret, time.Now(), callTolerance); err == nil {
+				return nil
+			}
+		}
+		return err
+	}
+	return calls, nil
+}
+
+// minSecret is the least length of a secret, in bytes.
+const minSecret = 16
 
 // readHookSecrets reads a file of secrets, one on each line.
 func readHookSecrets(file string) (secrets [][]byte, err error) {

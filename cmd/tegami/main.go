@@ -36,6 +36,7 @@ type commands struct {
 	Generation generationCommand `cmd:"" group:"server" help:"Start a new generation of journals that went back, so that their shards open again."`
 	Store      storeCommand      `cmd:"" group:"server" help:"Move data between stores; fill the cache."`
 	Admin      adminCommand      `cmd:"" group:"server" help:"Look after the stores of a hybrid store."`
+	New        newCommand        `cmd:"" group:"server" help:"Write the skeleton of a behaviour of your own."`
 	Register   registerCommand   `cmd:"" group:"user" help:"Take a user id and sign in."`
 	Login      loginCommand      `cmd:"" group:"user" help:"Sign in."`
 	Logout     logoutCommand     `cmd:"" group:"user" help:"Sign out."`

@@ -206,7 +206,8 @@ func (s *service) apiOptions(metrics *telemetry.Metrics) (server.Options, error)
 		return options, err
 	}
 	options.AdminHandlers = s.adminHandlers(metrics, options.AdminToken)
-	return options, nil
+	options.Behaviours, err = behaviourCalls(s.config, s.node.Call)
+	return options, err
 }
 
 // The secrets in the data folder, beside what the storage keeps there.
