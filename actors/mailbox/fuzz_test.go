@@ -21,6 +21,9 @@ func FuzzApply(f *testing.F) {
 		refresh("d3", 4, "t3", "t"), refresh("d3", 4, "t4", "t"), signOut("d3", 0), trim(3), trim(1 << 62),
 		command("c1", befriend("carol", "d1", "bob", record.Befriend_REQUEST)), command("c1", befriend("carol", "d1", "bob", 0)), command("c2", editContact("alice", "d1", block(true))),
 		command("c3", createInvitation("code")), command("c4", redeemInvitation("code", "carol", "d1")),
+		step("a", "", &record.Step{Cursor: 1, Sends: []*record.StepSend{stepSend("alice", 1)}, Timers: []*record.Timer{timer("x", 1), timer("y", 0)}}),
+		command("c5", &record.Record{Kind: &record.Record_Call{Call: &record.Call{SealedBody: []byte("b")}}}),
+		{Source: &record.Source{Mailbox: "alice", Offset: 8}, Kind: &record.Record_StepMessage{StepMessage: stepSend("bob", 1).Message}},
 		{Source: &record.Source{Mailbox: "alice", Offset: 7}, Kind: &record.Record_Friendship{Friendship: &record.Friendship{Relation: 2}}},
 	} {
 		f.Add(encode(r), int64(100), int64(start), uint8(10), false)

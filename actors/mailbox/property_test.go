@@ -55,6 +55,8 @@ func drawLog(t *rapid.T, services ...string) []Input {
 			r = trim(int64(rapid.IntRange(-1, 30).Draw(t, "first")))
 		case "contacts":
 			r = drawContactRecord(t, len(log))
+		case "behaviour":
+			r = drawStepRecord(t, len(log))
 		}
 		now += leaps.Draw(t, "leap").Milliseconds()
 		if r.DedupKey != nil {
@@ -185,7 +187,7 @@ var cmpEmpty = cmp.Transformer("empty", func(s []string) string { return fmt.Spr
 func TestApplyIsAFunctionOfTheLog(t *testing.T) {
 	plantAnywhere(t)
 	rapid.Check(t, func(t *rapid.T) {
-		log := drawLog(t, "contacts", "contacts", "contacts", "contacts", "contacts", "contacts")
+		log := drawLog(t, "contacts", "contacts", "contacts", "contacts", "contacts", "contacts", "behaviour", "behaviour", "behaviour")
 		var store history
 		var want []Outcome
 		straight := New("bob")

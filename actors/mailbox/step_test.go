@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
 
 	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
@@ -26,6 +27,34 @@ func stepSend(to string, hops int32) *record.StepSend {
 }
 
 func timer(name string, due int64) *record.Timer { return &record.Timer{Name: name, DueTime: due} }
+
+// drawStepRecord returns one of those that have to do with behaviours: steps of few
+// names, so that some follow one another, some are overtaken and some are copies.
+func drawStepRecord(t *rapid.T, offset int) *record.Record {
+	name := rapid.SampledFrom([]string{"a", "b", "c"})
+	switch rapid.IntRange(0, 5).Draw(t, "step") {
+	case 0:
+		return &record.Record{
+			Id: hash(16, offset), Mailbox: "bob", ApplyVersion: behaviourVersion,
+			Source: &record.Source{Mailbox: "carol", Generation: 1, Offset: int64(rapid.IntRange(offset, offset+10).Draw(t, "from"))},
+			Kind:   &record.Record_StepMessage{StepMessage: stepSend("bob", int32(rapid.IntRange(0, MaxHops+1).Draw(t, "hops"))).Message},
+		}
+	case 1:
+		r := &record.Record{ApplyVersion: behaviourVersion, Kind: &record.Record_Call{Call: &record.Call{SealedBody: []byte("b")}}}
+		return command("call "+name.Draw(t, "call"), r)
+	default:
+		s := &record.Step{
+			Cursor: int64(rapid.IntRange(0, 30).Draw(t, "cursor")), SealedMemory: []byte(name.Draw(t, "memory")), Failed: rapid.Bool().Draw(t, "failed"),
+		}
+		for range rapid.IntRange(0, 2).Draw(t, "timers") {
+			s.Timers = append(s.Timers, timer(name.Draw(t, "timer"), int64(rapid.IntRange(0, 1).Draw(t, "due"))))
+		}
+		for _, to := range []string{"alice", "carol"}[:rapid.IntRange(0, 2).Draw(t, "sends")] {
+			s.Sends = append(s.Sends, stepSend(to, 1))
+		}
+		return step(name.Draw(t, "id"), rapid.SampledFrom([]string{"", "a", "b", "c"}).Draw(t, "after"), s)
+	}
+}
 
 // Of two steps behind the same one, the first in the log is taken; a copy of one
 // that was taken is no mistake.
