@@ -21,13 +21,13 @@ const maxPause = 5 * time.Second
 // Run takes a behaviour on until ctx ends, at most so many steps a second. What
 // fails outside of its handler is tried again, with back-off.
 func Run(ctx context.Context, options Options, perSecond int) {
-	r := &Runner{Options: options}
+	r := &runner{Options: options}
 	limit := rate.NewLimiter(rate.Limit(perSecond), perSecond)
 	var fails supervision.Seldom
 	failures := 0
 	for ctx.Err() == nil {
 		did, err := false, error(nil)
-		if err = guarded(func() (err error) { did, err = r.Advance(ctx); return err }); err == nil {
+		if err = guarded(func() (err error) { did, err = r.advance(ctx); return err }); err == nil {
 			failures = 0
 			if did {
 				_ = limit.Wait(ctx) // it fails when ctx ends
@@ -42,7 +42,7 @@ func Run(ctx context.Context, options Options, perSecond int) {
 		}
 		failures++
 		pause := min(minRetry<<min(failures-1, 10), maxPause)
-		_ = r.wait(ctx, time.Now().Add(pause/2+rand.N(pause/2))) //nolint:gosec // spreads, guards nothing
+		wait(ctx, time.Now().Add(pause/2+rand.N(pause/2))) //nolint:gosec // spreads, guards nothing
 	}
 }
 
@@ -62,7 +62,7 @@ func guarded(f func() error) (err error) {
 	return f()
 }
 
-func (r *Runner) seed() uint64 {
+func (r *runner) seed() uint64 {
 	if r.Seed != nil {
 		return r.Seed()
 	}

@@ -58,7 +58,7 @@ const (
 	Refused  Outcome = "refused"
 )
 
-// Options of a Runner. Kind, Self and Home must be given.
+// Options of Run. Kind, Self and Home must be given.
 type Options struct {
 	Kind *Kind
 	// Self is the user id of the behaviour.
@@ -80,9 +80,8 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// Runner takes one behaviour on, step by step. It is not safe for concurrent
-// use.
-type Runner struct {
+// runner takes one behaviour on, step by step.
+type runner struct {
 	Options
 	progress *Progress // nil: to be loaded
 
@@ -116,10 +115,10 @@ func (r *retry) over(of any) {
 	}
 }
 
-// Advance takes the next step, if there is one to take, or waits until there may
+// advance takes the next step, if there is one to take, or waits until there may
 // be. It reports whether it did something. After an error it may be called again;
 // the caller waits a while.
-func (r *Runner) Advance(ctx context.Context) (did bool, err error) {
+func (r *runner) advance(ctx context.Context) (did bool, err error) {
 	if r.progress == nil {
 		if err := r.load(ctx); err != nil {
 			return false, err
@@ -137,9 +136,11 @@ func (r *Runner) Advance(ctx context.Context) (did bool, err error) {
 	case first != nil && !now.Before(r.post.due):
 		return r.deliver(ctx, first)
 	case now.Before(r.event.due):
-		return false, r.wait(ctx, r.event.due)
+		wait(ctx, r.event.due)
+		return false, nil
 	case first != nil && waiting(effects) >= backlog:
-		return false, r.wait(ctx, r.post.due)
+		wait(ctx, r.post.due)
+		return false, nil
 	}
 	if timer := r.due(now); timer != nil {
 		return r.fire(ctx, timer, now)
@@ -160,7 +161,7 @@ func waiting(effects []*record.Effect) (size int) {
 	return size
 }
 
-func (r *Runner) count(outcome Outcome) {
+func (r *runner) count(outcome Outcome) {
 	if r.Observe != nil {
 		r.Observe(outcome)
 	}
@@ -168,7 +169,7 @@ func (r *Runner) count(outcome Outcome) {
 
 // load reads how far the behaviour came, and checks that its state is this
 // kind's.
-func (r *Runner) load(ctx context.Context) error {
+func (r *runner) load(ctx context.Context) error {
 	p, err := r.Home.Load(ctx)
 	if err != nil {
 		return err
@@ -185,14 +186,14 @@ func (r *Runner) load(ctx context.Context) error {
 }
 
 // due returns the timer that is due the longest; nil for none.
-func (r *Runner) due(now time.Time) *record.Timer {
+func (r *runner) due(now time.Time) *record.Timer {
 	if first := r.firstTimer(); first != nil && first.GetDueTime() <= now.UnixMilli() {
 		return first
 	}
 	return nil
 }
 
-func (r *Runner) firstTimer() *record.Timer {
+func (r *runner) firstTimer() *record.Timer {
 	if len(r.progress.Timers) == 0 {
 		return nil
 	}
@@ -202,18 +203,17 @@ func (r *Runner) firstTimer() *record.Timer {
 }
 
 // wait waits until a time or until ctx ends.
-func (r *Runner) wait(ctx context.Context, until time.Time) error {
+func wait(ctx context.Context, until time.Time) {
 	timer := time.NewTimer(time.Until(until))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	return nil
 }
 
 // read waits for operations, as long as nothing else is to be done.
-func (r *Runner) read(ctx context.Context, now time.Time) (bool, error) {
+func (r *runner) read(ctx context.Context, now time.Time) (bool, error) {
 	until := now.Add(hold)
 	if timer := r.firstTimer(); timer != nil {
 		until = earlier(until, time.UnixMilli(timer.GetDueTime()))
@@ -240,7 +240,7 @@ func earlier(a, b time.Time) time.Time {
 }
 
 // consume deals with the operation that is next.
-func (r *Runner) consume(ctx context.Context, now time.Time) (bool, error) {
+func (r *runner) consume(ctx context.Context, now time.Time) (bool, error) {
 	operation := r.operations[0]
 	event := r.eventOf(operation)
 	if event == nil { // nothing that a behaviour is asked about
@@ -255,12 +255,12 @@ func (r *Runner) consume(ctx context.Context, now time.Time) (bool, error) {
 	return did, err
 }
 
-func (r *Runner) passOn() {
+func (r *runner) passOn() {
 	r.cursor = r.operations[0].GetRevision()
 	r.operations = r.operations[1:]
 }
 
-func (r *Runner) eventOf(o Operation) Event {
+func (r *runner) eventOf(o Operation) Event {
 	at := time.UnixMilli(o.GetTime())
 	switch kind := o.GetKind().(type) {
 	case *record.Operation_ReceiveMessage:
@@ -279,7 +279,7 @@ func (r *Runner) eventOf(o Operation) Event {
 }
 
 // fire deals with a timer that is due.
-func (r *Runner) fire(ctx context.Context, timer *record.Timer, now time.Time) (bool, error) {
+func (r *runner) fire(ctx context.Context, timer *record.Timer, now time.Time) (bool, error) {
 	step := &Step{Cursor: r.cursor, Timers: []*record.Timer{{Name: timer.GetName()}}}
 	event := &Timer{Name: timer.GetName(), Due: time.UnixMilli(timer.GetDueTime()), hops: timer.GetHops()}
 	if len(timer.GetSealedPayload()) > 0 {
@@ -302,7 +302,7 @@ func payloadOf(timer *record.Timer) (proto.Message, error) {
 
 // take has the handler deal with an event and commits what comes of it. of tells
 // the event from others.
-func (r *Runner) take(ctx context.Context, event Event, step *Step, of any, now time.Time) (bool, error) {
+func (r *runner) take(ctx context.Context, event Event, step *Step, of any, now time.Time) (bool, error) {
 	c, memory, err := r.call(ctx, event, now)
 	if ctx.Err() != nil {
 		return false, nil
@@ -332,7 +332,7 @@ func (r *Runner) take(ctx context.Context, event Event, step *Step, of any, now 
 }
 
 // failed counts an attempt, and passes the event over after the last.
-func (r *Runner) failed(ctx context.Context, step *Step, err error, of any, now time.Time) (bool, error) {
+func (r *runner) failed(ctx context.Context, step *Step, err error, of any, now time.Time) (bool, error) {
 	r.count(Failed)
 	r.event.failed(of, now)
 	if r.event.attempts < Attempts {
@@ -344,7 +344,7 @@ func (r *Runner) failed(ctx context.Context, step *Step, err error, of any, now 
 }
 
 // giveUp passes an event over: nothing comes of it, and it does not come again.
-func (r *Runner) giveUp(ctx context.Context, step *Step, cause error, now time.Time) (bool, error) {
+func (r *runner) giveUp(ctx context.Context, step *Step, cause error, now time.Time) (bool, error) {
 	r.Logger.Error("behaviour failed; the event is passed over", "behaviour", r.Kind.name, "error", cause)
 	step.Memory, step.Failed = r.progress.Memory, true
 	did, err := r.commit(ctx, step, now)
@@ -356,7 +356,7 @@ func (r *Runner) giveUp(ctx context.Context, step *Step, cause error, now time.T
 
 // call calls the handler, in a goroutine of its own: one that does not come back
 // is left behind.
-func (r *Runner) call(ctx context.Context, event Event, now time.Time) (*Context, *record.Memory, error) {
+func (r *runner) call(ctx context.Context, event Event, now time.Time) (*Context, *record.Memory, error) {
 	state, err := r.Kind.decode(r.progress.Memory)
 	if err != nil {
 		return nil, nil, err
@@ -391,7 +391,7 @@ func (r *Runner) call(ctx context.Context, event Event, now time.Time) (*Context
 
 // commit appends a step: it sends what is to be sent, the first to each
 // recipient, and leaves the rest to the next.
-func (r *Runner) commit(ctx context.Context, step *Step, began time.Time) (bool, error) {
+func (r *runner) commit(ctx context.Context, step *Step, began time.Time) (bool, error) {
 	step.ID, step.After = newID(), r.progress.Step
 	step.Sends, step.Memory = departing(step.Memory)
 	err := r.Home.Commit(ctx, step)
@@ -453,7 +453,7 @@ func (p *Progress) after(step *Step) *Progress {
 }
 
 // deliver posts what is first to be posted, and takes it off the list.
-func (r *Runner) deliver(ctx context.Context, e *record.Effect) (bool, error) {
+func (r *runner) deliver(ctx context.Context, e *record.Effect) (bool, error) {
 	err := errors.New("there is no URL for it")
 	permanent := true
 	if r.Poster != nil {

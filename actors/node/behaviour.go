@@ -57,12 +57,13 @@ func (n *Node) startBehaviours() error {
 		}
 		options := behaviour.Options{
 			Kind: b.Kind, Self: b.User, Home: h, Poster: b.Poster, Permanent: b.Permanent,
-			Observe: func(behaviour.Outcome) {}, Stepped: func(time.Duration) {},
 			Logger: n.options.Logger,
 		}
-		if observe := n.options.Observe.Behaviours; observe.Outcome != nil {
-			options.Observe = func(o behaviour.Outcome) { observe.Outcome(b.Kind.Name(), o) }
-			options.Stepped = func(took time.Duration) { observe.Stepped(b.Kind.Name(), took) }
+		if count := n.options.Observe.Behaviours.Outcome; count != nil {
+			options.Observe = func(o behaviour.Outcome) { count(b.Kind.Name(), o) }
+		}
+		if stepped := n.options.Observe.Behaviours.Stepped; stepped != nil {
+			options.Stepped = func(took time.Duration) { stepped(b.Kind.Name(), took) }
 		}
 		perSecond := b.PerSecond
 		if perSecond == 0 {

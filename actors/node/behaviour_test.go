@@ -25,7 +25,7 @@ func (counter) Handle(c *behaviour.Context, state *wrapperspb.Int64Value, event 
 	case *behaviour.Message:
 		state.Value++
 		if e.Text() == "later" {
-			c.SetTimer("later/"+e.From, c.Now().Add(20*time.Millisecond), wrapperspb.String(e.From))
+			c.SetTimer(fmt.Sprint("later ", state.Value), c.Now().Add(20*time.Millisecond), wrapperspb.String(e.From))
 			return nil
 		}
 		c.Send(e.From, fmt.Sprintf("%d: %s", state.Value, e.Text()))
@@ -154,5 +154,39 @@ func TestBehaviourLeavesPeopleAlone(t *testing.T) {
 	h := &home{node: c.Node, user: "bob"}
 	if _, err := h.Load(c.context()); err == nil {
 		t.Error("bob's account was taken for a behaviour's")
+	}
+}
+
+// Two nodes that both run a behaviour, as a split makes of a cluster, have it
+// answer each message once, with a state that both agree on.
+func TestTwoOwnersRunOneBehaviour(t *testing.T) {
+	options := Options{
+		Journal: memory.NewJournal(persistence.DurabilityFsync), Store: memory.NewStore(), Keys: memory.NewKeys(),
+		Behaviours: counting("bot"),
+	}
+	nodes := []cell{start(t, options), start(t, options)}
+	alice := nodes[0].join("alice")["alice"]
+	nodes[0].until("an account of the bot", func() bool {
+		_, err := nodes[0].Account(nodes[0].context(), "bot")
+		return err == nil
+	})
+	const messages = 40
+	var want []string
+	for i := range messages {
+		text := "hello"
+		if i%4 == 3 {
+			text = "later"
+			want = append(want, "timer")
+		} else {
+			want = append(want, fmt.Sprintf("%d: hello", i+1))
+		}
+		if _, err := nodes[i%2].send(alice, "bot", fmt.Sprint(i), text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := nodes[1].heard(alice, messages)
+	slices.Sort(want)
+	if slices.Sort(got); !slices.Equal(got, want) {
+		t.Errorf("alice got %q, want %q", got, want)
 	}
 }
