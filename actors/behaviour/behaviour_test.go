@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -59,7 +60,25 @@ func (b trial) message(c *behaviour.Context, state *wrapperspb.Int64Value, m *be
 			c.Send("bob", fmt.Sprint(i))
 		}
 	case "long":
-		c.Send(m.From, strings.Repeat("x", behaviour.MaxBody+1))
+		c.Send(m.From, strings.Repeat("x", behaviour.MaxText+1))
+	case "large":
+		c.Post(make([]byte, behaviour.MaxBody+1))
+	case "large together":
+		for range 3 {
+			c.Post(make([]byte, behaviour.MaxBody))
+		}
+	case "large state":
+		state.ProtoReflect().SetUnknown(protowire.AppendBytes(protowire.AppendTag(nil, 9, protowire.BytesType), make([]byte, behaviour.MaxState)))
+	case "garbage":
+		c.Send(m.From, "\xff")
+	case "garbage user":
+		c.Send("\xff", "hello")
+	case "garbage timer":
+		c.SetTimer("\xff", c.Now(), nil)
+	case "nobody":
+		c.Send("", "hello")
+	case "nothing":
+		c.Send(m.From, "")
 	case "timers":
 		for i := range behaviour.MaxEffects - 1 {
 			c.SetTimer(fmt.Sprint(state.Value, " ", i), c.Now().Add(time.Hour), nil)
@@ -83,7 +102,10 @@ func (b trial) message(c *behaviour.Context, state *wrapperspb.Int64Value, m *be
 
 // What a handler fails on is passed over in the end, and leaves no trace.
 func TestFailuresArePassedOver(t *testing.T) {
-	for _, fails := range []string{"panic", "error", "hang", "many", "long", "long timer", "no timer", "myself"} {
+	for _, fails := range []string{
+		"panic", "error", "hang", "many", "long", "large", "large together", "large state", "garbage", "garbage user", "garbage timer",
+		"nobody", "nothing", "long timer", "no timer", "myself",
+	} {
 		t.Run(fails, func(t *testing.T) {
 			tries := 0
 			behaviourtest.Run(t, behaviour.New("trial", trial{&tries}), func(w *behaviourtest.World) {

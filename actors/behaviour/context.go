@@ -2,9 +2,11 @@ package behaviour
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
@@ -24,7 +26,9 @@ const (
 	// lead to, and MaxEffectBytes how many bytes of bodies and payloads.
 	MaxEffects     = 64
 	MaxEffectBytes = 128 << 10
-	// MaxBody bounds each body, and MaxPayload what a timer carries.
+	// MaxText bounds a text, in code points, MaxBody any body, and MaxPayload what
+	// a timer carries.
+	MaxText    = 10_000
 	MaxBody    = 64 << 10
 	MaxPayload = 4 << 10
 	// MaxTimers is how many timers may be set, and MaxTimerName how long the name
@@ -85,11 +89,28 @@ func (c *Context) SendBody(to string, body talk.Body) {
 		c.dropped++
 		return
 	}
-	if to == c.self {
-		c.fail(fmt.Errorf("a message of %s to itself", to))
+	if err := c.check(to, body); err != nil {
+		c.fail(err)
 		return
 	}
 	c.add(to, body.Encode(), c.hops+1)
+}
+
+// check refuses what no client could have sent: others are to read it.
+func (c *Context) check(to string, body talk.Body) error {
+	switch {
+	case to == "" || !utf8.ValidString(to):
+		return fmt.Errorf("a message to %q", to)
+	case to == c.self:
+		return errors.New("a message to oneself")
+	case body.Text == "" && body.MimeType == "":
+		return errors.New("a message without a body")
+	case !utf8.ValidString(body.Text) || !utf8.ValidString(body.MimeType):
+		return errors.New("a message that is not UTF-8")
+	case utf8.RuneCountInString(body.Text) > MaxText:
+		return &LimitError{"code points of a text", MaxText}
+	}
+	return nil
 }
 
 // Post posts a body to the URL that the configuration has for the behaviour, at
@@ -139,6 +160,10 @@ func (c *Context) SetTimer(name string, due time.Time, payload proto.Message) {
 func (c *Context) CancelTimer(name string) { c.setTimer(&record.Timer{Name: name}) }
 
 func (c *Context) setTimer(timer *record.Timer) {
+	if !utf8.ValidString(timer.Name) {
+		c.fail(errors.New("a timer whose name is not UTF-8"))
+		return
+	}
 	if timer.Name == "" || len(timer.Name) > MaxTimerName {
 		c.fail(&LimitError{"bytes of a timer's name, and not none", MaxTimerName})
 		return
