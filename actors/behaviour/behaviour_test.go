@@ -165,6 +165,26 @@ func TestTimers(t *testing.T) {
 	})
 }
 
+// What was due while the server was away comes when it is back, and so does what was
+// sent, unless it is no longer kept.
+func TestDown(t *testing.T) {
+	behaviourtest.Run(t, behaviour.New("trial", trial{}), func(w *behaviourtest.World) {
+		w.Say("alice", "timer")
+		w.Expect("alice: 1 timer")
+		w.Down(func() {
+			w.Wait(time.Hour)
+			w.Say("alice", "anyone there?")
+		})
+		w.Expect(`alice: a value:"payload"`, "alice: b <nil>", "alice: 4 anyone there?")
+		w.Down(func() {
+			w.Say("alice", "and now?")
+			w.Trim()
+		})
+		w.Say("alice", "hello")
+		w.Expect("alice: 5 hello")
+	})
+}
+
 // More timers than there may be are the handler's mistake, though only apply finds
 // it.
 func TestTooManyTimers(t *testing.T) {

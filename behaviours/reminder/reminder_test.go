@@ -30,6 +30,16 @@ func TestReminder(t *testing.T) {
 	})
 }
 
+// What was due while the server was away is not forgotten.
+func TestReminderAfterAnOutage(t *testing.T) {
+	behaviourtest.Run(t, reminder.Kind(), func(w *behaviourtest.World) {
+		w.Say("alice", "in 10m drink tea")
+		w.Forget()
+		w.Down(func() { w.Wait(time.Hour) })
+		w.Expect("alice: drink tea")
+	})
+}
+
 func TestReminderSaysWhatItCannotDo(t *testing.T) {
 	behaviourtest.Run(t, reminder.Kind(), func(w *behaviourtest.World) {
 		for text, want := range map[string]string{

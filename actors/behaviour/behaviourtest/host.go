@@ -56,9 +56,9 @@ func (h *host) Read(ctx context.Context, after int64, until time.Time) ([]behavi
 	timer := time.NewTimer(time.Until(until))
 	defer timer.Stop()
 	for {
-		operations, grown := h.behind(after)
-		if len(operations) > 0 {
-			return operations, nil
+		operations, grown, err := h.behind(after)
+		if err != nil || len(operations) > 0 {
+			return operations, err
 		}
 		select {
 		case <-grown:
@@ -70,10 +70,13 @@ func (h *host) Read(ctx context.Context, after int64, until time.Time) ([]behavi
 	}
 }
 
-func (h *host) behind(after int64) (operations []behaviour.Operation, grown chan struct{}) {
+func (h *host) behind(after int64) (operations []behaviour.Operation, grown chan struct{}, err error) {
 	w := h.world
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if first := w.boxes[Self].First(); after < first-1 {
+		return nil, nil, &refusal.Refusal{Reason: refusal.CursorTooOld, ResumeRevision: first - 1}
+	}
 	for _, o := range w.history[Self] {
 		if o.GetRevision() <= after {
 			continue
@@ -84,7 +87,7 @@ func (h *host) behind(after int64) (operations []behaviour.Operation, grown chan
 		}
 		operations = append(operations, operation)
 	}
-	return operations, w.grown
+	return operations, w.grown, nil
 }
 
 // Commit implements behaviour.Home.

@@ -208,10 +208,23 @@ func (w *World) Forget() {
 // Replace has another kind go on in the behaviour's place, as after an upgrade of
 // the server.
 func (w *World) Replace(kind *behaviour.Kind) {
+	w.t.Helper()
+	w.Down(func() { w.kind = kind })
+}
+
+// Down calls f while no host runs, as while a server is away.
+func (w *World) Down(f func()) {
+	w.t.Helper()
 	w.stop()
-	w.kind = kind
+	f()
 	w.start()
 	w.settle()
+}
+
+// Trim has the behaviour's mailbox forget its operations, as retention does.
+func (w *World) Trim() {
+	w.t.Helper()
+	w.apply(&record.Record{Mailbox: Self, Kind: &record.Record_Trim{Trim: &record.Trim{FirstRevision: persistence.MaxRevision}}})
 }
 
 // ExpectPosts checks what the behaviour has posted since the last call, in any
