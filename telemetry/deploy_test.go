@@ -113,7 +113,7 @@ func TestAlertsAndDashboardsNameMetricsThatExist(t *testing.T) {
 func TestAlertsAndDashboardsNameLabelValuesThatExist(t *testing.T) {
 	sources := ""
 	for _, glob := range []string{
-		"*.go", "../actors/node/*.go", "../api/server/*.go", "../api/gen/tegami/v1/tegamiv1connect/*.go",
+		"*.go", "../actors/node/*.go", "../actors/behaviour/*.go", "../api/server/*.go", "../api/gen/tegami/v1/tegamiv1connect/*.go",
 		"../cluster/*.go", "../worker/*.go", "../cmd/tegami/nodeinfo.go", "../deploy/prometheus/prometheus.yaml",
 	} {
 		files, err := filepath.Glob(glob)
