@@ -69,7 +69,7 @@ func (s sealedTalk) received(body talk.Body) *record.Operation {
 		Revision: 1, Time: 1_700_000_000_123,
 		Kind: &record.Operation_ReceiveMessage{ReceiveMessage: &record.Message{
 			MessageId: id, From: "bob", To: reader, ClientMessageId: "m1", Time: 1_700_000_000_000,
-			SealedBody: sealing.Seal(s.key, reader, id, body.Encode()), Received: 7,
+			SealedBody: sealing.Seal(s.key, reader, id, body.Encode()), Received: 7, Hops: 2,
 		}},
 	}
 }

@@ -37,6 +37,7 @@ const (
 	messageRecordTime     = 5<<3 | varint
 	messageRecordBody     = 6<<3 | length
 	messageRecordReceived = 7<<3 | varint
+	messageRecordHops     = 60<<3 | varint
 )
 
 // The fields of tegami.v1.Operation in which a message lies.
@@ -90,7 +91,7 @@ func (m *storedMessage) takeMessage(kind protowire.Number, message []byte) bool 
 			m.messageTime = int64(number)
 		case messageRecordBody:
 			m.sealed = content
-		case messageRecordReceived:
+		case messageRecordReceived, messageRecordHops:
 		default:
 			return false
 		}
