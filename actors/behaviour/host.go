@@ -26,8 +26,9 @@ func Run(ctx context.Context, options Options, perSecond int) {
 	var fails supervision.Seldom
 	failures := 0
 	for ctx.Err() == nil {
-		did, err := false, error(nil)
-		if err = guarded(func() (err error) { did, err = r.advance(ctx); return err }); err == nil {
+		did := false
+		err := guarded(func() (err error) { did, err = r.advance(ctx); return err })
+		if err == nil {
 			failures = 0
 			if did {
 				_ = limit.Wait(ctx) // it fails when ctx ends

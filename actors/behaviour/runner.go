@@ -305,7 +305,7 @@ func payloadOf(timer *record.Timer) (proto.Message, error) {
 func (r *runner) take(ctx context.Context, event Event, step *Step, of any, now time.Time) (bool, error) {
 	c, memory, err := r.call(ctx, event, now)
 	if ctx.Err() != nil {
-		return false, nil
+		return false, ctx.Err() // the host ends: that is no failure of the handler's
 	}
 	var did bool
 	if err == nil {
@@ -463,7 +463,7 @@ func (r *runner) deliver(ctx context.Context, e *record.Effect) (bool, error) {
 	now := time.Now()
 	switch {
 	case ctx.Err() != nil:
-		return false, nil
+		return false, ctx.Err()
 	case err == nil:
 		r.count(Posted)
 	case permanent:

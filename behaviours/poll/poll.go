@@ -83,10 +83,11 @@ func ask(c *behaviour.Context, state *State, from, text string) string {
 	}
 	state.Newest++
 	poll := &Poll{Asker: from, Question: strings.TrimSpace(question) + "?", Voters: voters}
-	lines := fmt.Sprintf("Poll %d, of %s: %s", state.Newest, from, poll.Question)
+	var lines strings.Builder
+	fmt.Fprintf(&lines, "Poll %d, of %s: %s", state.Newest, from, poll.Question)
 	for i, choice := range choices {
 		poll.Choices = append(poll.Choices, strings.TrimSpace(choice))
-		lines += fmt.Sprintf("\n%d %d: %s", state.Newest, i+1, poll.Choices[i])
+		fmt.Fprintf(&lines, "\n%d %d: %s", state.Newest, i+1, poll.Choices[i])
 	}
 	if state.Polls == nil {
 		state.Polls = map[int64]*Poll{}
@@ -94,7 +95,7 @@ func ask(c *behaviour.Context, state *State, from, text string) string {
 	state.Polls[state.Newest] = poll
 	c.SetTimer(fmt.Sprint(state.Newest), c.Now().Add(open), &End{Poll: state.Newest})
 	for _, voter := range voters {
-		c.Send(voter, lines)
+		c.Send(voter, lines.String())
 	}
 	return ""
 }
@@ -131,11 +132,12 @@ func end(c *behaviour.Context, state *State, number int64) {
 	for _, choice := range poll.Votes {
 		votes[choice-1]++
 	}
-	lines := "Poll " + fmt.Sprint(number) + ": " + poll.Question
+	var lines strings.Builder
+	fmt.Fprintf(&lines, "Poll %d: %s", number, poll.Question)
 	for i, choice := range poll.Choices {
-		lines += fmt.Sprintf("\n%s: %d", choice, votes[i])
+		fmt.Fprintf(&lines, "\n%s: %d", choice, votes[i])
 	}
 	for _, voter := range poll.Voters {
-		c.Send(voter, lines)
+		c.Send(voter, lines.String())
 	}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -18,14 +17,14 @@ func TestNewBehaviour(t *testing.T) {
 	var out, complaints bytes.Buffer
 	std := streams{strings.NewReader(""), &out, &complaints}
 	arguments := []string{"new", "behaviour", "trivia", "--dir", dir}
-	if code := run(context.Background(), arguments, std); code != 0 || !strings.Contains(out.String(), "trivia.Kind()") {
+	if code := run(t.Context(), arguments, std); code != 0 || !strings.Contains(out.String(), "trivia.Kind()") {
 		t.Fatalf("code %d: %s%s", code, &out, &complaints)
 	}
-	if code := run(context.Background(), arguments, std); code != codeUsage || !strings.Contains(complaints.String(), "there already") {
+	if code := run(t.Context(), arguments, std); code != codeUsage || !strings.Contains(complaints.String(), "there already") {
 		t.Errorf("a second time: code %d: %s", code, &complaints)
 	}
 	for _, name := range []string{"", "Trivia", "two words", "../up", "1st", "func", strings.Repeat("a", 33)} {
-		if code := run(context.Background(), []string{"new", "behaviour", name, "--dir", dir}, std); code != codeUsage {
+		if code := run(t.Context(), []string{"new", "behaviour", name, "--dir", dir}, std); code != codeUsage {
 			t.Errorf("%q: code %d", name, code)
 		}
 	}

@@ -93,7 +93,7 @@ const BehavioursConfig = "behaviours: {run: \"echo=echo, reminder=reminder\"}\n"
 func KillBehaviours(t *testing.T, server *process.Server, kills int) {
 	t.Helper()
 	const users, least = 6, 20
-	random := rand.New(rand.NewPCG(Seed(t), 0)) //nolint:gosec // repeatable
+	random := rand.New(rand.NewPCG(Seed(t), 0))
 	talkers := make([]*talker, users)
 	for i := range talkers {
 		name := fmt.Sprint("user", i)

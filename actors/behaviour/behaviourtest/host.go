@@ -92,7 +92,7 @@ func (h *host) behind(after int64) (operations []behaviour.Operation, grown chan
 
 // Commit implements behaviour.Home.
 func (h *host) Commit(_ context.Context, step *behaviour.Step) error {
-	if h.crash() {
+	if h.crash() { //nolint:contextcheck // the next host outlives this one
 		return errCrashed
 	}
 	w := h.world
@@ -110,7 +110,7 @@ func (h *host) Commit(_ context.Context, step *behaviour.Step) error {
 	answer := w.apply(&record.Record{
 		Id: step.ID, Mailbox: Self, ApplyVersion: mailbox.ApplyVersion, Kind: &record.Record_Step{Step: sealed},
 	})
-	if h.crash() {
+	if h.crash() { //nolint:contextcheck // the next host outlives this one
 		return errCrashed
 	}
 	if answer.Reason != refusal.None {
@@ -129,7 +129,7 @@ func (h *host) Post(_ context.Context, id string, body []byte) error {
 		w.posted = append(w.posted, string(body))
 	}
 	w.mu.Unlock()
-	if err == nil && h.crash() {
+	if err == nil && h.crash() { //nolint:contextcheck // the next host outlives this one
 		return errCrashed
 	}
 	return err

@@ -36,7 +36,7 @@ import (
 // Self is the user id of the behaviour.
 const Self = "bot"
 
-// ErrGone, given to Away, has posts refused for good.
+// ErrGone has posts refused for good, when Away is given it.
 var ErrGone = errors.New("gone")
 
 // World has one behaviour, and the users that a test speaks for. Its methods are
@@ -127,7 +127,7 @@ func (w *World) settle() {
 	w.t.Helper()
 	synctest.Wait()
 	// A step that was refused or failed is taken again after a moment.
-	time.Sleep(behaviour.Attempts * time.Second) //nolint:forbidigo // the clock of the world
+	time.Sleep(behaviour.Attempts * time.Second)
 	synctest.Wait()
 }
 
@@ -154,7 +154,7 @@ func (w *World) Ring(id string, body []byte) {
 // Wait lets time go by.
 func (w *World) Wait(d time.Duration) {
 	w.t.Helper()
-	time.Sleep(d) //nolint:forbidigo // the clock of the world
+	time.Sleep(d)
 	synctest.Wait()
 }
 
