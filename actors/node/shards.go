@@ -273,12 +273,12 @@ func (t *talkActor) route(leaving map[uint32]*ownShard) {
 	for i := range routes {
 		id := uint32(i)
 		own := t.shards[id]
-		if leaving[id] != nil || own != nil && own.state == ownLeaving {
-			own = nil
-		}
 		server, ok := t.places.Server(id)
 		switch elsewhere := ok && server.ID != n.self(); {
-		case own != nil && (own.state == ownServing || !elsewhere):
+		case own != nil && !elsewhere:
+			// One that leaves takes what others here have to give it before they leave.
+			routes[i] = own.pid
+		case own != nil && own.state == ownServing && leaving[id] == nil:
 			routes[i] = own.pid
 		case elsewhere:
 			routes[i] = n.hub.Peer(server)
