@@ -62,6 +62,12 @@ type Member struct {
 	Unfit string
 	// Serves are the shards that it says it serves.
 	Serves ShardSet
+	// Region is where it is; empty when that does not matter.
+	Region string
+	// URL is where clients reach it; empty: they do not.
+	URL string
+	// Load is which part of its connections of clients is in use, 0 to 1.
+	Load float64
 }
 
 // Validate returns what is wrong with a member.

@@ -49,6 +49,7 @@ type Config struct {
 type Server struct {
 	Listen         string        `yaml:"listen" default:"127.0.0.1:7400" doc:"Address and port. Port 0 takes a free one."`
 	AllowPlaintext bool          `yaml:"allow_plaintext" default:"false" doc:"Accept a listen address wider than loopback without TLS: for a server behind a proxy that ends TLS."`
+	Advertise      string        `yaml:"advertise" default:"" doc:"Where clients reach this gateway, such as https://tokyo-1.example.com:7400, if they may be told of it (GatewayService.ListGateways). Empty: they are not."`
 	DrainTimeout   time.Duration `yaml:"drain_timeout" default:"4s" doc:"On SIGTERM: how long requests in flight may take to finish. Held polls are answered at once."`
 	DrainSpread    time.Duration `yaml:"drain_spread" default:"3s" doc:"A gateway that ends, or is succeeded, answers its held polls over so long before that, 0s to 1m: their clients come back spread."`
 }
@@ -221,6 +222,7 @@ type Cluster struct {
 	Cert         string        `yaml:"cert" default:"" doc:"PEM file with the certificate of this node, for both directions, with its name as a URI such as tegami://talk/talk-1 (tegami admin cert makes one). Empty: cleartext."`
 	Key          string        `yaml:"key" default:"" doc:"PEM file with its private key."`
 	CA           string        `yaml:"ca" default:"" doc:"PEM file with the authority of the nodes' certificates, which signs no others."`
+	Region       string        `yaml:"region" default:"" doc:"Where this node is, such as tokyo: clients are told of the gateways of their gateway's region first."`
 	Weight       int           `yaml:"weight" default:"100" doc:"How many shards this node takes in proportion to the others, 1 to 10,000."`
 	Membership   string        `yaml:"membership" default:"etcd" oneof:"etcd static" doc:"How the talk nodes are known: from etcd, where each is while it lives, or from cluster.members."`
 	Etcd         string        `yaml:"etcd" default:"127.0.0.1:2379" doc:"Addresses of etcd servers, separated by commas."`

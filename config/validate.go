@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -21,6 +22,12 @@ func (c *Config) Validate() error {
 	return errors.Join(all...)
 }
 
+// isOrigin reports whether a URL names a server and nothing on it.
+func isOrigin(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && text == u.Scheme+"://"+u.Host
+}
+
 // problem is what is wrong with one key.
 type problem struct{ key, text string }
 
@@ -31,6 +38,7 @@ func (c *Config) problems() []problem {
 	v.listener("server.listen", c.Server.Listen)
 	v.listener("admin.listen", c.Admin.Listen)
 	v.check(c.Admin.Advertise == "" || isAddress(c.Admin.Advertise), "admin.advertise", fmt.Sprintf("%q is not an address such as 10.0.0.1:7401", c.Admin.Advertise))
+	v.check(c.Server.Advertise == "" || isOrigin(c.Server.Advertise), "server.advertise", "must be a URL such as https://tokyo-1.example.com:7400, without a path")
 	v.within("server.drain_timeout", c.Server.DrainTimeout, 0, 4*time.Second, "0s to 4s")
 	v.within("server.drain_spread", c.Server.DrainSpread, 0, time.Minute, "0s to 1m")
 	v.check((c.TLS.Cert == "") == (c.TLS.Key == ""), "tls.key", "tls.cert and tls.key are set together or not at all")

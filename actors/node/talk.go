@@ -32,7 +32,7 @@ func (n *Node) Send(ctx context.Context, send talk.Send) {
 		n.send(ctx, send)
 		return
 	}
-	if !n.lookups.start(n.places.Shard(send.To), func(ending context.Context) {
+	if !n.lookups.start(n.places.Shard(send.To), func(ending context.Context) { //nolint:contextcheck // both bound it
 		ctx, cancel := context.WithCancel(ctx)
 		defer context.AfterFunc(ending, cancel)()
 		n.send(ctx, send)

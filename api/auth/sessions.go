@@ -16,7 +16,8 @@ type SessionOptions struct {
 	// Fresh is how long a confirmed session is taken to be live without asking
 	// again. Default 5 s.
 	Fresh time.Duration
-	// CheckTimeout bounds one question to the talk tier. Default 2 s.
+	// CheckTimeout bounds one question to the talk tier. Default 5 s, for which
+	// long a send is tried, too.
 	CheckTimeout time.Duration
 	// MaxDevices is how many devices are remembered, beside those that hold a
 	// poll. Default 131,072.
@@ -28,7 +29,7 @@ func (o SessionOptions) withDefaults() SessionOptions {
 		o.Fresh = 5 * time.Second
 	}
 	if o.CheckTimeout <= 0 {
-		o.CheckTimeout = 2 * time.Second
+		o.CheckTimeout = 5 * time.Second
 	}
 	if o.MaxDevices <= 0 {
 		o.MaxDevices = 1 << 17

@@ -125,6 +125,10 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 }
 
+// Connections returns how many connections there are, those that HTTP1 was given
+// included.
+func (s *Server) Connections() int { return int(s.open.Load()) }
+
 func (s *Server) isStopping() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -52,7 +52,8 @@ func (s *Server) listen() error {
 		tlsConfig = cert.config()
 	}
 	var err error
-	if s.public, err = bind(s.opts.Listeners.Public, s.opts.Listen, tlsConfig, s.publicEngine()); err != nil {
+	s.clients = s.publicEngine()
+	if s.public, err = bind(s.opts.Listeners.Public, s.opts.Listen, tlsConfig, s.clients); err != nil {
 		return err
 	}
 	s.admin, err = bind(s.opts.Listeners.Admin, s.opts.AdminListen, nil, s.httpServer(s.adminHandler()))
@@ -126,7 +127,9 @@ func (s *Server) publicHandler(hot map[string]*hotMethod) http.Handler {
 	tegamiv1connect.RegisterContactServiceHandler(rpc, contactService{s})
 	tegamiv1connect.RegisterSettingsServiceHandler(rpc, settingsService{s})
 	tegamiv1connect.RegisterProfileServiceHandler(rpc, profileService{s})
+	tegamiv1connect.RegisterGatewayServiceHandler(rpc, gatewayService{s})
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+ProbePath, s.probe)
 	s.mount(mux, rpc, s.opts.HTTP.MaxRequestBytes, hot)
 	if len(s.opts.Behaviours.Users) > 0 {
 		mux.HandleFunc("POST "+behaviourPath+"{user}", s.callBehaviour)

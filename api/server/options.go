@@ -63,6 +63,12 @@ type Options struct {
 	// Registration says who may call Register. Default RegistrationLoopback.
 	Registration Registration
 
+	// Region is where this server is; empty when that does not matter.
+	Region string
+	// Gateways returns the servers that clients may connect to, this one among
+	// them; it must be quick. Nil: there is no choice.
+	Gateways func() []Gateway
+
 	// SigningKey signs access tokens. Required; see [auth.LoadOrCreateKey].
 	SigningKey ed25519.PrivateKey
 	// AdminToken is the bearer token of AdminService. Required; see

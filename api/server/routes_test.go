@@ -179,6 +179,9 @@ var rows = map[string]route{
 	tegamiv1connect.TalkServiceSyncProcedure: {caller: deviceToken, prepare: written, request: func(device, device, string) proto.Message {
 		return &tegamiv1.SyncRequest{}
 	}},
+	tegamiv1connect.GatewayServiceListGatewaysProcedure: {caller: noToken, request: func(device, device, string) proto.Message {
+		return &tegamiv1.ListGatewaysRequest{}
+	}},
 	tegamiv1connect.AdminServiceCreateUsersProcedure: {caller: operatorToken, request: func(_, _ device, n string) proto.Message {
 		return &tegamiv1.CreateUsersRequest{Users: []*tegamiv1.NewUser{{UserId: "made-" + n}}}
 	}},

@@ -24,6 +24,7 @@ type Server struct {
 	registrationOpen bool
 
 	public, admin *listener
+	clients       *publicEngine // of public
 }
 
 // New returns a server whose listeners are bound but not served yet: clients

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/ed25519"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +13,8 @@ import (
 	"github.com/tegami-im/tegami/actors/talk"
 	"github.com/tegami-im/tegami/api/auth"
 	tegamiv1 "github.com/tegami-im/tegami/api/gen/tegami/v1"
+	"github.com/tegami-im/tegami/api/gen/tegami/v1/tegamiv1connect"
+	"github.com/tegami-im/tegami/api/limit"
 )
 
 // A session ends and nobody tells this process, as when another gateway signed
@@ -81,4 +84,32 @@ func TestAHeldPollVouchesUntilItIsLost(t *testing.T) {
 		cancel()
 		check(6*time.Second, 3)
 	})
+}
+
+// A shard that changes hands cannot be asked about a session for a while. A poll
+// waits for it, as one that was held before does; other calls are told.
+func TestPollsWaitForAMailboxThatCannotBeAsked(t *testing.T) {
+	for procedure, admitted := range map[string]bool{
+		tegamiv1connect.TalkServiceFetchOpsProcedure:    true,
+		tegamiv1connect.TalkServiceSendMessageProcedure: false,
+	} {
+		key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+		tokens, err := auth.NewTokens(key, auth.TokenOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		token, _, err := tokens.IssueAccess(caller)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for reason, passes := range map[refusal.Reason]bool{refusal.NotReady: admitted, refusal.StoreUnavailable: admitted, refusal.UnknownDevice: false} {
+			a := &admission{
+				tokens: tokens, polls: limit.NewTable[deviceKey](limit.Rate{}, 1), sends: limit.NewTable[string](limit.Rate{}, 1),
+				sessions: auth.NewSessions(func(context.Context, talk.Session) error { return refusal.Of(reason) }, auth.SessionOptions{}),
+			}
+			if _, err := a.admit(t.Context(), procedure, "Bearer "+token, ""); (err == nil) != passes {
+				t.Errorf("%s while the answer is %v: %v", procedure, reason, err)
+			}
+		}
+	}
 }

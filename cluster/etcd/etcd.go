@@ -162,10 +162,13 @@ type entry struct {
 	Apply   uint32           `json:"apply"`
 	Unfit   string           `json:"unfit,omitempty"`
 	Serves  cluster.ShardSet `json:"serves,omitempty"`
+	Region  string           `json:"region,omitempty"`
+	URL     string           `json:"url,omitempty"`
+	Load    float64          `json:"load,omitempty"`
 }
 
 func encode(m cluster.Member) (string, error) {
-	value, err := json.Marshal(entry{m.Name, m.Address, m.Admin, m.Role, m.State, m.Weight, m.Version, m.Apply, m.Unfit, m.Serves})
+	value, err := json.Marshal(entry{m.Name, m.Address, m.Admin, m.Role, m.State, m.Weight, m.Version, m.Apply, m.Unfit, m.Serves, m.Region, m.URL, m.Load})
 	return string(value), err
 }
 
@@ -194,6 +197,12 @@ func (m *Membership) Self() cluster.Member {
 // SetState implements cluster.Membership.
 func (m *Membership) SetState(ctx context.Context, state cluster.State) error {
 	return m.change(ctx, func(self *cluster.Member) { self.State = state })
+}
+
+// SetLoad tells the others, and clients, which part of its connections this
+// member uses. Errors as of SetState.
+func (m *Membership) SetLoad(ctx context.Context, load float64) error {
+	return m.change(ctx, func(self *cluster.Member) { self.Load = load })
 }
 
 // change tells the others what changed about this member.

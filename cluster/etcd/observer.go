@@ -112,6 +112,7 @@ func decode(id string, value []byte) (cluster.Member, error) {
 	member := cluster.Member{
 		ID: id, Name: e.Name, Address: e.Address, Admin: e.Admin, Role: e.Role, State: e.State,
 		Weight: e.Weight, Version: e.Version, Apply: e.Apply, Unfit: e.Unfit, Serves: e.Serves,
+		Region: e.Region, URL: e.URL, Load: e.Load,
 	}
 	return member, member.Validate()
 }

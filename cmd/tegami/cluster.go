@@ -2,9 +2,13 @@ package main
 
 import (
 	"context"
+	"math"
+	"slices"
 	"time"
 
+	"github.com/tegami-im/tegami/api/server"
 	"github.com/tegami-im/tegami/cluster"
+	"github.com/tegami-im/tegami/cluster/etcd"
 )
 
 // clusterCommand is what operators do with a cluster.
@@ -44,14 +48,65 @@ func (s *service) enlistOnce(self cluster.Member) error {
 	if err != nil {
 		return err
 	}
-	select {
-	case <-s.running.Done():
+	if s.reportLoad(joined) {
 		s.tellDraining(joined)
-	case <-joined.Evicted():
 	}
 	ctx, cancel = context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
 	return joined.Leave(ctx)
+}
+
+const (
+	// loadEvery is how often the load of a gateway is looked at, and loadStep by how
+	// much it must have changed to be told: each time all nodes learn of it.
+	loadEvery = 5 * time.Second
+	loadStep  = 0.05
+)
+
+// reportLoad tells the load of this gateway, for clients to choose by, until it
+// begins to stop, and returns true then, or false when it is evicted.
+func (s *service) reportLoad(joined *etcd.Membership) (stopping bool) {
+	tick := time.NewTicker(loadEvery)
+	defer tick.Stop()
+	told := 0.0
+	for {
+		select {
+		case <-s.running.Done():
+			return true
+		case <-joined.Evicted():
+			return false
+		case <-tick.C:
+		}
+		load := s.public.Load()
+		if math.Abs(load-told) < loadStep {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(s.running, loadEvery)
+		if joined.SetLoad(ctx, load) == nil { // else at the next tick
+			told = load
+		}
+		cancel()
+	}
+}
+
+// gateways returns those that clients may connect to, this one among them if it
+// may be told of.
+func (s *service) gateways(members membersView) []server.Gateway {
+	var all []server.Gateway
+	add := func(g server.Gateway) {
+		if g.Address != "" && !slices.ContainsFunc(all, func(known server.Gateway) bool { return known.Address == g.Address }) {
+			all = append(all, g)
+		}
+	}
+	if s.running.Err() == nil {
+		add(server.Gateway{Address: s.config.Server.Advertise, Region: s.config.Cluster.Region, Load: s.public.Load()})
+	}
+	for _, m := range members.Snapshot().Members {
+		if m.Role == cluster.RoleGateway && m.State == cluster.StateActive {
+			add(server.Gateway{Address: m.URL, Region: m.Region, Load: m.Load})
+		}
+	}
+	return all
 }
 
 // tellDraining has clients be sent elsewhere while this gateway answers those that

@@ -170,6 +170,7 @@ func assembleGateway(ctx context.Context, c *config.Config, log *slog.Logger, su
 	}
 	self := s.member(cluster.RoleGateway)
 	self.ID = self.Name + "." + runID()
+	self.URL = c.Server.Advertise
 	membership, err := s.observe(ctx)
 	if err != nil {
 		return nil, err
@@ -184,7 +185,8 @@ func assembleGateway(ctx context.Context, c *config.Config, log *slog.Logger, su
 	if err != nil {
 		return nil, err
 	}
-	apiOptions.Listeners = succession.listeners
+	apiOptions.Listeners, apiOptions.Region = succession.listeners, c.Cluster.Region
+	apiOptions.Gateways = func() []server.Gateway { return s.gateways(membership) }
 	public, err := server.New(apiOptions, s.node) //nolint:contextcheck // it outlives ctx, to be drained
 	if err != nil {
 		return nil, err
@@ -211,7 +213,7 @@ func (s *service) member(role cluster.Role) cluster.Member {
 	}
 	return cluster.Member{
 		Name: name, Address: s.network.Address(), Admin: adminAddress(s.config), Role: role, State: cluster.StateActive,
-		Weight: s.config.Cluster.Weight, Version: readVersion().Version, Apply: mailbox.ApplyVersion,
+		Weight: s.config.Cluster.Weight, Version: readVersion().Version, Apply: mailbox.ApplyVersion, Region: s.config.Cluster.Region,
 	}
 }
 

@@ -21,6 +21,7 @@ const (
 // whoever adds one decides here who may call it.
 var routes = map[protoreflect.FullName]string{
 	"tegami.v1.AuthService.Register":                 anybody,
+	"tegami.v1.GatewayService.ListGateways":          anybody,
 	"tegami.v1.AuthService.Login":                    anybody,
 	"tegami.v1.AuthService.Refresh":                  anybody,
 	"tegami.v1.AuthService.Logout":                   devices,
