@@ -71,9 +71,9 @@ test-cluster: requirements-test
 
 .PHONY: soak
 SOAK ?= 1h
-soak: requirements-test ## The faults of `make hybrid`, at random and as long as they may be, for SOAK (1h)
+soak: requirements-test ## The faults of `make hybrid`, at random and as long as they may be, for SOAK (1h), and talk nodes restarted in turn for as long
 	@scripts/requirements.sh redis kafka hbase
-	@TEGAMI_TEST_SOAK=$(SOAK) $(GO) test -tags=soak -count=1 -timeout=0 -v -run=TestSoak ./test/hybrid
+	@TEGAMI_TEST_SOAK=$(SOAK) $(GO) test -tags=soak -count=1 -timeout=0 -v -run=TestSoak -p=1 ./test/hybrid ./test/cluster
 
 .PHONY: fuzz
 FUZZTIME ?= 60s

@@ -19,7 +19,7 @@ type Admin struct {
 // the data folder's admin.token. Sessions that it issues are for the server at
 // that second URL.
 func NewAdmin(admin, token, server string, opts ...Option) (*Admin, error) {
-	w, err := newWire(collect(opts).http, admin)
+	w, err := newWire(options{http: collect(opts).http}, admin)
 	return &Admin{wire: w, token: token, server: server}, err
 }
 

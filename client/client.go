@@ -30,6 +30,7 @@ type options struct {
 	device      string
 	pollTimeout time.Duration
 	onRetry     func(error, time.Duration)
+	nearest     bool
 }
 
 // Option changes how a Client works.
@@ -83,7 +84,7 @@ func collect(opts []Option) options {
 // Register takes a user id for ever. It is not repeated by itself: when the
 // answer is lost, try to log in. CodeAlreadyExists: the id is taken.
 func Register(ctx context.Context, server, user, password, displayName string, opts ...Option) error {
-	w, err := newWire(collect(opts).http, server)
+	w, err := newWire(collect(opts), server)
 	if err != nil {
 		return err
 	}
@@ -95,7 +96,7 @@ func Register(ctx context.Context, server, user, password, displayName string, o
 // password.
 func Login(ctx context.Context, server, user, password string, opts ...Option) (*Client, error) {
 	o := collect(opts)
-	w, err := newWire(o.http, server)
+	w, err := newWire(o, server)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +131,7 @@ func Resume(ctx context.Context, store SessionStore, opts ...Option) (*Client, e
 	if err != nil {
 		return nil, err
 	}
-	w, err := newWire(o.http, session.Server)
+	w, err := newWire(o, session.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +142,7 @@ func Resume(ctx context.Context, store SessionStore, opts ...Option) (*Client, e
 // [Admin.IssueToken].
 func New(session Session, opts ...Option) (*Client, error) {
 	o := collect(opts)
-	w, err := newWire(o.http, session.Server)
+	w, err := newWire(o, session.Server)
 	if err != nil {
 		return nil, err
 	}

@@ -65,7 +65,7 @@ func (c *Client) Run(ctx context.Context, cursor CursorStore, handle Handler) er
 				return err
 			}
 		}
-		if err := afterPage(ctx, page); err != nil {
+		if err := c.afterPage(ctx, page); err != nil {
 			return err
 		}
 	}
@@ -81,7 +81,7 @@ func (c *Client) poll(ctx context.Context, after int64) (*tegamiv1.FetchOpsRespo
 
 // afterPage decides whether the loop goes on. A server that drains answers all
 // its polls at once; coming back spread over a second spares its successor.
-func afterPage(ctx context.Context, page *tegamiv1.FetchOpsResponse) error {
+func (c *Client) afterPage(ctx context.Context, page *tegamiv1.FetchOpsResponse) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -89,6 +89,7 @@ func afterPage(ctx context.Context, page *tegamiv1.FetchOpsResponse) error {
 	case tegamiv1.FetchOpsResponse_SUPERSEDED:
 		return ErrSuperseded
 	case tegamiv1.FetchOpsResponse_DRAINING:
+		c.wire.drained()
 		if sleep(ctx, rand.N(time.Second)) != nil { //nolint:gosec // spreads load
 			return context.Cause(ctx)
 		}

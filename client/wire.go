@@ -41,29 +41,64 @@ func NewHTTPClient() *http.Client {
 type wire struct {
 	http *http.Client
 	base string // without a slash at the end
+	// gateways are chosen from in place of base, unless they are nil.
+	gateways *gateways
 }
 
-func newWire(httpClient *http.Client, server string) (wire, error) {
+func newWire(o options, server string) (wire, error) {
 	parsed, err := url.Parse(server)
 	if err != nil || parsed.Host == "" || parsed.Scheme != "http" && parsed.Scheme != "https" {
 		return wire{}, fmt.Errorf("%q is not a server's URL, such as http://127.0.0.1:7400", server)
 	}
-	return wire{http: httpClient, base: strings.TrimSuffix(server, "/")}, nil
+	w := wire{http: o.http, base: strings.TrimSuffix(server, "/")}
+	if o.nearest {
+		w.gateways = newGateways(w.http, w.base)
+	}
+	return w, nil
+}
+
+// server returns what a call is made to.
+func (w wire) server(ctx context.Context) (string, error) {
+	if w.gateways == nil {
+		return w.base, nil
+	}
+	return w.gateways.address(ctx)
+}
+
+// drained has another gateway be chosen, if there is a choice: the present one is
+// to end.
+func (w wire) drained() {
+	if w.gateways != nil {
+		w.gateways.leave(w.gateways.chosen(), false)
+	}
+}
+
+// judge has another gateway be chosen after a failure that is the gateway's.
+func (w wire) judge(base string, failure *Error) *Error {
+	if w.gateways != nil && failure.Code == CodeUnavailable &&
+		(failure.Reason == "" || failure.Reason == reasonUnreachable || failure.Reason == "stopping") {
+		w.gateways.leave(base, true)
+	}
+	return failure
 }
 
 // call makes one call of at most timeout. Its error is the context's when that
 // ended, else an *Error.
 func (w wire) call(ctx context.Context, timeout time.Duration, method, token string, request, response proto.Message) error {
+	base, err := w.server(ctx)
+	if err != nil {
+		return err
+	}
 	attempt, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	status, header, body, err := w.post(attempt, timeout, method, token, request)
+	status, header, body, err := w.post(attempt, timeout, base+"/tegami.v1."+method, token, request)
 	switch {
 	case ctx.Err() != nil && err != nil:
 		return context.Cause(ctx)
 	case err != nil:
-		return unanswered(err)
+		return w.judge(base, unanswered(err))
 	case status != http.StatusOK:
-		return refusal(status, header, body)
+		return w.judge(base, refusal(status, header, body))
 	}
 	if err := proto.Unmarshal(body, response); err != nil {
 		return &Error{Code: CodeInternal, Message: "the answer is not the server's: " + err.Error()}
@@ -71,12 +106,12 @@ func (w wire) call(ctx context.Context, timeout time.Duration, method, token str
 	return nil
 }
 
-func (w wire) post(ctx context.Context, timeout time.Duration, method, token string, request proto.Message) (int, http.Header, []byte, error) {
+func (w wire) post(ctx context.Context, timeout time.Duration, to, token string, request proto.Message) (int, http.Header, []byte, error) {
 	encoded, err := proto.Marshal(request)
 	if err != nil {
 		return 0, nil, nil, err
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, w.base+"/tegami.v1."+method, bytes.NewReader(encoded))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader(encoded))
 	if err != nil {
 		return 0, nil, nil, err
 	}
