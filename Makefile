@@ -61,10 +61,12 @@ test: requirements-test ## Every test once, real processes included: about 17 mi
 suite: requirements-test ## Chosen suites only: make suite NAME="e2e crash"
 	@$(SUITES) $(NAME)
 
-.PHONY: unit lint e2e crash power hostile stores hybrid events correct worker fleet planted test-cluster
+.PHONY: unit lint e2e crash power hostile stores hybrid events correct worker fleet planted test-cluster deploy
 unit lint: requirements
 	@$(SUITES) $@
 e2e crash power hostile stores hybrid events correct worker fleet planted: requirements-test
+	@$(SUITES) $@
+deploy: requirements
 	@$(SUITES) $@
 test-cluster: requirements-test
 	@$(SUITES) cluster

@@ -5,6 +5,8 @@
 #   scripts/requirements.sh test    what the tests need as well
 #   scripts/requirements.sh redis kafka hbase etcd
 #                                   what these servers need (scripts/stack)
+#   scripts/requirements.sh promtool
+#                                   what reads the rules of Prometheus
 #   scripts/requirements.sh python  what scripts/python.sh needs
 #
 # Root, and CI with sudo, install what is missing with the system's package
@@ -27,9 +29,10 @@ for name in "${@:-}"; do
 	redis) wanted+=(redis-server) ;;
 	kafka | hbase) wanted+=(java mvn) ;;
 	etcd) wanted+=(etcd curl) ;;
+	promtool) wanted+=(promtool) ;;
 	python) wanted+=(python3 python3-venv) ;;
 	*)
-		echo "usage: $0 build | test | redis | kafka | hbase | etcd | python ..." >&2
+		echo "usage: $0 build | test | redis | kafka | hbase | etcd | promtool | python ..." >&2
 		exit 2
 		;;
 	esac
@@ -71,6 +74,8 @@ package() {
 	zypper/java) echo java-17-openjdk-headless ;;
 	brew/java) echo openjdk ;;
 	*/mvn) echo maven ;;
+	dnf/promtool | zypper/promtool) echo golang-github-prometheus ;;
+	*/promtool) echo prometheus ;;
 	apt-get/python3-venv) echo python3-venv ;;
 	*/python3-venv) echo python3 ;;
 	apt-get/redis-server) echo redis-server ;;

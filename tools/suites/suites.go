@@ -73,7 +73,12 @@ var suites = []suite{
 			if err := c.command(ctx, nil, "go", "vet", "-tags="+storesTag, "./..."); err != nil {
 				return err
 			}
-			return c.command(ctx, nil, "go", "vet", "-C", "tools", "./...")
+			for _, module := range []string{"tools", "tools/deploy"} {
+				if err := c.command(ctx, nil, "go", "vet", "-C", module, "./..."); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
 	},
 	{
@@ -87,7 +92,10 @@ var suites = []suite{
 			if err := c.command(ctx, nil, "bin/golangci-lint", "run", "./..."); err != nil {
 				return err
 			}
-			return c.commandIn(ctx, "tools", nil, "../bin/golangci-lint", "run", "--config", "../.golangci.yml", "./...")
+			if err := c.commandIn(ctx, "tools", nil, "../bin/golangci-lint", "run", "--config", "../.golangci.yml", "./..."); err != nil {
+				return err
+			}
+			return c.commandIn(ctx, "tools/deploy", nil, "../../bin/golangci-lint", "run", "--config", "../../.golangci.yml", "./...")
 		},
 	},
 	{
@@ -99,6 +107,16 @@ var suites = []suite{
 				return err
 			}
 			return unit(ctx, c, packages)
+		},
+	},
+	{
+		name: "deploy", about: "chart, manifests, alert rules and dashboards, read by what they are for",
+		lane: code, in: inTest, limit: 20 * time.Minute,
+		run: func(ctx context.Context, c *console) error {
+			if err := c.command(ctx, nil, "scripts/requirements.sh", "promtool"); err != nil {
+				return err
+			}
+			return c.goTest(ctx, "tools/deploy", nil, []string{"-count=1"}, "./...")
 		},
 	},
 	{
