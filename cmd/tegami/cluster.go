@@ -19,6 +19,8 @@ type clusterCommand struct {
 	Undrain   clusterUndrainCommand   `cmd:"" help:"Have a talk node take shards again."`
 	Move      clusterMoveCommand      `cmd:"" help:"Place a shard on a talk node."`
 	Rebalance clusterRebalanceCommand `cmd:"" help:"Place all shards where they belong; --dry-run shows what would move."`
+
+	Simulate clusterSimulateCommand `cmd:"" help:"Reckon what the nodes of a large cluster would carry."`
 }
 
 // reenlist is how long to wait before a gateway is made a member again.
