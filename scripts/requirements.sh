@@ -5,8 +5,7 @@
 #   scripts/requirements.sh test    what the tests need as well
 #   scripts/requirements.sh redis kafka hbase etcd
 #                                   what these servers need (scripts/stack)
-#   scripts/requirements.sh promtool
-#                                   what reads the rules of Prometheus
+#   scripts/requirements.sh deploy  what checks the folder deploy
 #   scripts/requirements.sh python  what scripts/python.sh needs
 #
 # Root, and CI with sudo, install what is missing with the system's package
@@ -16,6 +15,8 @@ set -euo pipefail
 
 build=(go git)
 test=(gcc curl)
+deploy=(promtool)
+[[ $(uname) != Linux ]] || deploy+=(systemd-analyze)
 if [[ $(id -u) == 0 && $(uname) == Linux ]]; then
 	# File systems of their own for the power cut and the full disk.
 	test+=(mkfs.ext4 mount losetup)
@@ -29,10 +30,10 @@ for name in "${@:-}"; do
 	redis) wanted+=(redis-server) ;;
 	kafka | hbase) wanted+=(java mvn) ;;
 	etcd) wanted+=(etcd curl) ;;
-	promtool) wanted+=(promtool) ;;
+	deploy) wanted+=("${deploy[@]}") ;;
 	python) wanted+=(python3 python3-venv) ;;
 	*)
-		echo "usage: $0 build | test | redis | kafka | hbase | etcd | promtool | python ..." >&2
+		echo "usage: $0 build | test | redis | kafka | hbase | etcd | deploy | python ..." >&2
 		exit 2
 		;;
 	esac
@@ -76,6 +77,7 @@ package() {
 	*/mvn) echo maven ;;
 	dnf/promtool | zypper/promtool) echo golang-github-prometheus ;;
 	*/promtool) echo prometheus ;;
+	*/systemd-analyze) echo systemd ;;
 	apt-get/python3-venv) echo python3-venv ;;
 	*/python3-venv) echo python3 ;;
 	apt-get/redis-server) echo redis-server ;;

@@ -128,7 +128,7 @@ func TestManifestsAreWhatTheChartRenders(t *testing.T) {
 		fmt.Fprintf(want, "---\n%s", document)
 	}
 	if *rewrite {
-		if err := os.WriteFile(file, want.Bytes(), 0o644); err != nil { //nolint:gosec // it is to be read
+		if err := os.WriteFile(file, want.Bytes(), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -150,7 +150,8 @@ func TestObjectsFindEachOther(t *testing.T) {
 				}
 			}
 			for _, s := range all.sets {
-				if !slices.ContainsFunc(all.services, func(v *corev1.Service) bool { return v.Name == s.Spec.ServiceName && v.Spec.ClusterIP == corev1.ClusterIPNone }) {
+				headless := func(v *corev1.Service) bool { return v.Name == s.Spec.ServiceName && v.Spec.ClusterIP == corev1.ClusterIPNone }
+				if !slices.ContainsFunc(all.services, headless) {
 					t.Errorf("stateful set %s has no headless service %s", s.Name, s.Spec.ServiceName)
 				}
 			}
@@ -162,7 +163,6 @@ func TestObjectsFindEachOther(t *testing.T) {
 				}
 			}
 			for _, p := range all.policies {
-				p := p
 				picked := all.selected(t, &p.Spec.PodSelector)
 				if len(picked) != 1 {
 					t.Errorf("network policy %s is for %d workloads", p.Name, len(picked))

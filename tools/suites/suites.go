@@ -110,10 +110,10 @@ var suites = []suite{
 		},
 	},
 	{
-		name: "deploy", about: "chart, manifests, alert rules and dashboards, read by what they are for",
+		name: "deploy", about: "chart, manifests, units, alert rules and dashboards, read by what they are for",
 		lane: code, in: inTest, limit: 20 * time.Minute,
 		run: func(ctx context.Context, c *console) error {
-			if err := c.command(ctx, nil, "scripts/requirements.sh", "promtool"); err != nil {
+			if err := c.command(ctx, nil, "scripts/requirements.sh", "deploy"); err != nil {
 				return err
 			}
 			return c.goTest(ctx, "tools/deploy", nil, []string{"-count=1"}, "./...")
