@@ -2,6 +2,7 @@ package correction
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,11 +15,13 @@ func TestAuditorGoesRoundAndCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		journal, store := memory.NewJournal(persistence.DurabilityFsync), memory.NewStore()
 		defer func() { _ = journal.Close() }()
-		batch := persistence.Batch{Mailboxes: []persistence.MailboxWrite{{
-			Mailbox: "bob", Position: persistence.Position{Generation: 1}, State: []byte{0xff},
+		stored := persistence.Position{Generation: 1}
+		batch := persistence.Batch{Highest: stored, Checkpoint: stored, Mailboxes: []persistence.MailboxWrite{{
+			Mailbox: "bob", Position: stored, State: []byte{0xff},
 			Rows: []persistence.Row{{Revision: 1, Data: []byte{0xff}}},
 		}}}
-		if err := store.Write(t.Context(), 1, batch); err != nil {
+		err := errors.Join(store.Write(t.Context(), 1, batch), store.Sync(t.Context()), journal.StartGeneration(t.Context(), 1))
+		if err != nil {
 			t.Fatal(err)
 		}
 		a := NewAuditor(Options{Journal: journal, Store: store, Shards: 4, Rate: 10})

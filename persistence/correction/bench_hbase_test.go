@@ -24,7 +24,7 @@ func TestMain(m *testing.M) { stack.Main(m) }
 func BenchmarkMillionOnHBase(b *testing.B) {
 	folder := b.TempDir()
 	data := openLarge(b, filepath.Join(folder, "data"))
-	populate(b, data.Store)
+	populate(b, data.Store, data.Keys)
 	file, err := os.Create(filepath.Join(folder, "export"))
 	if err != nil {
 		b.Fatal(err)
@@ -60,7 +60,7 @@ func BenchmarkMillionOnHBase(b *testing.B) {
 	})
 	b.Run("correct", func(b *testing.B) {
 		for b.Loop() {
-			correctLarge(b, correction.Options{Journal: journal, Store: store, Shards: largeShards})
+			correctLarge(b, correction.Options{Journal: journal, Store: store, Keys: keys, Shards: largeShards})
 		}
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/tegami-im/tegami/persistence"
 	"github.com/tegami-im/tegami/persistence/correction"
 	"github.com/tegami-im/tegami/persistence/embedded"
+	"github.com/tegami-im/tegami/persistence/sealing"
 	"github.com/tegami-im/tegami/persistence/transfer"
 )
 
@@ -37,7 +38,7 @@ func largeShard(name string) uint32 {
 
 // populate writes a large store in which nothing is wrong. All messages were
 // received, half an hour ago.
-func populate(b *testing.B, store persistence.Store) {
+func populate(b *testing.B, store persistence.Store, keys persistence.Keys) {
 	b.Helper()
 	at := time.Now().Add(-30 * time.Minute).UnixMilli()
 	batches := make([]persistence.Batch, largeShards)
@@ -48,8 +49,15 @@ func populate(b *testing.B, store persistence.Store) {
 		}
 		batch.Mailboxes = nil
 	}
-	for n := range largeMailboxes {
-		name := largeName(n)
+	names := make([]string, largeMailboxes)
+	for n := range names {
+		names[n] = largeName(n)
+	}
+	made, err := keys.Create(b.Context(), names)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for n, name := range names {
 		shard := largeShard(name)
 		batch := &batches[shard]
 		w := persistence.MailboxWrite{Mailbox: name}
@@ -60,7 +68,7 @@ func populate(b *testing.B, store persistence.Store) {
 			binary.BigEndian.PutUint64(id[8:], uint64(i))
 			from := largeName((n + int(i)) % largeMailboxes)
 			op := &record.Operation{Revision: i + 1, Time: at + i, Kind: &record.Operation_ReceiveMessage{ReceiveMessage: &record.Message{
-				MessageId: id, From: from, To: name, ClientMessageId: fmt.Sprint(i), Time: at + i, SealedBody: make([]byte, 100),
+				MessageId: id, From: from, To: name, ClientMessageId: fmt.Sprint(i), Time: at + i, SealedBody: sealing.Seal(made[n], name, id, make([]byte, 72)),
 			}}}
 			data, err := proto.Marshal(op)
 			if err != nil {
@@ -148,10 +156,10 @@ func correctLarge(b *testing.B, o correction.Options) {
 func BenchmarkMillion(b *testing.B) {
 	folder := b.TempDir()
 	data := openLarge(b, filepath.Join(folder, "data"))
-	populate(b, data.Store)
+	populate(b, data.Store, data.Keys)
 	b.Run("correct", func(b *testing.B) {
 		for b.Loop() {
-			correctLarge(b, correction.Options{Journal: data.Journal, Store: data.Store, Shards: largeShards})
+			correctLarge(b, correction.Options{Journal: data.Journal, Store: data.Store, Keys: data.Keys, Shards: largeShards})
 		}
 	})
 	file, err := os.Create(filepath.Join(folder, "export"))

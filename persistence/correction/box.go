@@ -11,6 +11,7 @@ import (
 	"github.com/tegami-im/tegami/actors/mailbox"
 	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/persistence"
+	"github.com/tegami-im/tegami/persistence/sealing"
 )
 
 // maxIndexed is how many rows of a mailbox are held against its conversations.
@@ -29,6 +30,12 @@ type view struct {
 	// load reads what the cache has of a mailbox that the store has at a
 	// position; nil for nothing.
 	load func(ctx context.Context, mailbox string, at persistence.Position) (*cachedCopy, error)
+	// keys is nil where bodies are not opened.
+	keys Keyring
+	// beyond reports whether the journal ends below a position.
+	beyond func(context.Context, persistence.Position) (bool, error)
+	// states: a state was seen.
+	states bool
 }
 
 // answered is what a dedup entry says of an operation.
@@ -50,12 +57,18 @@ type box struct {
 	position persistence.Position
 	head     int64
 	low      int64 // the oldest revision that is kept
+	oldest   int64 // what the store itself says of that
 	hasState bool
 	damaged  bool // there is a state, and it does not decode
+	// beyondEnd: the state is of a record that the journal does not have yet.
+	beyondEnd bool
 	sources  map[uint64]persistence.Position
 	answers  []answered
 	loaded   *persistence.Mailbox // filled where a cached copy is to be compared
 	cached   *cachedCopy
+
+	opener  *sealing.Opener // once a body was met
+	keyless bool            // there is no key
 
 	stored   bool // there is anything
 	inRows   bool
@@ -123,7 +136,7 @@ func (b *box) take(ctx context.Context, item *persistence.Item) error {
 		b.takeDedup(item)
 	case persistence.ItemRow:
 		b.beginRows()
-		b.takeRow(item)
+		return b.takeRow(ctx, item)
 	case persistence.ItemPlace:
 		b.beginRows()
 		b.endRows()
@@ -133,7 +146,7 @@ func (b *box) take(ctx context.Context, item *persistence.Item) error {
 }
 
 func (b *box) takeState(ctx context.Context, item *persistence.Item) (err error) {
-	b.hasState, b.position = true, item.Position
+	b.hasState, b.position, b.states = true, item.Position, true
 	state := new(record.State)
 	err = item.Err
 	if err == nil {
@@ -148,6 +161,12 @@ func (b *box) takeState(ctx context.Context, item *persistence.Item) (err error)
 		return nil
 	}
 	b.state, b.head, b.low = state, state.GetHead(), max(state.GetFirst(), item.First)
+	b.oldest = item.First
+	if b.first {
+		if b.beyondEnd, err = b.beyond(ctx, item.Position); err != nil {
+			return err
+		}
+	}
 	if b.load != nil && b.first {
 		if b.cached, err = b.load(ctx, b.name, item.Position); err != nil {
 			return err
@@ -201,7 +220,7 @@ func (b *box) beginRows() {
 }
 
 // takeRow looks at an operation. Rows come by their revision.
-func (b *box) takeRow(item *persistence.Item) {
+func (b *box) takeRow(ctx context.Context, item *persistence.Item) error {
 	b.operated++
 	revision := item.Row.Revision
 	if b.next == 0 { // without a state, rows begin where they begin
@@ -210,13 +229,13 @@ func (b *box) takeRow(item *persistence.Item) {
 	switch {
 	case item.Err != nil && revision == 0:
 		b.found(DifferentRow, 0, 1, "%v", item.Err)
-		return
+		return nil
 	case b.state != nil && revision > b.head:
 		b.takeAbove(item)
-		return
+		return nil
 	case revision < b.next:
 		b.found(ExtraRow, revision, 1, "below the first revision %d", b.low)
-		return
+		return nil
 	case revision > b.next:
 		b.missing(revision)
 	}
@@ -235,7 +254,7 @@ func (b *box) takeRow(item *persistence.Item) {
 		if n < maxIndexed {
 			b.rows[n] = anyPlace
 		}
-		return
+		return nil //nolint:nilerr // it is a finding
 	}
 	if n < maxIndexed && item.Row.Peer != "" {
 		b.rows[n] = rowDigest(item.Row.Peer, item.Row.Data)
@@ -258,6 +277,7 @@ func (b *box) takeRow(item *persistence.Item) {
 			b.found(CacheRow, revision, 1, "another than in the store")
 		}
 	}
+	return b.openBody(ctx, op)
 }
 
 // takeAbove looks at a row above the head. One that is what it should be there

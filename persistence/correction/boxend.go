@@ -89,18 +89,23 @@ func (b *box) end() []Finding {
 // account moves its position.
 func (b *box) compareRecords() {
 	var newest persistence.Position
+	of := !b.window.covers(b.position) // whether it is of a record of the mailbox
 	behind := map[uint64]persistence.Position{}
 	for i := range b.records {
 		l := &b.records[i]
 		if newest.Less(l.position) {
 			newest = l.position
 		}
+		of = of || l.position == b.position
 		if l.source != 0 && l.time > b.state.GetAccount().GetCreateTime() && !b.position.Less(l.position) && b.sources[l.source].Less(l.taken) {
 			behind[l.source] = l.taken
 		}
 	}
 	if b.position.Less(newest) {
 		b.foundInJournal(StateBehind, 0, 1, "it is at %d/%d, and has a record at %d/%d", b.position.Generation, b.position.Offset, newest.Generation, newest.Offset)
+	}
+	if !of || b.beyondEnd {
+		b.foundInJournal(StateAhead, 0, 1, "it is at %d/%d, where the journal has no record of it", b.position.Generation, b.position.Offset)
 	}
 	if len(behind) > 0 {
 		b.foundInJournal(SourceBehind, 0, int64(len(behind)), "copies were taken from beyond")

@@ -32,9 +32,13 @@ const (
 	ExtraRow       Kind = "extra row"
 	DifferentRow   Kind = "different row"
 	OutOfOrder     Kind = "out of order"
+	SealedBody     Kind = "body that does not open"
+	MissingKey     Kind = "missing key"
+	MissingMarks   Kind = "missing marks"
 	MissingState   Kind = "missing state"
 	DamagedState   Kind = "damaged state"
 	StateBehind    Kind = "state behind"
+	StateAhead     Kind = "state ahead"
 	MissingPlace   Kind = "missing place in a conversation"
 	ExtraPlace     Kind = "extra place in a conversation"
 	DifferentPlace Kind = "different place in a conversation"
@@ -66,7 +70,8 @@ type Finding struct {
 // same reports whether two looks found the same.
 func (f *Finding) same(g *Finding) bool { return f.Kind == g.Kind && f.Revision == g.Revision }
 
-// Keyring finds the keys of mailboxes: dedup entries are made anew with them.
+// Keyring finds the keys of mailboxes: bodies are opened, and dedup entries made
+// anew, with them.
 type Keyring interface {
 	Get(ctx context.Context, mailbox string) (persistence.Key, error)
 }
@@ -82,7 +87,7 @@ type Options struct {
 	Store   persistence.Repairer
 	// Cache is nil where there is none.
 	Cache persistence.CacheRepairer
-	// Keys is nil where dedup entries are not to be made anew.
+	// Keys is nil where bodies are not to be opened, nor dedup entries made anew.
 	Keys Keyring
 	// Shards is how many there are.
 	Shards uint32

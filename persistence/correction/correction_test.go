@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"google.golang.org/protobuf/proto"
-
 	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/persistence"
 	"github.com/tegami-im/tegami/persistence/correction"
@@ -112,16 +110,7 @@ func TestDamageIsFoundInAnyPieceOfTheJournal(t *testing.T) {
 	w.register(users...)
 	w.talk(3, users...)
 	for _, revision := range []int64{2, 8, 14} {
-		row := w.row("bob", revision)
-		op := new(record.Operation)
-		w.check(proto.Unmarshal(row.Data, op))
-		for _, m := range []*record.Message{op.GetReceiveMessage(), op.GetSendMessage()} {
-			if m != nil {
-				m.SealedBody[20] ^= 1
-			}
-		}
-		row.Data, _ = proto.Marshal(op)
-		w.harm("bob", func(r *persistence.Repair) { r.Rows = []persistence.Row{row} })
+		w.harmBody("bob", revision)
 	}
 	for _, records := range []int{5, 1000} {
 		report := w.look(func(o *correction.Options) { o.Cache, o.WindowRecords = nil, records })

@@ -54,6 +54,30 @@ func (w *world) harmState(user string, change func(*record.State)) {
 	w.harm(user, func(r *persistence.Repair) { r.State, r.Position = encoded, loaded.Position })
 }
 
+// harmBody changes a sealed body.
+func (w *world) harmBody(user string, revision int64) {
+	w.t.Helper()
+	row := w.row(user, revision)
+	op := new(record.Operation)
+	w.check(proto.Unmarshal(row.Data, op))
+	for _, m := range []*record.Message{op.GetReceiveMessage(), op.GetSendMessage()} {
+		if m != nil {
+			m.SealedBody[20] ^= 1
+		}
+	}
+	row.Data, _ = proto.Marshal(op)
+	w.harm(user, func(r *persistence.Repair) { r.Rows = []persistence.Row{row} })
+}
+
+// moveState changes where the stored state says that it is.
+func (w *world) moveState(user string, change func(*persistence.Position)) {
+	w.t.Helper()
+	loaded, err := w.store.Load(w.t.Context(), shardOf(user), user, 0)
+	w.check(err)
+	change(&loaded.Position)
+	w.harm(user, func(r *persistence.Repair) { r.State, r.Position = loaded.State, loaded.Position })
+}
+
 func harmPart(w *world) {
 	w.harm("bob", func(r *persistence.Repair) { r.Parts = []persistence.Part{{Key: "cmallory", Data: []byte{0xff}}} })
 }
@@ -126,19 +150,41 @@ func damages() []damage {
 		},
 		{
 			name: "the body of a row is another",
+			do:   func(w *world) { w.harmBody("bob", 4) },
+			want: []correction.Kind{correction.DifferentRow, correction.SealedBody, correction.CacheRow},
+		},
+		{
+			name: "a body is another, and only the cache knows",
 			do: func(w *world) {
-				row := w.row("bob", 4)
-				op := new(record.Operation)
-				w.check(proto.Unmarshal(row.Data, op))
-				for _, m := range []*record.Message{op.GetReceiveMessage(), op.GetSendMessage()} {
-					if m != nil {
-						m.SealedBody[20] ^= 1
-					}
-				}
-				row.Data, _ = proto.Marshal(op)
-				w.harm("bob", func(r *persistence.Repair) { r.Rows = []persistence.Row{row} })
+				w.letGo()
+				w.harmBody("bob", 4)
 			},
-			want: []correction.Kind{correction.DifferentRow, correction.CacheRow},
+			want: []correction.Kind{correction.SealedBody, correction.CacheRow},
+		},
+		{
+			name: "a body is another, and nobody knows",
+			do: func(w *world) {
+				w.letGo()
+				w.fillCache()
+				w.harmBody("bob", 4)
+			},
+			want: []correction.Kind{correction.SealedBody},
+			left: true,
+		},
+		{
+			name: "the key is gone",
+			do:   func(w *world) { w.check(w.keys.Delete(w.t.Context(), "bob")) },
+			want: []correction.Kind{correction.MissingKey},
+			left: true,
+		},
+		{
+			name: "the key was made anew",
+			do: func(w *world) {
+				w.check(w.keys.Delete(w.t.Context(), "bob"))
+				w.key("bob")
+			},
+			want: []correction.Kind{correction.SealedBody},
+			left: true,
 		},
 		{
 			name: "a row is above the head",
@@ -223,6 +269,39 @@ func damages() []damage {
 				w.harm("bob", func(r *persistence.Repair) { r.State, r.Position = w.older.State, w.older.Position })
 			},
 			want: []correction.Kind{correction.StateBehind, correction.DamagedState},
+		},
+		{
+			name: "the state says that it is of an older record",
+			do: func(w *world) {
+				w.moveState("bob", func(p *persistence.Position) { p.Offset -= 3 })
+			},
+			want: []correction.Kind{correction.StateBehind},
+		},
+		{
+			name: "the state says that it is of an older record, and the journal is not whole",
+			prepare: func(w *world) {
+				w.letGo()
+				w.talk(1, users...)
+			},
+			do: func(w *world) {
+				w.moveState("bob", func(p *persistence.Position) { p.Offset -= 3 })
+			},
+			want: []correction.Kind{correction.StateBehind},
+		},
+		{
+			name: "the state is ahead of the journal",
+			do: func(w *world) {
+				w.moveState("bob", func(p *persistence.Position) { p.Offset += 100 })
+			},
+			want: []correction.Kind{correction.StateAhead},
+		},
+		{
+			name: "the state is ahead of the journal, which let go of all before",
+			do: func(w *world) {
+				w.letGo()
+				w.moveState("bob", func(p *persistence.Position) { p.Offset += 100 })
+			},
+			want: []correction.Kind{correction.StateAhead},
 		},
 		{
 			name: "places in conversations are gone",

@@ -78,7 +78,7 @@ func (m *mender) derive(ctx context.Context) (*derived, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case made && (m.state == nil || m.headTooHigh() || m.has(MissingRow, DifferentRow, OutOfOrder, DamagedState, MissingDedup, DifferentDedup, MissingSource, SourceBehind)):
+	case made && (m.state == nil || m.headTooHigh() || m.has(MissingRow, DifferentRow, OutOfOrder, SealedBody, DamagedState, StateAhead, StateBehind, MissingDedup, DifferentDedup, MissingSource, SourceBehind)):
 	case m.state == nil || m.has(DamagedState):
 		return nil, nil
 	default:
@@ -89,9 +89,13 @@ func (m *mender) derive(ctx context.Context) (*derived, error) {
 		if state, err = mailbox.Decode(m.name, loaded); err != nil {
 			return nil, nil //nolint:nilerr // it is found to be damaged
 		}
-		records = slices.DeleteFunc(slices.Clone(records), func(e entry) bool { return !loaded.Position.Less(e.position) })
+		applied, err := m.appliedTo(ctx, loaded.Position)
+		if err != nil {
+			return nil, err
+		}
+		records = slices.DeleteFunc(slices.Clone(records), func(e entry) bool { return !applied.Less(e.position) })
 	}
-	wanted := m.revisions(MissingRow, DifferentRow, OutOfOrder)
+	wanted := m.revisions(MissingRow, DifferentRow, OutOfOrder, SealedBody)
 	d := &derived{rows: map[int64]persistence.Row{}, whole: !state.Exists()}
 	for _, e := range records {
 		in := mailbox.Input{Position: e.position, Time: e.time, Record: e.record}
@@ -107,6 +111,22 @@ func (m *mender) derive(ctx context.Context) (*derived, error) {
 		d.take(state.Apply(in), wanted, m.head)
 	}
 	return d, nil
+}
+
+// appliedTo returns up to which position records were applied to a state that says
+// that it is at one: a record whose message is in a row up to the head was.
+func (m *mender) appliedTo(ctx context.Context, position persistence.Position) (persistence.Position, error) {
+	held, err := m.heldMessages(ctx, nil)
+	if err != nil {
+		return position, err
+	}
+	for _, e := range m.entries {
+		id, _ := messageIDOf(e.record)
+		if revision, ok := held[string(id)]; ok && revision <= m.head && position.Less(e.position) {
+			position = e.position
+		}
+	}
+	return position, nil
 }
 
 func (d *derived) take(out mailbox.Outcome, wanted map[int64]bool, head int64) {
@@ -171,9 +191,30 @@ func (m *mender) raiseHead() {
 		return
 	}
 	m.repair.State, m.repair.Position, m.repair.First = encoded, m.position, m.low
-	if m.repair.Position.Less(m.through) {
-		m.repair.Position = m.through
+	if newest := m.newestRecord(); m.position.Less(newest) {
+		m.repair.Position = newest
 	}
+}
+
+// setPosition has the state be of the newest record of the mailbox; where the
+// journal has let go of that, of the last one that it let go of. All records up to
+// through were applied: by a lower position they would be again, by a higher one
+// what comes next would not.
+func (m *mender) setPosition(ctx context.Context) error {
+	at := m.newestRecord()
+	if at.IsZero() {
+		bounds, err := m.Journal.Bounds(ctx, m.shard)
+		if err != nil {
+			return err
+		}
+		at = persistence.Position{Generation: bounds.Generation, Offset: max(0, bounds.First-1)}
+	}
+	encoded, err := proto.MarshalOptions{Deterministic: true}.Marshal(m.state)
+	if err != nil {
+		return err
+	}
+	m.repair.State, m.repair.Position, m.repair.First = encoded, at, m.oldest
+	return nil
 }
 
 // rowsBetween makes rows of a gap from the records between its neighbours',

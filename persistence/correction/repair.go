@@ -91,7 +91,7 @@ func (m *mender) mend(ctx context.Context) (changed bool, err error) {
 	if m.derived, err = m.derive(ctx); err != nil {
 		return false, err
 	}
-	for _, step := range []func(context.Context) error{m.mendState, m.mendRows, m.mendPlaces, m.mendDedup, m.mendSources} {
+	for _, step := range []func(context.Context) error{m.mendState, m.mendRows, m.mendBodies, m.mendPlaces, m.mendDedup, m.mendSources} {
 		if err := step(ctx); err != nil {
 			return false, err
 		}
@@ -133,7 +133,7 @@ func (m *mender) revisions(kinds ...Kind) map[int64]bool {
 
 // mendState puts a state where none is, or a wrong one.
 func (m *mender) mendState(ctx context.Context) error {
-	if !m.has(MissingState, DamagedState, StateBehind) && !m.headTooHigh() {
+	if !m.has(MissingState, DamagedState, StateBehind, StateAhead) && !m.headTooHigh() {
 		return nil
 	}
 	switch {
@@ -153,6 +153,8 @@ func (m *mender) mendState(ctx context.Context) error {
 		return m.removeOtherParts(ctx)
 	case m.state != nil && m.above > 0:
 		m.raiseHead()
+	case m.state != nil && m.has(StateAhead, StateBehind):
+		return m.setPosition(ctx)
 	case m.headTooHigh():
 	default:
 		for _, kind := range []Kind{MissingState, DamagedState, StateBehind} {
@@ -195,7 +197,7 @@ func (m *mender) newestRecord() (newest persistence.Position) {
 // mendRows puts rows that are missing or wrong, and removes those that should
 // not be there. Those above the head go only where the state stays.
 func (m *mender) mendRows(ctx context.Context) error {
-	wanted := m.revisions(MissingRow, DifferentRow, OutOfOrder)
+	wanted := m.revisions(MissingRow, DifferentRow, OutOfOrder, SealedBody)
 	if m.derived != nil {
 		for revision, row := range m.derived.rows {
 			if wanted[revision] || m.repair.State != nil && revision > m.head {
@@ -210,6 +212,7 @@ func (m *mender) mendRows(ctx context.Context) error {
 	if err := m.rowsFromCache(ctx, wanted); err != nil {
 		return err
 	}
+	m.repair.Rows = slices.DeleteFunc(m.repair.Rows, m.shut)
 	for _, kind := range []Kind{MissingRow, DifferentRow, OutOfOrder} {
 		if len(wanted) > 0 {
 			m.left[kind] = fmt.Sprintf("neither what the journal still has nor the cache has revision %d: restore it from a backup", least(wanted))

@@ -72,7 +72,17 @@ func (r *run) compareShard(ctx context.Context, shard uint32) error {
 		return err
 	}
 	r.shard = shard
-	v := &view{shard: shard, checkpoint: marks.Checkpoint, first: true}
+	v := &view{shard: shard, checkpoint: marks.Checkpoint, first: true, keys: r.Keys}
+	v.beyond = func(ctx context.Context, p persistence.Position) (bool, error) {
+		if !(persistence.Marks{Highest: p}).Ahead(bounds) {
+			return false, nil
+		}
+		now, err := r.Journal.Bounds(ctx, shard) // it may have grown
+		if err == nil {
+			bounds = now
+		}
+		return (persistence.Marks{Highest: p}).Ahead(bounds), err
+	}
 	if readable {
 		v.load = r.loadCached(shard)
 	}
@@ -94,6 +104,11 @@ func (r *run) compareShard(ctx context.Context, shard uint32) error {
 		}
 		if v.first = false; v.window.next == 0 {
 			break
+		}
+	}
+	if marks == (persistence.Marks{}) && v.states {
+		if err := r.missingMarks(ctx, shard); err != nil {
+			return err
 		}
 	}
 	r.shard, r.done = shard+1, Report{}
@@ -124,6 +139,30 @@ func (r *run) leaveCache(ctx context.Context, err error) error {
 	}
 	r.report.CacheAway = err.Error()
 	r.cache = nil
+	return nil
+}
+
+// missingMarks looks again for the marks of a shard that has mailboxes: they come
+// with the first Sync. What Write knows of them is put with a Sync.
+func (r *run) missingMarks(ctx context.Context, shard uint32) error {
+	marks, err := r.Store.Marks(ctx, shard)
+	if err != nil || marks != (persistence.Marks{}) {
+		return err
+	}
+	f := Finding{Kind: MissingMarks, Shard: shard, Count: 1, Text: "nothing of it was held against the journal"}
+	if r.Hold != nil {
+		err = r.Store.Write(ctx, shard, persistence.Batch{})
+		if err == nil {
+			err = r.Store.Sync(ctx)
+		}
+		if err == nil {
+			marks, err = r.Store.Marks(ctx, shard)
+		}
+		if f.settle(err); err == nil && marks == (persistence.Marks{}) {
+			f.Repaired, f.Left = false, "none is left: a server replays the shard from where the journal begins, and writes them with its next record"
+		}
+	}
+	r.count(f)
 	return nil
 }
 

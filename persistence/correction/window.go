@@ -46,8 +46,9 @@ type window struct {
 	created map[string]struct{}
 	// changed are the mailboxes that have records in it, if they are wanted.
 	changed map[string]struct{}
-	// end is the position of the last record; zero in an empty window.
-	end persistence.Position
+	// begin and end are the positions of the first and the last record; zero in an
+	// empty window.
+	begin, end persistence.Position
 	// next is the offset at which the next window begins; 0 when this is the
 	// last.
 	next int64
@@ -107,6 +108,9 @@ func readWindow(ctx context.Context, journal persistence.Journal, shard uint32, 
 }
 
 func (w *window) add(entry *persistence.Entry, since int64) error {
+	if w.begin.IsZero() {
+		w.begin = entry.Position
+	}
 	w.end, w.newest = entry.Position, entry.Time
 	if entry.Time < since {
 		return nil
@@ -146,6 +150,12 @@ func (w *window) sort() {
 
 func comparePositions(p, q persistence.Position) int {
 	return cmp.Or(cmp.Compare(p.Generation, q.Generation), cmp.Compare(p.Offset, q.Offset))
+}
+
+// covers reports whether it has all records of the journal around a position, of
+// the generation of the last one: those of older ones may be another journal's.
+func (w *window) covers(p persistence.Position) bool {
+	return w.changed == nil && p.Generation == w.end.Generation && !p.Less(w.begin) && !w.end.Less(p)
 }
 
 // of returns the records of a mailbox.

@@ -161,6 +161,16 @@ func decodePosition(value []byte) (persistence.Position, error) {
 
 func encodeNumber(n int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(n)) }
 
+// numberOf returns the number in a cell whose version it is, too: that tells it
+// where the value is damaged.
+func numberOf(value []byte, version uint64) int64 {
+	n, err := decodeNumber(value)
+	if err != nil {
+		return int64(version)
+	}
+	return n
+}
+
 func decodeNumber(value []byte) (int64, error) {
 	if len(value) != 8 {
 		return 0, errRow

@@ -146,7 +146,7 @@ func (m *merge) state(row []hrpc.CellV2) error {
 		case qualifier == cellState:
 			hasState, state.State = true, c.Value()
 		case qualifier == cellFirst:
-			state.First, err = decodeNumber(c.Value())
+			state.First = numberOf(c.Value(), c.Timestamp())
 		case strings.HasPrefix(qualifier, cellPart):
 			if len(c.Value()) > 0 {
 				part := persistence.Item{Kind: persistence.ItemPart, Mailbox: state.Mailbox}

@@ -235,7 +235,7 @@ func (s *Store) first(ctx context.Context, shard uint32, mailbox string) (int64,
 	if err != nil || len(cells) == 0 {
 		return 0, err
 	}
-	return decodeNumber(cells[0].Value)
+	return numberOf(cells[0].Value, *cells[0].Timestamp), nil
 }
 
 // page collects rows up to its limits.

@@ -179,8 +179,8 @@ func (s *Store) readMarks(ctx context.Context, shard uint32, checkpoint, highest
 		if string(c.Qualifier) == highest {
 			mark = &marks.Highest
 		}
-		if *mark, err = decodePosition(c.Value); err != nil {
-			return marks, err
+		if *mark, err = decodePosition(c.Value); err != nil { // its version tells it, too
+			*mark = positionOfVersion(*c.Timestamp)
 		}
 	}
 	return marks, nil

@@ -219,11 +219,11 @@ func decodeStored(cells []*pb.Cell) (b stored, err error) {
 		case cellPosition:
 			b.position, err = decodePosition(c.GetValue())
 		case cellFirst:
-			b.first, err = decodeNumber(c.GetValue())
+			b.first = numberOf(c.GetValue(), c.GetTimestamp())
 		case cellRemoved:
-			b.removed, err = decodeNumber(c.GetValue())
+			b.removed = numberOf(c.GetValue(), c.GetTimestamp())
 		case cellHour:
-			b.hour, err = decodeNumber(c.GetValue())
+			b.hour = numberOf(c.GetValue(), c.GetTimestamp())
 		}
 		if err != nil {
 			return b, err
