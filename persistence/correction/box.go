@@ -62,10 +62,10 @@ type box struct {
 	damaged  bool // there is a state, and it does not decode
 	// beyondEnd: the state is of a record that the journal does not have yet.
 	beyondEnd bool
-	sources  map[uint64]persistence.Position
-	answers  []answered
-	loaded   *persistence.Mailbox // filled where a cached copy is to be compared
-	cached   *cachedCopy
+	sources   map[uint64]persistence.Position
+	answers   []answered
+	loaded    *persistence.Mailbox // filled where a cached copy is to be compared
+	cached    *cachedCopy
 
 	opener  *sealing.Opener // once a body was met
 	keyless bool            // there is no key

@@ -22,6 +22,7 @@ type damage struct {
 // The kinds of rows of an embedded store.
 const (
 	rowState        = 's'
+	rowPart         = 'p'
 	rowSource       = 'f'
 	rowDedup        = 'd'
 	rowConversation = 'c'
@@ -215,6 +216,11 @@ func damages() []damage {
 				w.harm("bob", func(r *persistence.Repair) { r.State, r.Position = []byte{0xff}, position })
 			},
 			want: []correction.Kind{correction.DamagedState},
+		},
+		{
+			name: "parts of the state are gone",
+			do:   func(w *world) { w.remove(rowPart, "bob") },
+			want: []correction.Kind{correction.CacheState},
 		},
 		{
 			name: "a part of the state does not decode",

@@ -78,7 +78,7 @@ func (m *mender) derive(ctx context.Context) (*derived, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case made && (m.state == nil || m.headTooHigh() || m.has(MissingRow, DifferentRow, OutOfOrder, SealedBody, DamagedState, StateAhead, StateBehind, MissingDedup, DifferentDedup, MissingSource, SourceBehind)):
+	case made && (m.state == nil || m.headTooHigh() || m.has(MissingRow, DifferentRow, OutOfOrder, SealedBody, DamagedState, StateAhead, StateBehind, MissingDedup, DifferentDedup, MissingSource, SourceBehind, CacheState)):
 	case m.state == nil || m.has(DamagedState):
 		return nil, nil
 	default:

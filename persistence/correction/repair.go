@@ -133,7 +133,9 @@ func (m *mender) revisions(kinds ...Kind) map[int64]bool {
 
 // mendState puts a state where none is, or a wrong one.
 func (m *mender) mendState(ctx context.Context) error {
-	if !m.has(MissingState, DamagedState, StateBehind, StateAhead) && !m.headTooHigh() {
+	// Where store and cache differ, the journal says which is right, if it is whole.
+	arbitrated := m.has(CacheState) && m.derived != nil && m.derived.whole
+	if !m.has(MissingState, DamagedState, StateBehind, StateAhead) && !m.headTooHigh() && !arbitrated {
 		return nil
 	}
 	switch {

@@ -38,6 +38,10 @@ type damager struct {
 	names []mailboxName
 	// harmed: it was done before.
 	harmed bool
+	// holed: a row was taken from the cache. oddRows ends the keys of the mailbox
+	// whose streams there are of another type.
+	holed   bool
+	oddRows string
 }
 
 type mailboxName struct {
@@ -250,7 +254,16 @@ func (d *damager) harm() {
 	})
 	d.repair(3, func(r *persistence.Repair, _ *record.State) {
 		r.Rows = d.rows(3, 4, 5)
-		r.Rows[0].Data[len(r.Rows[0].Data)-1] ^= 1
+		op := new(record.Operation)
+		d.check(proto.Unmarshal(r.Rows[0].Data, op))
+		for _, m := range []*record.Message{op.GetReceiveMessage(), op.GetSendMessage()} {
+			if m != nil {
+				m.SealedBody[len(m.SealedBody)-1] ^= 1
+			}
+		}
+		var err error
+		r.Rows[0].Data, err = proto.Marshal(op)
+		d.check(err)
 	})
 	d.repair(4, func(r *persistence.Repair, _ *record.State) { r.State = []byte{0xff} })
 	// Heads are shifted, back and forth.
@@ -278,6 +291,9 @@ func (d *damager) harm() {
 		d.drop("mailboxes", d.prefix(11), func(_ []byte, qualifier string) bool { return strings.HasPrefix(qualifier, "@") })
 	}
 	d.harmed = true
+	d.repair(16, func(r *persistence.Repair, _ *record.State) {
+		r.Parts = []persistence.Part{{Key: "cmallory", Data: []byte{0xff}}}
+	})
 	d.drop("mailboxes", d.prefix(12), func(row []byte, _ string) bool { return row[0] == 1 })
 	d.drop("conversations", d.prefix(13), every)
 	d.drop("operations", d.prefix(14), every)
@@ -287,18 +303,26 @@ func (d *damager) harm() {
 // harmRedis wipes one shard of the cache, has another's mark ahead of the
 // journal, and changes copies.
 func (d *damager) harmRedis() {
+	d.holed, d.oddRows = false, ""
 	keys, err := d.redis.Keys(d.ctx, d.name+":*").Result()
 	d.check(err)
 	wiped := fmt.Sprintf("{%04d}", d.names[15].shard)
 	ahead := fmt.Sprintf("{%04d}", d.names[len(d.names)-1].shard)
+	odd := d.shardBeside(wiped, ahead)
 	copies := 0
 	for _, key := range keys {
+		if !strings.Contains(key, wiped) && !strings.Contains(key, ahead) && !strings.Contains(key, odd) {
+			d.harmStream(key)
+		}
 		switch {
 		case strings.Contains(key, wiped):
 			d.check(d.redis.Del(d.ctx, key).Err())
 		case strings.HasSuffix(key, ":mark") && strings.Contains(key, ahead):
 			d.check(d.redis.HSet(d.ctx, key, "watermark", fmt.Sprintf("%010d%019d", 9, 9)).Err())
-		case strings.Contains(key, ":c:") && !strings.Contains(key, ahead):
+		case strings.HasSuffix(key, ":mark") && strings.Contains(key, odd):
+			d.check(d.redis.Del(d.ctx, key).Err())
+			d.check(d.redis.RPush(d.ctx, key, "of another type").Err())
+		case strings.Contains(key, ":c:") && !strings.Contains(key, ahead) && !strings.Contains(key, odd):
 			state, err := d.redis.HGet(d.ctx, key, "s").Result()
 			if errors.Is(err, goredis.Nil) {
 				continue
@@ -316,6 +340,41 @@ func (d *damager) harmRedis() {
 	if copies == 0 {
 		d.t.Fatal("no copy in the cache")
 	}
+	if !d.holed {
+		d.t.Fatal("no rows in the cache to take one from")
+	}
+}
+
+// shardBeside returns the tag of a shard with mailboxes that is none of some.
+func (d *damager) shardBeside(taken ...string) string {
+	d.t.Helper()
+	for _, m := range d.names {
+		if tag := fmt.Sprintf("{%04d}", m.shard); !slices.Contains(taken, tag) {
+			return tag
+		}
+	}
+	d.t.Fatal("all mailboxes lie in two shards")
+	return ""
+}
+
+// harmStream takes a row out of what the cache has of a mailbox, of the first that
+// has some, and makes another one's rows and entries of another type.
+func (d *damager) harmStream(key string) {
+	d.t.Helper()
+	rows := strings.Contains(key, ":r:")
+	switch {
+	case rows && !d.holed:
+		held, err := d.redis.XRange(d.ctx, key, "-", "+").Result()
+		d.check(err)
+		if len(held) > 2 {
+			d.check(d.redis.XDel(d.ctx, key, held[1].ID).Err())
+			d.holed = true
+		}
+	case rows && d.oddRows == "", strings.Contains(key, ":d:") && strings.HasSuffix(key, d.oddRows):
+		d.oddRows = key[strings.LastIndex(key, ":"):]
+		d.check(d.redis.Del(d.ctx, key).Err())
+		d.check(d.redis.RPush(d.ctx, key, "of another type").Err())
+	}
 }
 
 // expected are the kinds that harm makes.
@@ -323,6 +382,6 @@ func (*damager) expected() []correction.Kind {
 	return []correction.Kind{
 		correction.MissingRow, correction.ExtraRow, correction.DifferentRow, correction.MissingState, correction.DamagedState,
 		correction.MissingPlace, correction.ExtraPlace, correction.MissingDedup, correction.MissingSource, correction.SourceBehind,
-		correction.CacheMark, correction.CacheState,
+		correction.CacheMark, correction.CacheState, correction.CacheRow, correction.DamagedMark, correction.SealedBody,
 	}
 }
