@@ -135,7 +135,7 @@ func TestDamage(t *testing.T) {
 	schema.run("admin", "schema", "apply")
 	server := process.Start(t, process.Options{Binary: process.Build(t), Config: config})
 	tl := newTool(t, config, "--data", server.Data(), "--admin", server.Admin)
-	users := workload.New(t, server, workload.Options{Users: 24, Devices: 1, Senders: 1, Seed: workload.Seed(t)})
+	users := workload.New(t, server, workload.Options{Users: 26, Devices: 1, Senders: 1, Seed: workload.Seed(t)})
 	users.StartReceiving()
 	users.StartSending()
 	await(t, "the first", users, 2000)

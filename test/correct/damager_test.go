@@ -38,10 +38,6 @@ type damager struct {
 	names []mailboxName
 	// harmed: it was done before.
 	harmed bool
-	// holed: a row was taken from the cache. oddRows ends the keys of the mailbox
-	// whose streams there are of another type.
-	holed   bool
-	oddRows string
 }
 
 type mailboxName struct {
@@ -67,7 +63,7 @@ func openDamager(t *testing.T, servers *stack.Stack, name string) *damager {
 			return item.Err
 		}))
 	}
-	if len(d.names) < 20 {
+	if len(d.names) < len(harms)+4 {
 		t.Fatalf("%d mailboxes are stored", len(d.names))
 	}
 	return d
@@ -182,10 +178,8 @@ func (d *damager) repair(n int, change func(*persistence.Repair, *record.State))
 	d.t.Helper()
 	m, loaded, state := d.mailbox(n)
 	r := persistence.Repair{Mailbox: m.name, Through: persistence.Position{Generation: loaded.Position.Generation, Offset: loaded.Position.Offset - 1}}
+	r.Position = loaded.Position
 	change(&r, state)
-	if r.State != nil {
-		r.Position = loaded.Position
-	}
 	d.check(d.store.Repair(d.ctx, m.shard, r))
 }
 
@@ -238,82 +232,130 @@ func (d *damager) drop(table string, prefix []byte, wanted func(row []byte, qual
 
 func every([]byte, string) bool { return true }
 
-// harm damages mailboxes, each in another way.
-func (d *damager) harm() {
-	// Rows are gone, in the middle and at the end.
-	d.drop("operations", d.prefix(0), func(row []byte, _ string) bool {
-		revision := binary.BigEndian.Uint64(row)
-		return revision == 3 || revision == 4
-	})
-	_, _, state := d.mailbox(1)
-	d.drop("operations", d.prefix(1), func(row []byte, _ string) bool { return binary.BigEndian.Uint64(row) == uint64(state.GetHead()) })
-	// Values are corrupt: a row, a body, a state.
-	d.repair(2, func(r *persistence.Repair, _ *record.State) {
-		r.Rows = d.rows(2, 4, 5)
-		r.Rows[0].Data = []byte{0xff}
-	})
-	d.repair(3, func(r *persistence.Repair, _ *record.State) {
-		r.Rows = d.rows(3, 4, 5)
-		op := new(record.Operation)
-		d.check(proto.Unmarshal(r.Rows[0].Data, op))
-		for _, m := range []*record.Message{op.GetReceiveMessage(), op.GetSendMessage()} {
-			if m != nil {
-				m.SealedBody[len(m.SealedBody)-1] ^= 1
+// harms are the ways in which what HBase has of a mailbox is damaged, each done to
+// the mailbox of its number.
+var harms = []struct {
+	name string
+	do   func(d *damager, n int)
+	// once: what was mended has the version that is removed here, and HBase hides
+	// it until a compaction.
+	once bool
+}{
+	{"rows are gone in the middle", func(d *damager, n int) {
+		d.drop("operations", d.prefix(n), func(row []byte, _ string) bool {
+			revision := binary.BigEndian.Uint64(row)
+			return revision == 3 || revision == 4
+		})
+	}, false},
+	{"the newest row is gone", func(d *damager, n int) {
+		_, _, state := d.mailbox(n)
+		d.drop("operations", d.prefix(n), func(row []byte, _ string) bool { return binary.BigEndian.Uint64(row) == uint64(state.GetHead()) })
+	}, false},
+	{"a row is corrupt", func(d *damager, n int) {
+		d.repair(n, func(r *persistence.Repair, _ *record.State) {
+			r.Rows = d.rows(n, 4, 5)
+			r.Rows[0].Data = []byte{0xff}
+		})
+	}, false},
+	{"a body is corrupt", func(d *damager, n int) {
+		d.repair(n, func(r *persistence.Repair, _ *record.State) {
+			r.Rows = d.rows(n, 4, 5)
+			op := new(record.Operation)
+			d.check(proto.Unmarshal(r.Rows[0].Data, op))
+			for _, m := range []*record.Message{op.GetReceiveMessage(), op.GetSendMessage()} {
+				if m != nil {
+					m.SealedBody[len(m.SealedBody)-1] ^= 1
+				}
 			}
-		}
-		var err error
-		r.Rows[0].Data, err = proto.Marshal(op)
-		d.check(err)
-	})
-	d.repair(4, func(r *persistence.Repair, _ *record.State) { r.State = []byte{0xff} })
-	// Heads are shifted, back and forth.
-	for n, by := range map[int]int64{5: -3, 6: 2} {
+			var err error
+			r.Rows[0].Data, err = proto.Marshal(op)
+			d.check(err)
+		})
+	}, false},
+	{"the state is corrupt", func(d *damager, n int) {
+		d.repair(n, func(r *persistence.Repair, _ *record.State) { r.State = []byte{0xff} })
+	}, false},
+	{"the head is shifted back", func(d *damager, n int) { d.shift(n, -3) }, false},
+	{"the head is shifted forth", func(d *damager, n int) { d.shift(n, 2) }, false},
+	{"a row is above the head", func(d *damager, n int) {
 		d.repair(n, func(r *persistence.Repair, state *record.State) {
-			state.Head += by
+			r.Rows = d.rows(n, 4, 5)
+			r.Rows[0].Revision = state.GetHead() + 1
+		})
+	}, false},
+	{"two rows are exchanged", func(d *damager, n int) {
+		d.repair(n, func(r *persistence.Repair, _ *record.State) {
+			r.Rows = d.rows(n, 4, 6)
+			r.Rows[0].Revision, r.Rows[1].Revision = 6, 5
+		})
+	}, false},
+	{"the column of the state is gone", func(d *damager, n int) {
+		d.drop("mailboxes", d.prefix(n), func(_ []byte, qualifier string) bool { return qualifier == "s" })
+	}, false},
+	{"the row of the state is gone", func(d *damager, n int) {
+		d.drop("mailboxes", d.prefix(n), func(row []byte, _ string) bool { return row[0] == 0 })
+	}, true},
+	{"the columns of the sources are gone", func(d *damager, n int) {
+		d.drop("mailboxes", d.prefix(n), func(_ []byte, qualifier string) bool { return strings.HasPrefix(qualifier, "@") })
+	}, true},
+	{"the dedup entries are gone", func(d *damager, n int) {
+		d.drop("mailboxes", d.prefix(n), func(row []byte, _ string) bool { return row[0] == 1 })
+	}, false},
+	{"the conversations are gone", func(d *damager, n int) { d.drop("conversations", d.prefix(n), every) }, false},
+	{"all rows are gone", func(d *damager, n int) { d.drop("operations", d.prefix(n), every) }, false},
+	{"its shard is wiped from the cache", func(*damager, int) {}, false}, // by harmRedis
+	{"a part of the state is corrupt", func(d *damager, n int) {
+		d.repair(n, func(r *persistence.Repair, _ *record.State) {
+			r.Parts = []persistence.Part{{Key: "cmallory", Data: []byte{0xff}}}
+		})
+	}, false},
+	{"the column of the position is gone", func(d *damager, n int) {
+		d.drop("mailboxes", d.prefix(n), func(_ []byte, qualifier string) bool { return qualifier == "p" })
+	}, false},
+	{"the state says that it is ahead of the journal", func(d *damager, n int) {
+		d.repair(n, func(r *persistence.Repair, state *record.State) {
 			var err error
 			r.State, err = proto.Marshal(state)
 			d.check(err)
+			r.Position.Offset = 1 << 30
 		})
-	}
-	// A row is where none should be, two are exchanged.
-	d.repair(7, func(r *persistence.Repair, state *record.State) {
-		r.Rows = d.rows(7, 4, 5)
-		r.Rows[0].Revision = state.GetHead() + 1
+	}, false},
+}
+
+// shift moves the head of a mailbox.
+func (d *damager) shift(n int, by int64) {
+	d.t.Helper()
+	d.repair(n, func(r *persistence.Repair, state *record.State) {
+		state.Head += by
+		var err error
+		r.State, err = proto.Marshal(state)
+		d.check(err)
 	})
-	d.repair(8, func(r *persistence.Repair, _ *record.State) {
-		r.Rows = d.rows(8, 4, 6)
-		r.Rows[0].Revision, r.Rows[1].Revision = 6, 5
-	})
-	// Columns are dropped: states, positions, sources; and whole families of rows.
-	d.drop("mailboxes", d.prefix(9), func(_ []byte, qualifier string) bool { return qualifier == "s" })
-	if !d.harmed { // a source that was mended once has the version that is removed here: HBase hides it until a compaction
-		d.drop("mailboxes", d.prefix(10), func(row []byte, _ string) bool { return row[0] == 0 })
-		d.drop("mailboxes", d.prefix(11), func(_ []byte, qualifier string) bool { return strings.HasPrefix(qualifier, "@") })
+}
+
+// harm damages mailboxes, each in another way, the marks of a shard, and the cache.
+func (d *damager) harm() {
+	for n, h := range harms {
+		if !d.harmed || !h.once {
+			d.t.Logf("mailbox %s: %s", d.names[n].name, h.name)
+			h.do(d, n)
+		}
 	}
 	d.harmed = true
-	d.repair(16, func(r *persistence.Repair, _ *record.State) {
-		r.Parts = []persistence.Part{{Key: "cmallory", Data: []byte{0xff}}}
-	})
-	d.drop("mailboxes", d.prefix(12), func(row []byte, _ string) bool { return row[0] == 1 })
-	d.drop("conversations", d.prefix(13), every)
-	d.drop("operations", d.prefix(14), every)
 	d.harmRedis()
 }
 
 // harmRedis wipes one shard of the cache, has another's mark ahead of the
 // journal, and changes copies.
 func (d *damager) harmRedis() {
-	d.holed, d.oddRows = false, ""
 	keys, err := d.redis.Keys(d.ctx, d.name+":*").Result()
 	d.check(err)
 	wiped := fmt.Sprintf("{%04d}", d.names[15].shard)
 	ahead := fmt.Sprintf("{%04d}", d.names[len(d.names)-1].shard)
 	odd := d.shardBeside(wiped, ahead)
+	d.harmStreams(wiped, ahead, odd)
 	copies := 0
 	for _, key := range keys {
-		if !strings.Contains(key, wiped) && !strings.Contains(key, ahead) && !strings.Contains(key, odd) {
-			d.harmStream(key)
-		}
 		switch {
 		case strings.Contains(key, wiped):
 			d.check(d.redis.Del(d.ctx, key).Err())
@@ -340,9 +382,6 @@ func (d *damager) harmRedis() {
 	if copies == 0 {
 		d.t.Fatal("no copy in the cache")
 	}
-	if !d.holed {
-		d.t.Fatal("no rows in the cache to take one from")
-	}
 }
 
 // shardBeside returns the tag of a shard with mailboxes that is none of some.
@@ -357,23 +396,35 @@ func (d *damager) shardBeside(taken ...string) string {
 	return ""
 }
 
-// harmStream takes a row out of what the cache has of a mailbox, of the first that
-// has some, and makes another one's rows and entries of another type.
-func (d *damager) harmStream(key string) {
+// harmStreams takes a row out of what the cache has of a mailbox that nothing else is
+// wrong with, and makes another one's dedup entries and rows of another type.
+func (d *damager) harmStreams(not ...string) {
 	d.t.Helper()
-	rows := strings.Contains(key, ":r:")
-	switch {
-	case rows && !d.holed:
-		held, err := d.redis.XRange(d.ctx, key, "-", "+").Result()
-		d.check(err)
-		if len(held) > 2 {
-			d.check(d.redis.XDel(d.ctx, key, held[1].ID).Err())
-			d.holed = true
+	holed, odd := false, false
+	for _, m := range d.names[len(harms):] {
+		tag := fmt.Sprintf("{%04d}", m.shard)
+		fill, err := d.redis.HGet(d.ctx, d.name+":"+tag+":mark", "fill").Result()
+		if slices.Contains(not, tag) || errors.Is(err, goredis.Nil) {
+			continue
 		}
-	case rows && d.oddRows == "", strings.Contains(key, ":d:") && strings.HasSuffix(key, d.oddRows):
-		d.oddRows = key[strings.LastIndex(key, ":"):]
-		d.check(d.redis.Del(d.ctx, key).Err())
-		d.check(d.redis.RPush(d.ctx, key, "of another type").Err())
+		d.check(err)
+		prefix := d.name + ":" + tag + ":" + fill
+		rows, err := d.redis.XRange(d.ctx, prefix+":r:"+m.name, "-", "+").Result()
+		d.check(err)
+		switch {
+		case len(rows) > 2 && !holed:
+			d.check(d.redis.XDel(d.ctx, prefix+":r:"+m.name, rows[1].ID).Err())
+			holed = true
+		case len(rows) > 2 && !odd:
+			for _, key := range []string{prefix + ":r:" + m.name, prefix + ":d:" + m.name} {
+				d.check(d.redis.Del(d.ctx, key).Err())
+				d.check(d.redis.RPush(d.ctx, key, "of another type").Err())
+			}
+			odd = true
+		}
+	}
+	if !holed || !odd {
+		d.t.Fatal("no rows in the cache to harm")
 	}
 }
 
@@ -383,5 +434,6 @@ func (*damager) expected() []correction.Kind {
 		correction.MissingRow, correction.ExtraRow, correction.DifferentRow, correction.MissingState, correction.DamagedState,
 		correction.MissingPlace, correction.ExtraPlace, correction.MissingDedup, correction.MissingSource, correction.SourceBehind,
 		correction.CacheMark, correction.CacheState, correction.CacheRow, correction.DamagedMark, correction.SealedBody,
+		correction.StateAhead,
 	}
 }
