@@ -11,6 +11,7 @@ import (
 	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/persistence"
 	"github.com/tegami-im/tegami/persistence/correction"
+	"github.com/tegami-im/tegami/persistence/memory"
 )
 
 var users = []string{"alice", "bob", "carol"}
@@ -156,5 +157,41 @@ func TestDamageIsFoundAndMended(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// A journal that went back is an operator's to restore: no state is set back to it.
+func TestAJournalThatWentBackChangesNoState(t *testing.T) {
+	w := newWorld(t)
+	w.register(users...)
+	w.talk(1, users...)
+	report := w.look(repairing, func(o *correction.Options) {
+		lost := memory.NewJournal(persistence.DurabilityFsync)
+		t.Cleanup(func() { _ = lost.Close() })
+		o.Journal, o.Cache = lost, nil
+	})
+	want := map[correction.Kind]int64{correction.JournalBehind: shards}
+	if diff := cmp.Diff(want, report.Found); diff != "" || correction.Total(report.Repaired) > 0 {
+		t.Errorf("repaired %v; found %s", report.Repaired, diff)
+	}
+}
+
+// A shard whose marks are missing is compared with nothing, and says so.
+func TestMissingMarksAreFoundAndMended(t *testing.T) {
+	w := newWorld(t)
+	w.register(users...)
+	for _, written := range []bool{true, false} {
+		store := &unmarkedStore{Repairer: w.store, written: written, gone: true}
+		options := func(o *correction.Options) { o.Store, o.Cache = store, nil }
+		if found := w.look(options).Found; found[correction.MissingMarks] != shards {
+			t.Errorf("found %v", found)
+		}
+		want := map[bool]int64{true: shards, false: 0}[written]
+		if repaired := w.look(options, repairing).Repaired; repaired[correction.MissingMarks] != want {
+			t.Errorf("repaired %v, want %d", repaired, want)
+		}
+		if found := w.look(options).Found[correction.MissingMarks]; (found == 0) != written {
+			t.Errorf("found again: %d", found)
+		}
 	}
 }

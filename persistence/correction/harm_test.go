@@ -59,3 +59,25 @@ func (c *harmedCache) Drop(ctx context.Context, shard uint32, mailbox string) er
 	}
 	return c.CacheRepairer.Drop(ctx, shard, mailbox)
 }
+
+// unmarkedStore lost the marks of its shards as they were synced. Those that were
+// written may be there: then they come back with the next Sync.
+type unmarkedStore struct {
+	persistence.Repairer
+	written, gone bool
+	synced        int
+}
+
+func (s *unmarkedStore) Marks(ctx context.Context, shard uint32) (persistence.Marks, error) {
+	if s.gone && s.synced <= int(shard) {
+		return persistence.Marks{}, nil
+	}
+	return s.Repairer.Marks(ctx, shard)
+}
+
+func (s *unmarkedStore) Sync(ctx context.Context) error {
+	if s.written {
+		s.synced++
+	}
+	return s.Repairer.Sync(ctx)
+}

@@ -61,7 +61,8 @@ func (r *run) compareShard(ctx context.Context, shard uint32) error {
 	if err != nil {
 		return err
 	}
-	if marks.Ahead(bounds) {
+	behind := marks.Ahead(bounds)
+	if behind {
 		r.count(Finding{
 			Kind: JournalBehind, Shard: shard, Count: 1, Left: "restore the journal, or accept the loss with tegami generation",
 			Text: fmt.Sprintf("the store holds records up to offset %d, the journal ends below %d", marks.Newest().Offset, bounds.Next),
@@ -74,8 +75,8 @@ func (r *run) compareShard(ctx context.Context, shard uint32) error {
 	r.shard = shard
 	v := &view{shard: shard, checkpoint: marks.Checkpoint, first: true, keys: r.Keys}
 	v.beyond = func(ctx context.Context, p persistence.Position) (bool, error) {
-		if !(persistence.Marks{Highest: p}).Ahead(bounds) {
-			return false, nil
+		if behind || !(persistence.Marks{Highest: p}).Ahead(bounds) {
+			return false, nil // where the journal is behind all of it, its states are right
 		}
 		now, err := r.Journal.Bounds(ctx, shard) // it may have grown
 		if err == nil {

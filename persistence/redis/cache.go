@@ -336,6 +336,13 @@ func (c *Cache) explain(ctx context.Context, err error) error {
 	}
 }
 
+// scriptFailures are in what a server says when a script meets what it did not
+// write: Lua's own errors, and commands that refuse it.
+var scriptFailures = []string{
+	"attempt to ", "arguments must be strings or integers", "Wrong number of args", "not an integer",
+	"equal or smaller", "smaller than", "Invalid stream ID",
+}
+
 // damaged reports whether a server says that a key is of another type than Tegami
 // made it, or that a script failed on what it found in one.
 func damaged(err error) bool {
@@ -344,5 +351,6 @@ func damaged(err error) bool {
 		return false
 	}
 	text := reply.Error()
-	return strings.Contains(text, "WRONGTYPE") || strings.HasPrefix(text, "ERR ") && strings.Contains(text, "user_script")
+	return strings.Contains(text, "WRONGTYPE") || strings.Contains(text, "user_script") &&
+		slices.ContainsFunc(scriptFailures, func(failure string) bool { return strings.Contains(text, failure) })
 }
