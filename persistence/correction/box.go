@@ -254,7 +254,7 @@ func (b *box) takeRow(ctx context.Context, item *persistence.Item) error {
 		if n < maxIndexed {
 			b.rows[n] = anyPlace
 		}
-		return nil //nolint:nilerr // it is a finding
+		return nil
 	}
 	if n < maxIndexed && item.Row.Peer != "" {
 		b.rows[n] = rowDigest(item.Row.Peer, item.Row.Data)

@@ -163,12 +163,10 @@ func (w *batchWrite) removeSome(ctx context.Context, mailbox string, l leftover,
 		if err != nil {
 			return false, err
 		}
+		// A damaged row goes too: its place, wherever it is, is not seen any more.
 		peer, _, err := decodeOperation(c.Value())
-		if err != nil {
-			return false, err
-		}
 		revisions = append(revisions, revision)
-		if len(peer) > 0 {
+		if err == nil && len(peer) > 0 {
 			places = append(places, conversationRow(w.shard, mailbox, string(peer), revision))
 		}
 		return len(revisions) < limit, nil
