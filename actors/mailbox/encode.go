@@ -93,7 +93,7 @@ func check(stored *record.State) error {
 func (s *State) remember(loaded *persistence.Mailbox) error {
 	if !loaded.DedupComplete {
 		// What was stored in this very millisecond may be missing.
-		s.dedup.completeFrom = s.time + 1
+		s.dedup.startAt(s.time + 1)
 		return nil
 	}
 	entries := slices.Clone(loaded.Dedup)

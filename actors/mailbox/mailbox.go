@@ -57,8 +57,14 @@ const (
 	MaxCommandAge = time.Hour
 	// MaxDevices is how many devices a user may have signed in.
 	MaxDevices = 10
-	// MaxDedupInMemory is how many dedup entries a State keeps in memory.
+	// MaxDedupInMemory is how many dedup entries a State keeps in memory. Of
+	// 262,144 older ones it keeps enough to tell nearly every key that is not
+	// among them.
 	MaxDedupInMemory = 4096
+	// MaxDedupLoaded is how many dedup entries are worth loading: with them the
+	// State knows all keys of the day. A mailbox that has more is loaded without
+	// any, and each of its commands is looked up for a day.
+	MaxDedupLoaded = 4 * MaxDedupInMemory
 )
 
 // The limits of what a dedup entry in memory holds: 2^48 milliseconds are
@@ -217,9 +223,9 @@ func (s *State) Epoch(device string) (uint64, bool) {
 }
 
 // LookUp says whether the record's dedup key must be looked up in the store
-// before Apply, because the entries in memory do not reach back far enough,
-// and from which log time on, in milliseconds since 1970. logTime is the
-// record's.
+// before Apply, because the entries in memory do not reach back far enough and
+// it may be among those before, and from which log time on, in milliseconds
+// since 1970. logTime is the record's.
 func (s *State) LookUp(r *record.Record, logTime int64) (notBefore int64, needed bool) {
 	key, isCommand := kindOf(r).commandKey(r)
 	now := s.logTime(logTime)
@@ -228,7 +234,7 @@ func (s *State) LookUp(r *record.Record, logTime int64) (notBefore int64, needed
 		return notBefore, false
 	}
 	_, known := s.dedup.find(key)
-	return notBefore, !known
+	return notBefore, !known && s.dedup.gone.mayHave(key, notBefore)
 }
 
 // logTime returns the mailbox's log time at a record: within a mailbox it

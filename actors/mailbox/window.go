@@ -20,8 +20,10 @@ type window struct {
 	// one, or zero. Keys are keyed hashes already, so that their first bits
 	// need no hashing and nobody outside can aim for collisions.
 	slots []uint16
-	// completeFrom is the log time from which on no entry is missing.
+	// completeFrom is the log time from which on no entry is missing, and gone
+	// has the keys of those that were let go of.
 	completeFrom int64
+	gone         filter
 }
 
 // packed is a dedup entry: key (10 bytes), body hash (6), message id (16),
@@ -73,11 +75,18 @@ func (w *window) find(key dedupKey) (packed, bool) {
 	return packed{}, false
 }
 
+// startAt says that nothing is known of entries before a log time.
+func (w *window) startAt(time int64) {
+	w.completeFrom, w.gone.completeFrom = time, time
+}
+
 // add adds an entry that is not older than any other. It takes the place of
 // one with the same key, and when the window is full the oldest goes.
 func (w *window) add(p packed) {
 	if w.count == MaxDedupInMemory {
-		w.completeFrom = w.ring[w.oldest].time() + 1
+		oldest := &w.ring[w.oldest]
+		w.completeFrom = oldest.time() + 1
+		w.gone.add(oldest.key(), oldest.time())
 		w.dropOldest()
 	}
 	if w.count == len(w.ring) {
@@ -91,6 +100,7 @@ func (w *window) add(p packed) {
 
 // expire drops the entries that are older than a log time.
 func (w *window) expire(notBefore int64) {
+	w.gone.expire(notBefore)
 	for w.count > 0 && w.ring[w.oldest].time() < notBefore {
 		w.dropOldest()
 	}

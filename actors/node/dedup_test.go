@@ -107,6 +107,12 @@ func (s *lookUps) Dedup(ctx context.Context, shard uint32, name string, key [per
 	return entry, found, err
 }
 
+// Load has every mailbox with more entries than memory holds loaded without
+// them, as it is with one that has a few times more.
+func (s *lookUps) Load(ctx context.Context, shard uint32, name string, _ int) (*persistence.Mailbox, error) {
+	return s.Store.Load(ctx, shard, name, mailbox.MaxDedupInMemory)
+}
+
 func (s *lookUps) count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

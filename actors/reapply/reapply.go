@@ -148,7 +148,7 @@ func (a *Applier) run(ctx context.Context, p *part, entries []persistence.Entry,
 }
 
 func (a *Applier) load(ctx context.Context, name string) (*mailbox.State, error) {
-	stored, err := a.store.Load(ctx, a.shard, name, mailbox.MaxDedupInMemory)
+	stored, err := a.store.Load(ctx, a.shard, name, mailbox.MaxDedupLoaded)
 	if errors.Is(err, persistence.ErrNotFound) {
 		return mailbox.New(name), nil
 	}

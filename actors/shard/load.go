@@ -172,7 +172,7 @@ func (l *loading) start(first int64) {
 // store, which the cache is then given.
 func (l *loading) state(ctx context.Context) (*persistence.Mailbox, error) {
 	if l.cache != nil {
-		cached, err := l.cache.Load(ctx, l.shard, l.mailbox, mailbox.MaxDedupInMemory, l.checkpoint)
+		cached, err := l.cache.Load(ctx, l.shard, l.mailbox, mailbox.MaxDedupLoaded, l.checkpoint)
 		if err == nil && (takeCachedForStored || !l.settled.Less(cached.Position)) {
 			if _, err := mailbox.Decode(l.mailbox, cached); err == nil { // it may be damaged
 				return cached, nil
@@ -180,7 +180,7 @@ func (l *loading) state(ctx context.Context) (*persistence.Mailbox, error) {
 		}
 	}
 	l.fromStore = true
-	stored, err := l.store.Load(ctx, l.shard, l.mailbox, mailbox.MaxDedupInMemory)
+	stored, err := l.store.Load(ctx, l.shard, l.mailbox, mailbox.MaxDedupLoaded)
 	if errors.Is(err, persistence.ErrNotFound) {
 		stored, err = nil, nil
 	}
