@@ -73,6 +73,27 @@ func TestHistories(t *testing.T) {
 			},
 		},
 		{
+			name: "good: operations that carry no message",
+			play: func(r run) {
+				r.acked(m1)
+				for _, device := range []string{"phone", "tablet"} {
+					d := r.Device("bob", device, 0)
+					d.Saw(Operation{Revision: 1, Kind: Other, Time: 1, Message: Message{Body: "read"}})
+					d.Saw(op("bob", 2, m1))
+				}
+				r.reads("alice", "phone", m1)
+			},
+		},
+		{
+			name: "bad: an operation that says something else than before",
+			play: func(r run) {
+				for _, body := range []string{"read", "muted"} {
+					r.Device("bob", body, 0).Saw(Operation{Revision: 1, Kind: Other, Time: 1, Message: Message{Body: body}})
+				}
+			},
+			want: map[Breach]int{Changed: 1},
+		},
+		{
 			name: "good: unknown and in both mailboxes",
 			play: func(r run) {
 				r.Invoke(m1).Unknown()

@@ -11,6 +11,9 @@ const (
 	Received Kind = iota + 1
 	// Sent: the copy of a message that the owner sent.
 	Sent
+	// Other: no message. Message.Body is what it says, in any form, as long as it
+	// is the same everywhere; whether it ought to be there is not judged.
+	Other
 )
 
 // Operation is one operation as a device was handed it.
@@ -115,8 +118,14 @@ func (d *Device) Saw(op Operation) {
 	h.enter(m, op, seen)
 }
 
+// other stands for the commands of operations that carry no message.
+var other = new(command)
+
 // rowOf finds the command that an operation carries. h.mu is held.
 func (h *History) rowOf(op Operation) row {
+	if op.Kind == Other {
+		return row{kind: Other, command: other, body: maphash.String(h.seed, op.Message.Body), time: op.Time}
+	}
 	k := key{op.Message.From, op.Message.To, op.Message.ClientID}
 	c := h.mu.commands[k]
 	if c == nil {
@@ -133,6 +142,8 @@ func (h *History) rowOf(op Operation) row {
 // enter counts a row that no device had seen before. h.mu is held.
 func (h *History) enter(m *mailbox, op Operation, r row) {
 	switch {
+	case op.Kind == Other:
+		return
 	case r.variant == nil:
 		h.mu.breaches.add(Alien, "%s revision %d: nobody sent %v with this body", m.user, op.Revision, r.command.key)
 	case op.Kind == Received && op.Message.To != m.user,

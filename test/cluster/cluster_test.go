@@ -115,7 +115,7 @@ func freeAddress(t *testing.T) string {
 
 const generous = `
 auth: {access_token: 24h, refresh_token: 48h}
-limits: {send_rate: 100000, send_burst: 100000, poll_rate: 10000, poll_burst: 10000}
+limits: {send_rate: 100000, send_burst: 100000, poll_rate: 10000, poll_burst: 10000, find_rate: 10000, find_burst: 10000}
 `
 
 // TestGatewayHoldsItsConnectionsWhileTheTalkNodeRestarts has one talk node, on a
@@ -222,7 +222,7 @@ func (s *system) start(users int) {
 		server.Start()
 	}
 	s.gateway.Start()
-	s.users = workload.New(s.t, s.gateway, workload.Options{Users: users, Devices: 2, Senders: 2, Seed: workload.Seed(s.t)})
+	s.users = workload.New(s.t, s.gateway, workload.Options{Users: users, Devices: 2, Senders: 2, Mix: 250 * time.Millisecond, Seed: workload.Seed(s.t)})
 	s.users.StartReceiving()
 	s.users.StartSending()
 }

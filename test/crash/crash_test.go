@@ -35,8 +35,8 @@ const cycleLimit = 60 * time.Second
 func TestKill(t *testing.T) {
 	seed := workload.Seed(t)
 	random := rand.New(rand.NewPCG(seed, 0))
-	server := process.Start(t, process.Options{Binary: process.Build(t)})
-	users := workload.New(t, server, workload.Options{Users: 24, Devices: 2, Senders: 2, Seed: seed})
+	server := process.Start(t, process.Options{Binary: process.Build(t), Config: workload.Unlimited})
+	users := workload.New(t, server, workload.Options{Users: 24, Devices: 2, Senders: 2, Mix: 100 * time.Millisecond, Seed: seed})
 	users.StartReceiving()
 	users.StartSending()
 
@@ -87,8 +87,8 @@ func TestKill(t *testing.T) {
 // acknowledged is there, and it leaves within its time.
 func TestStop(t *testing.T) {
 	seed := workload.Seed(t)
-	server := process.Start(t, process.Options{Binary: process.Build(t)})
-	users := workload.New(t, server, workload.Options{Users: 8, Devices: 2, Senders: 2, Seed: seed})
+	server := process.Start(t, process.Options{Binary: process.Build(t), Config: workload.Unlimited})
+	users := workload.New(t, server, workload.Options{Users: 8, Devices: 2, Senders: 2, Mix: 100 * time.Millisecond, Seed: seed})
 	users.StartReceiving()
 	users.StartSending()
 	for cycle := range 3 {

@@ -13,7 +13,7 @@ import (
 var full = lengths{hbase: 2 * time.Minute, kafka: 30 * time.Second, others: 10 * time.Second, between: 4000}
 
 // large is a crowd that sends up to 1,300 messages a second.
-var large = workload.Options{Users: 400, Devices: 2, Senders: 1, Every: 300 * time.Millisecond}
+var large = workload.Options{Users: 400, Devices: 2, Senders: 1, Every: 300 * time.Millisecond, Mix: 5 * time.Second}
 
 // TestSoak makes every fault at full length, also with the server killed, in
 // random order and again and again until its time is up: an hour, or

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	tegamiv1 "github.com/tegami-im/tegami/api/gen/tegami/v1"
@@ -21,6 +22,8 @@ type device struct {
 	client     *process.Client
 	seen       *checker.Device
 	rand       *rand.Rand
+	// replica, unless nil, is what the device makes of what it reads.
+	replica *replica
 }
 
 // hold is how long a device asks to be held. Long enough that polls are held
@@ -78,6 +81,9 @@ func (d *device) fetch(ctx context.Context, limit int32, timeout time.Duration) 
 	}
 	for _, op := range page.GetOps() {
 		d.seen.Saw(operation(op))
+		if d.replica != nil {
+			d.replica.apply(op)
+		}
 	}
 	d.judgePage(after, limit, page)
 	return page, nil
@@ -142,20 +148,25 @@ func operation(op *tegamiv1.Operation) checker.Operation {
 		out.Kind = checker.Received
 	} else if m = op.GetSendMessage(); m != nil {
 		out.Kind = checker.Sent
+	} else {
+		encoded, _ := proto.MarshalOptions{Deterministic: true}.Marshal(op) // what was decoded can be encoded
+		out.Kind, out.Message.Body = checker.Other, string(encoded)
+		return out
 	}
 	out.MessageID = m.GetMessageId()
 	out.Created = m.GetCreateTime().AsTime().UnixNano()
 	out.Message = checker.Message{From: m.GetFrom(), To: m.GetTo(), ClientID: m.GetClientMessageId()}
 	switch body := m.GetBody().(type) {
 	case *tegamiv1.Message_Text:
-		out.Message.Body = textBody(body.Text)
+		out.Message.Body = textBody(body.Text, m.GetReplyTo())
 	case *tegamiv1.Message_Content:
 		out.Message.Body = contentBody(body.Content.GetMimeType(), body.Content.GetData())
 	}
 	return out
 }
 
-// textBody and contentBody fold the two kinds of bodies into one string.
-func textBody(text string) string { return "text:" + text }
+// textBody and contentBody fold the two kinds of bodies, and what one replies to,
+// into one string.
+func textBody(text, replyTo string) string { return "text:" + replyTo + ":" + text }
 
 func contentBody(mimeType string, data []byte) string { return mimeType + ":" + string(data) }

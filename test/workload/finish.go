@@ -55,8 +55,11 @@ func (w *Workload) Finish() *checker.Report {
 	for _, d := range w.devices {
 		if err := w.readAgain(ctx, d); err != nil {
 			w.t.Errorf("read %s/%s again: %v", d.user, d.name, err)
-			break // The others would only wait, too.
+			return w.History.Check() // The others would only wait, too.
 		}
+	}
+	if w.options.Mix > 0 {
+		w.compareStates(ctx)
 	}
 	return w.History.Check()
 }
@@ -91,6 +94,9 @@ func (w *Workload) settle() {
 func (w *Workload) readAgain(ctx context.Context, d *device) error {
 	before := d.seen.Cursor()
 	d.seen.Rewind(0)
+	if w.options.Mix > 0 {
+		d.replica = newReplica()
+	}
 	if err := d.catchUp(ctx, 1+d.rand.Int32N(1000)); err != nil {
 		return err
 	}

@@ -29,6 +29,7 @@ type sender struct {
 
 	next  int
 	acked []message
+	last  string // the id of the newest message that was acknowledged
 }
 
 // message is a message in both its shapes.
@@ -91,13 +92,18 @@ func (s *sender) choose() message {
 	if roll > 90 {
 		return s.content(to, id)
 	}
-	return s.message(to, id, samples[s.rand.IntN(len(samples))]+" "+id)
+	m := s.message(to, id, samples[s.rand.IntN(len(samples))]+" "+id)
+	if roll > 80 && s.last != "" {
+		m.request.ReplyTo = s.last
+		m.known.Body = textBody(m.request.GetText(), s.last)
+	}
+	return m
 }
 
 func (s *sender) message(to, id, text string) message {
 	return message{
 		request: &tegamiv1.SendMessageRequest{To: to, ClientMessageId: id, Body: &tegamiv1.SendMessageRequest_Text{Text: text}},
-		known:   checker.Message{From: s.user, To: to, ClientID: id, Body: textBody(text)},
+		known:   checker.Message{From: s.user, To: to, ClientID: id, Body: textBody(text, "")},
 	}
 }
 
@@ -129,6 +135,7 @@ func (s *sender) deliver(ctx context.Context, m message) bool {
 			if attempt.OK(response.GetMessageId(), response.GetCreateTime().AsTime().UnixNano()) {
 				s.workload.acked.Add(1)
 			}
+			s.last = response.GetMessageId()
 			return true
 		case refused:
 			attempt.Refused()

@@ -26,6 +26,10 @@ type Options struct {
 	Users, Devices, Senders int
 	// Every is the least time from one message of a sender to its next; 0 for none.
 	Every time.Duration
+	// Mix is the least time from one thing that a user does beside sending to the
+	// next: befriend, set, read, edit, react, forward; 0 for nothing. It takes limits
+	// above those that are usual.
+	Mix time.Duration
 	// Seed of everything random; from Seed.
 	Seed uint64
 }
@@ -46,6 +50,7 @@ type Workload struct {
 
 	acked, unknown, turnedAway, answered, failed atomic.Int64
 
+	mixers     []*mixer
 	unexpected findings
 	// round counts the calls of StartSending: client message ids are not used
 	// again.
@@ -62,6 +67,9 @@ func (w *Workload) Abandon() {
 	w.StopReceiving()
 	w.ctx, w.abandon = context.WithCancel(w.t.Context())
 	w.History.LoseAll()
+	for _, m := range w.mixers {
+		m.facts = facts{}
+	}
 }
 
 // running is a group of goroutines and the way to end it.
@@ -114,6 +122,9 @@ func New(t testing.TB, server *process.Server, options Options) *Workload {
 			})
 		}
 	}
+	if options.Mix > 0 {
+		w.newMixers()
+	}
 	t.Cleanup(func() {
 		w.abandon()
 		w.StopSending()
@@ -150,6 +161,9 @@ func (w *Workload) StartSending() {
 			}
 			w.sending.Go(func() { s.run(ctx, stop) })
 		}
+	}
+	for _, m := range w.mixers {
+		w.sending.Go(func() { m.run(ctx, stop) })
 	}
 }
 
