@@ -40,7 +40,7 @@ func (b *box) openBody(ctx context.Context, op *record.Operation) error {
 		}
 		b.opener = sealing.NewOpener(key, b.name)
 	}
-	if _, err := b.opener.Open(messageID, sealed); err != nil {
+	if _, err := b.opener.Open(nil, messageID, sealed); err != nil {
 		b.found(SealedBody, op.GetRevision(), 1, "%v", err)
 	}
 	return nil
@@ -57,7 +57,7 @@ func (m *mender) shut(row persistence.Row) bool {
 	if sealed == nil {
 		return false
 	}
-	_, err := m.opener.Open(messageID, sealed)
+	_, err := m.opener.Open(nil, messageID, sealed)
 	return err != nil
 }
 
