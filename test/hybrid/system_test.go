@@ -184,9 +184,17 @@ func (s *system) oldPage() error {
 	return err
 }
 
+// oldPagesAreThere asks as clients do: a mailbox that is being loaded, or whose
+// newest records wait for the store, is not ready for a moment.
 func oldPagesAreThere(s *system) {
 	s.t.Helper()
-	if err := s.oldPage(); err != nil {
+	var err error
+	s.awaitThat("the mailbox is ready", func() bool {
+		err = s.oldPage()
+		refused, ok := errors.AsType[*process.Error](err)
+		return !ok || refused.Detail.GetReason() != "not_ready"
+	})
+	if err != nil {
 		s.t.Errorf("old operations: %v", err)
 	}
 }
