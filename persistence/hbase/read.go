@@ -173,7 +173,7 @@ func (s *Store) operations(ctx context.Context, shard uint32, mailbox string, af
 	if err != nil {
 		return nil, err
 	}
-	page.rows = make([]persistence.Row, 0, min(int64(page.limit), upTo-max(0, after), scanRows))
+	page.most = int(min(int64(page.limit), upTo-max(0, after), scanRows))
 	err = s.hbase.scan(ctx, scan{
 		table: s.tables.operations,
 		start: revisionRow(shard, mailbox, uint64(max(0, after+1, first))),
@@ -235,12 +235,13 @@ func (s *Store) first(ctx context.Context, shard uint32, mailbox string) (int64,
 	if err != nil || len(cells) == 0 {
 		return 0, err
 	}
-	return numberOf(cells[0].Value, *cells[0].Timestamp), nil
+	return decodeNumber(cells[0].Value)
 }
 
 // page collects rows up to its limits.
 type page struct {
 	limit, maxBytes int
+	most            int // rows that there may be; 0 when it is not known
 	rows            []persistence.Row
 	peers           map[string]string // of rows
 	size            int
@@ -271,6 +272,9 @@ func (p *page) add(revision int64, peer string, data []byte) (more bool) {
 	p.size += len(data)
 	if len(p.rows) >= p.limit || len(p.rows) > 0 && p.size > p.maxBytes {
 		return false
+	}
+	if p.rows == nil {
+		p.rows = make([]persistence.Row, 0, p.most)
 	}
 	p.rows = append(p.rows, persistence.Row{Revision: revision, Peer: peer, Data: slices.Clip(data)})
 	return len(p.rows) < p.limit
