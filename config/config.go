@@ -141,6 +141,7 @@ type HBase struct {
 	Durability  string        `yaml:"durability" default:"sync" oneof:"sync fsync" doc:"With sync a write is with all replicas, with fsync it is on their disks. Keys always are."`
 	Timeout     time.Duration `yaml:"timeout" default:"2s" doc:"How long a request may take, 10ms to 1m."`
 	Requests    int           `yaml:"requests" default:"64" doc:"Requests in flight, 1 to 4,096."`
+	Writers     int           `yaml:"writers" default:"16" doc:"Shards that are written at a time, 1 to 1,024. More of them help an HBase that is slow, as far as hbase.requests allows."`
 	Loads       int           `yaml:"loads" default:"16" doc:"Mailboxes that are loaded at a time, so that many cold ones leave room for writes, 1 to 1,024."`
 }
 

@@ -121,6 +121,7 @@ func (h *HBase) check(v *validation) {
 	within(v, "hbase.regions", h.Regions, 1, 4096)
 	v.within("hbase.timeout", h.Timeout, 10*time.Millisecond, time.Minute, "10ms to 1m")
 	within(v, "hbase.requests", h.Requests, 1, 4096)
+	within(v, "hbase.writers", h.Writers, 1, 1024)
 	within(v, "hbase.loads", h.Loads, 1, 1024)
 }
 

@@ -35,7 +35,9 @@ func (n *Node) Depths() Depths {
 			"load":    n.workers.Load.Depth(),
 			"page":    n.workers.Page.Depth(),
 			"write":   n.workers.Write.Depth(),
-			"cache":   n.workers.Cache.Depth(),
+
+			"cache_load": n.workers.CacheLoad.Depth(),
+			"cache":      n.workers.Cache.Depth(),
 		},
 		Shards: map[string]int{"open": 0, "opening": 0, "halted": 0},
 	}

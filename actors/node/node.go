@@ -66,6 +66,9 @@ type Options struct {
 	// ConnectionIdle is how long a connection actor stays without a poll. 0
 	// means a minute.
 	ConnectionIdle time.Duration
+	// StoreWriters is how many shards are written to the store at a time. 0 means
+	// 4, which is enough for a store that is near.
+	StoreWriters int
 	// CheckpointInterval is how often the store is synced and the journal
 	// truncated below its checkpoints. 0 means a second.
 	CheckpointInterval time.Duration
@@ -97,6 +100,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.ConnectionIdle == 0 {
 		o.ConnectionIdle = time.Minute
+	}
+	if o.StoreWriters == 0 {
+		o.StoreWriters = 4
 	}
 	if o.CheckpointInterval == 0 {
 		o.CheckpointInterval = time.Second
@@ -197,8 +203,10 @@ func Start(options Options) (*Node, error) {
 			Journal: supervision.NewWorkers(8, 4096),
 			Load:    supervision.NewWorkers(16, 16_384),
 			Page:    supervision.NewWorkers(4, 1024),
-			Write:   supervision.NewWorkers(4, 4096),
-			Cache:   supervision.NewWorkers(cacheWorkers(&options), 4096),
+			Write:   supervision.NewWorkers(options.StoreWriters, 4096),
+
+			CacheLoad: supervision.NewWorkers(2*cacheWorkers(&options), 16_384),
+			Cache:     supervision.NewWorkers(cacheWorkers(&options), 4096),
 		},
 		watchdog:   supervision.NewWatchdog(options.Logger),
 		dispatcher: supervision.NewDispatcher(idleGoroutines),
@@ -214,7 +222,8 @@ func Start(options Options) (*Node, error) {
 	return n, nil
 }
 
-// cacheWorkers returns how many goroutines write to the cache.
+// cacheWorkers returns how many goroutines write to the cache. Twice as many
+// read mailboxes there.
 func cacheWorkers(options *Options) int {
 	if options.Cache == nil {
 		return 0
@@ -425,6 +434,7 @@ func (n *Node) Close() error {
 			n.closed = errors.Join(n.closed, n.hub.Close())
 		}
 		n.workers.Journal.Close()
+		n.workers.CacheLoad.Close()
 		n.workers.Load.Close()
 		n.workers.Page.Close()
 		n.workers.Write.Close()

@@ -36,20 +36,42 @@ func (s *shardActor) load(ctx actor.Context, e *entry) {
 		writer := s.writer
 		l.fill = func(m *persistence.Mailbox) { root.Send(writer, &writebehind.Fill{Mailbox: l.mailbox, Loaded: m}) }
 	}
-	if !s.Workers.Load.Submit(func(ctx context.Context) {
-		m := &loaded{incarnation: incarnation, stored: known, dropped: dropped}
+	m := &loaded{incarnation: incarnation, stored: known, dropped: dropped}
+	fromStore := func(ctx context.Context) {
 		var stored *persistence.Mailbox
-		if stored, m.records, m.err = l.run(ctx); m.err == nil {
+		if stored, m.records, m.err = l.run(ctx, l.fromStore); m.err == nil {
 			m.state, m.err = l.decode(stored) // here: it may have thousands of parts
 		}
-		if l.fromStore && stored != nil && m.stored.Less(stored.Position) {
+		if stored != nil && m.stored.Less(stored.Position) {
 			m.stored = stored.Position
 		}
 		root.Send(pid, m)
-	}) {
+	}
+	workers, job := s.Workers.Load, fromStore
+	if s.Cache != nil {
+		waiting := workers
+		workers, job = s.Workers.CacheLoad, func(ctx context.Context) {
+			stored, records, err := l.run(ctx, l.fromCache)
+			if errors.Is(err, errNotCached) {
+				if waiting.Submit(fromStore) {
+					return
+				}
+				err = persistence.ErrBusy
+			}
+			if m.records, m.err = records, err; err == nil {
+				m.state, m.err = l.decode(stored)
+			}
+			root.Send(pid, m)
+		}
+	}
+	if !workers.Submit(job) {
 		s.loadFailed(ctx, &loadFailed{mailbox: e.name})
 	}
 }
+
+// errNotCached says that the cache has no copy of a mailbox that counts, or is
+// away.
+var errNotCached = errors.New("not in the cache")
 
 // settledFor returns up to where nothing is left to do for a mailbox's records: see
 // loading.
@@ -72,7 +94,8 @@ func (s *shardActor) known(e *entry) persistence.Position {
 	return s.checkpoint
 }
 
-// loading is the loading of one mailbox. It runs on a worker.
+// loading is the loading of one mailbox. It runs on a worker, and where the cache
+// does not have it, again on one of those that wait for the store.
 type loading struct {
 	journal persistence.Journal
 	store   persistence.Store
@@ -99,8 +122,6 @@ type loading struct {
 	// records that it has, and the store has not, would be skipped by the mailbox
 	// that is to bring them there.
 	settled persistence.Position
-	// fromStore is set by run: the state comes from the store.
-	fromStore bool
 }
 
 // run reads a mailbox's state, nil when it was never stored, and the records of
@@ -108,7 +129,7 @@ type loading struct {
 // for first: what is truncated after that may not be in the state that is read,
 // and is missed when it is to be read. A journal that is away is not needed for a
 // state that has it all.
-func (l *loading) run(ctx context.Context) (*persistence.Mailbox, []applyRecord, error) {
+func (l *loading) run(ctx context.Context, state func(context.Context) (*persistence.Mailbox, error)) (*persistence.Mailbox, []applyRecord, error) {
 	var bounds persistence.Bounds
 	var away error
 	short, cancel := context.WithTimeout(ctx, loadTimeout)
@@ -117,7 +138,7 @@ func (l *loading) run(ctx context.Context) (*persistence.Mailbox, []applyRecord,
 		bounds, away = l.journal.Bounds(short, l.shard)
 		l.start(bounds.First)
 	}
-	stored, err := l.state(short)
+	stored, err := state(short)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -168,18 +189,20 @@ func (l *loading) start(first int64) {
 	}
 }
 
-// state reads the state: from the cache where that has it, otherwise from the
-// store, which the cache is then given.
-func (l *loading) state(ctx context.Context) (*persistence.Mailbox, error) {
-	if l.cache != nil {
-		cached, err := l.cache.Load(ctx, l.shard, l.mailbox, mailbox.MaxDedupLoaded, l.checkpoint)
-		if err == nil && (takeCachedForStored || !l.settled.Less(cached.Position)) {
-			if _, err := mailbox.Decode(l.mailbox, cached); err == nil { // it may be damaged
-				return cached, nil
-			}
-		}
+// fromCache reads the state from the cache. Error: errNotCached.
+func (l *loading) fromCache(ctx context.Context) (*persistence.Mailbox, error) {
+	cached, err := l.cache.Load(ctx, l.shard, l.mailbox, mailbox.MaxDedupLoaded, l.checkpoint)
+	if err != nil || l.settled.Less(cached.Position) && !takeCachedForStored {
+		return nil, errNotCached
 	}
-	l.fromStore = true
+	if _, err := mailbox.Decode(l.mailbox, cached); err != nil { // it is damaged
+		return nil, errNotCached
+	}
+	return cached, nil
+}
+
+// fromStore reads the state from the store, and gives it to the cache.
+func (l *loading) fromStore(ctx context.Context) (*persistence.Mailbox, error) {
 	stored, err := l.store.Load(ctx, l.shard, l.mailbox, mailbox.MaxDedupLoaded)
 	if errors.Is(err, persistence.ErrNotFound) {
 		stored, err = nil, nil

@@ -53,11 +53,11 @@ func TestLoadMissesNothingThatIsTruncatedMeanwhile(t *testing.T) {
 	store.meanwhile = func() { write(positions[6]) }
 
 	l := loading{journal: journal, store: store, mailbox: "bob", through: positions[records-1]}
-	_, _, err := l.run(ctx)
+	_, _, err := l.run(ctx, l.fromStore)
 	if !errors.Is(err, persistence.ErrTruncated) {
 		t.Errorf("a load that was overtaken: %v, want that it is made again", err)
 	}
-	loaded, forward, err := l.run(ctx)
+	loaded, forward, err := l.run(ctx, l.fromStore)
 	if err != nil || loaded.Position != positions[6] || len(forward) != 3 || forward[0].position != positions[7] {
 		t.Errorf("loaded at %v with %d records behind it, %v", loaded.Position, len(forward), err)
 	}
@@ -78,7 +78,7 @@ func TestLoadBringsWhatTheMailboxWasNotTold(t *testing.T) {
 	}
 	for through, want := range map[int]int{4: 2, 6: 4, 9: 7} { // from the fourth record on
 		l := loading{journal: journal, store: store, mailbox: "bob", through: positions[through], untold: positions[3]}
-		loaded, told, err := l.run(ctx)
+		loaded, told, err := l.run(ctx, l.fromStore)
 		if err != nil || loaded.Position != positions[6] || len(told) != want || told[0].position != positions[3] {
 			t.Errorf("through %v: loaded at %v with %d records, %v; want %d", positions[through], loaded.Position, len(told), err, want)
 		}
@@ -131,7 +131,10 @@ func TestLoadPassesOverACopyBelowTheStartOfTheJournal(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := loading{journal: journal, store: store, cache: cache, mailbox: "bob", through: through, checkpoint: asked, settled: through}
-	loaded, forward, err := l.run(ctx)
+	if loaded, _, err := l.run(ctx, l.fromCache); !errors.Is(err, errNotCached) {
+		t.Errorf("the copy counts: %+v, %v", loaded, err)
+	}
+	loaded, forward, err := l.run(ctx, l.fromStore)
 	if err != nil || loaded.Position != through || len(forward) != 0 {
 		t.Errorf("loaded at %v with %d records behind it, %v; want it at %v", loaded.Position, len(forward), err, through)
 	}
@@ -149,7 +152,7 @@ func TestLoadFailsWhereTheJournalEndsEarly(t *testing.T) {
 	journal := memory.NewJournal(persistence.DurabilityFsync)
 	positions := appendTrims(t, journal, 2)
 	l := loading{journal: emptyJournal{journal}, store: memory.NewStore(), mailbox: "bob", through: positions[1]}
-	if _, forward, err := l.run(t.Context()); err == nil {
+	if _, forward, err := l.run(t.Context(), l.fromStore); err == nil {
 		t.Errorf("loaded with %d records of 2", len(forward))
 	}
 }
@@ -171,11 +174,11 @@ func TestLoadNeedsNoJournalForWhatIsStored(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := loading{journal: awayJournal{}, store: store, mailbox: "bob", through: stored}
-	if loaded, _, err := l.run(t.Context()); err != nil || loaded.Position != stored {
+	if loaded, _, err := l.run(t.Context(), l.fromStore); err != nil || loaded.Position != stored {
 		t.Errorf("loaded %+v, %v", loaded, err)
 	}
 	l.through.Offset++
-	if loaded, _, err := l.run(t.Context()); err == nil {
+	if loaded, _, err := l.run(t.Context(), l.fromStore); err == nil {
 		t.Errorf("loaded %+v without the record behind it", loaded)
 	}
 }
@@ -196,7 +199,10 @@ func TestLoadPassesOverADamagedCopy(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := loading{store: store, cache: cache, mailbox: "bob", settled: position}
-	if loaded, _, err := l.run(ctx); err != nil || string(loaded.State) != "stored" {
+	if loaded, _, err := l.run(ctx, l.fromCache); !errors.Is(err, errNotCached) {
+		t.Errorf("the copy counts: %+v, %v", loaded, err)
+	}
+	if loaded, _, err := l.run(ctx, l.fromStore); err != nil || string(loaded.State) != "stored" {
 		t.Errorf("loaded %+v, %v", loaded, err)
 	}
 }

@@ -62,10 +62,11 @@ type Environment struct {
 }
 
 // Workers run what blocks. Old pages have workers of their own: a reader that
-// catches up never slows a live poll.
+// catches up never slows a live poll. So have loads that the cache answers, and
+// writes to it: neither waits for a store that is slow.
 type Workers struct {
 	Journal, Load, Page, Write *supervision.Workers
-	Cache                      *supervision.Workers
+	CacheLoad, Cache           *supervision.Workers // for nothing where there is no cache
 }
 
 // Limits bound a shard. Whatever would go beyond is refused as Busy.

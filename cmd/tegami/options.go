@@ -82,6 +82,10 @@ func nodeOptions(c *config.Config, s *storage, keys node.Keyring) node.Options {
 	limits.WriteRecords = min(c.Store.WriteRecords, c.Store.UnstoredRecords/2) // before the shard is full
 	limits.TailOperations = c.Mailbox.TailOperations
 	limits.TailBytes = int(c.Mailbox.TailSize)
+	writers := 0 // as many as a node has by itself
+	if c.Store.Kind == config.StoreHybrid {
+		writers = c.HBase.Writers
+	}
 	return node.Options{
 		Journal:  s.journal,
 		Store:    s.store,
@@ -95,6 +99,7 @@ func nodeOptions(c *config.Config, s *storage, keys node.Keyring) node.Options {
 
 		Retention:          shard.Retention{Age: c.Retention.Age, Operations: c.Retention.Operations},
 		CheckpointInterval: c.Store.CheckpointInterval,
+		StoreWriters:       writers,
 	}
 }
 
