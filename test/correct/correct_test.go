@@ -130,7 +130,7 @@ func await(t *testing.T, what string, users *workload.Workload, more int64) {
 // that was damaged in every way, mends it, and looks again.
 func TestDamage(t *testing.T) {
 	servers := stack.Start(t, stack.Redis, stack.HBase, stack.Kafka)
-	config := configuration(servers, "damage", 20) // for each user: load, and not too much to be compared
+	config := configuration(servers, "damage", 5) // for each user: load, and not too much to be compared
 	schema := newTool(t, config)
 	schema.run("admin", "schema", "apply")
 	server := process.Start(t, process.Options{Binary: process.Build(t), Config: config})
