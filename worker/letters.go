@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"slices"
+	"strings"
 
 	"github.com/IBM/sarama"
 	"google.golang.org/protobuf/proto"
@@ -42,11 +43,17 @@ func letterID(task string, source Source, offset int64) string {
 // maxReason bounds the text of an error in a letter.
 const maxReason = 1 << 10
 
+// text returns the reason as it is kept: whatever a task says, or a server that it
+// asked, it must be text, or no letter could be written.
+func (d *letter) text() string {
+	reason := d.reason.Error()
+	return strings.ToValidUTF8(reason[:min(len(reason), maxReason)], "\uFFFD")
+}
+
 // add writes a letter. One that is written again replaces itself.
 func (l *Letters) add(ctx context.Context, task string, dead letter) error {
-	reason := dead.reason.Error()
 	value, err := proto.Marshal(&tasksv1.DeadLetter{
-		Task: task, Reason: reason[:min(len(reason), maxReason)], Attempts: uint32(dead.attempts),
+		Task: task, Reason: dead.text(), Attempts: uint32(dead.attempts),
 		FirstTime: dead.first.UnixMilli(), LastTime: dead.last.UnixMilli(),
 		Topic: dead.record.source.Topic, Partition: dead.record.source.Partition, Offset: dead.record.offset,
 		Key: dead.record.key, Event: dead.record.value,
