@@ -142,16 +142,10 @@ func (t *talkActor) later(ctx actor.Context, d time.Duration, message any) {
 	time.AfterFunc(d, func() { root.Send(self, message) })
 }
 
-// place has everything be as a map says. What goes to other shards is sent again:
-// their owners may be others.
+// place has everything be as a map says.
 func (t *talkActor) place(ctx actor.Context, places *cluster.Map) {
 	t.places = places
 	t.arrange(ctx)
-	for _, own := range t.shards {
-		if own.state != ownLeaving {
-			ctx.Send(own.pid, &shard.Rerouted{})
-		}
-	}
 }
 
 // arrange starts shards that have come, has the routes lead to those that serve,
@@ -172,7 +166,7 @@ func (t *talkActor) arrange(ctx actor.Context) {
 	for _, id := range gone {
 		leaving[id] = t.shards[id]
 	}
-	t.route(leaving)
+	t.route(ctx, leaving)
 	for id, own := range leaving {
 		t.giveAway(ctx, id, own)
 	}
@@ -266,9 +260,12 @@ func (t *talkActor) waitNot(own *ownShard) {
 }
 
 // route has the routes lead to the actors here that serve, those aside that are
-// about to leave, and for other shards to whoever serves them.
-func (t *talkActor) route(leaving map[uint32]*ownShard) {
+// about to leave, and for other shards to whoever serves them. What is on its way
+// from a shard here to one that has another route is sent again.
+func (t *talkActor) route(ctx actor.Context, leaving map[uint32]*ownShard) {
 	n := t.node
+	before := *n.routes.Load()
+	var rerouted []uint32
 	routes := make([]*actor.PID, t.places.Shards())
 	for i := range routes {
 		id := uint32(i)
@@ -285,8 +282,17 @@ func (t *talkActor) route(leaving map[uint32]*ownShard) {
 		default:
 			routes[i] = n.nowhere(id)
 		}
+		if !routes[i].Equal(before[i]) {
+			rerouted = append(rerouted, id)
+		}
 	}
 	n.routes.Store(&routes)
+	if len(rerouted) == 0 {
+		return
+	}
+	for _, own := range t.shards {
+		ctx.Send(own.pid, &shard.Rerouted{Shards: rerouted})
+	}
 }
 
 // giveAway has a shard leave: one that serves when it has stored what it has.

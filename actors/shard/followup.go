@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -89,9 +90,9 @@ func (s *shardActor) resendFollowUps(ctx actor.Context) {
 
 // rerouted repeats what is on its way: the owner that it was sent to may not be
 // the owner any more.
-func (s *shardActor) rerouted(ctx actor.Context) {
+func (s *shardActor) rerouted(ctx actor.Context, m *Rerouted) {
 	for target, box := range s.outboxes {
-		if box.sent > 0 {
+		if box.sent > 0 && (m.Shards == nil || slices.Contains(m.Shards, target)) {
 			s.transmit(ctx, target, box)
 		}
 	}

@@ -50,9 +50,9 @@ type (
 		Sequence uint64
 	}
 
-	// Rerouted tells that the owners of other shards may have changed. What is on
-	// its way to them is sent again.
-	Rerouted struct{}
+	// Rerouted tells that other actors serve some shards than did; nil: any may.
+	// What is on its way to them is sent again.
+	Rerouted struct{ Shards []uint32 }
 
 	// Fetch asks for the operations after a cursor. The answer is a Fetched to
 	// Subscriber, at once when there are operations or Hold is false; else

@@ -307,7 +307,7 @@ func (s *shardActor) Receive(ctx actor.Context) {
 	case *writebehind.Dropped:
 		s.tookDrop(ctx, m)
 	case *Rerouted:
-		s.rerouted(ctx)
+		s.rerouted(ctx, m)
 	case *Drain:
 		s.drain(ctx, m)
 	case *Repair:

@@ -35,7 +35,7 @@ const (
 // One that slept finds its connections to the stores gone, and the log that it
 // was reading cut off by the node that has its shards by then.
 var complaints = []string{
-	"another node is silent", "etcd", "evicted", "returning to the cluster", "not everything was drained",
+	"another node is silent", "etcd", "evicted", "returning to the cluster", "cannot return to the cluster", "not everything was drained",
 	"the others are not told", "store=hbase", "was truncated while it was read",
 }
 

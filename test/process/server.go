@@ -31,6 +31,8 @@ type Options struct {
 	Data string
 	// Config is the text of a YAML file.
 	Config string
+	// Address is where clients come to; a free one when empty.
+	Address string
 	// Command is what the binary runs as: serve when empty, talk, gateway or
 	// worker, which has no clients.
 	Command string
@@ -69,8 +71,11 @@ func New(t testing.TB, options Options) *Server {
 	if options.Command == "" {
 		options.Command = "serve"
 	}
+	if options.Address == "" {
+		options.Address = freeAddress(t)
+	}
 	s := &Server{
-		t: t, options: options, Address: freeAddress(t), Admin: freeAddress(t),
+		t: t, options: options, Address: options.Address, Admin: freeAddress(t),
 		config: filepath.Join(t.TempDir(), "tegami.yaml"), log: new(logBuffer),
 	}
 	if err := os.WriteFile(s.config, []byte(options.Config), 0o600); err != nil {

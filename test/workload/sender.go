@@ -124,6 +124,7 @@ func (s *sender) deliver(ctx context.Context, m message) bool {
 	// A server that stays away must not keep a test for ever.
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
+	begun := time.Now()
 	for ctx.Err() == nil {
 		attempt := s.workload.History.Invoke(m.known)
 		response := new(tegamiv1.SendMessageResponse)
@@ -134,6 +135,7 @@ func (s *sender) deliver(ctx context.Context, m message) bool {
 		case acknowledged:
 			if attempt.OK(response.GetMessageId(), response.GetCreateTime().AsTime().UnixNano()) {
 				s.workload.acked.Add(1)
+				s.workload.took.add(time.Since(begun))
 			}
 			s.last = response.GetMessageId()
 			return true

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,9 @@ type Options struct {
 	// Users, each with Devices devices; each user sends from the first, from
 	// Senders goroutines.
 	Users, Devices, Senders int
+	// Also are further servers that know the same users: devices are spread over
+	// all, in turn.
+	Also []*process.Server
 	// Every is the least time from one message of a sender to its next; 0 for none.
 	Every time.Duration
 	// Mix is the least time from one thing that a user does beside sending to the
@@ -52,6 +56,7 @@ type Workload struct {
 
 	mixers     []*mixer
 	unexpected findings
+	took       latencies
 	// round counts the calls of StartSending: client message ids are not used
 	// again.
 	round     int
@@ -112,8 +117,10 @@ func New(t testing.TB, server *process.Server, options Options) *Workload {
 		w.users = append(w.users, fmt.Sprintf("user%03d", i))
 	}
 	server.CreateUsers(w.users...)
-	for _, user := range w.users {
+	servers := append([]*process.Server{server}, options.Also...)
+	for i, user := range w.users {
 		for n := range options.Devices {
+			server := servers[(i+n)%len(servers)]
 			name := fmt.Sprintf("device%d", n)
 			w.devices = append(w.devices, &device{
 				workload: w, user: user, name: name,
@@ -230,6 +237,31 @@ func (w *Workload) await(limit time.Duration, condition func() bool) bool {
 		}
 	}
 	return true
+}
+
+// latencies are how long messages took from the first attempt to the
+// acknowledgement.
+type latencies struct {
+	mu  sync.Mutex
+	all []time.Duration
+}
+
+func (l *latencies) add(took time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, took)
+}
+
+// TakeLatencies returns how long messages took from the first attempt to the
+// acknowledgement, shortest first: those that were acknowledged since it was
+// called last.
+func (w *Workload) TakeLatencies() []time.Duration {
+	w.took.mu.Lock()
+	defer w.took.mu.Unlock()
+	all := w.took.all
+	w.took.all = nil
+	slices.Sort(all)
+	return all
 }
 
 // findings are answers that no client may ever get.
