@@ -73,9 +73,10 @@ test-cluster: requirements-test
 
 .PHONY: soak
 SOAK ?= 1h
-soak: requirements-test ## The faults of `make hybrid`, at random and as long as they may be, for SOAK (1h), and talk nodes restarted in turn for as long
-	@scripts/requirements.sh redis kafka hbase
+soak: requirements-test ## The faults of `make hybrid`, at random and as long as they may be, for SOAK (1h), talk nodes restarted in turn for as long, and the faults of the cluster at full length
+	@scripts/requirements.sh redis kafka hbase etcd
 	@TEGAMI_TEST_SOAK=$(SOAK) $(GO) test -tags=soak -count=1 -timeout=0 -v -run=TestSoak -p=1 ./test/hybrid ./test/cluster
+	@$(GO) test -tags=soak -count=1 -timeout=0 -v -run='TestNothingIsLost|TestTwoOwners' ./test/cluster
 
 .PHONY: fuzz
 FUZZTIME ?= 60s

@@ -28,6 +28,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -84,7 +85,8 @@ type Hub struct {
 	mu      sync.Mutex // guards the following
 	members map[string]cluster.Member
 	peers   map[string]*actor.PID // by id of the member
-	// both has, by id, when a node was heard last that hears this one, too.
+	// both has, by address, when a node was heard last that hears this one, too. A
+	// gateway goes by another id than as a member, and it may have several.
 	both   map[string]time.Time
 	closed bool
 }
@@ -137,7 +139,8 @@ func (h *Hub) peer(id, address string) *actor.PID {
 }
 
 // Update takes note of who the members are. Peers of members that have left are
-// stopped. A talk node has one of every gateway, to know whether it is reached.
+// stopped. A gateway has one of every talk node, for that to know whether it is
+// reached.
 func (h *Hub) Update(s cluster.Snapshot) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -152,18 +155,20 @@ func (h *Hub) Update(s cluster.Snapshot) {
 		}
 	}
 	for _, m := range s.Members {
-		if m.Role == cluster.RoleGateway && h.options.Self.Role == cluster.RoleTalk {
+		if m.Role == cluster.RoleTalk && h.options.Self.Role == cluster.RoleGateway {
 			h.peer(m.ID, m.Address)
 		}
 	}
+	now := time.Now()
+	maps.DeleteFunc(h.both, func(_ string, heard time.Time) bool { return now.Sub(heard) > forgottenAfter })
 }
 
 // connected takes note that a node was heard that hears this one.
-func (h *Hub) connected(id string, now time.Time) {
+func (h *Hub) connected(address string, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.peers[id] != nil {
-		h.both[id] = now
+	if _, known := h.both[address]; known || len(h.both) < maxStrangers {
+		h.both[address] = now
 	}
 }
 
@@ -173,12 +178,12 @@ func (h *Hub) Gateways() (members, connected int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
-	for id, m := range h.members {
+	for _, m := range h.members {
 		if m.Role != cluster.RoleGateway {
 			continue
 		}
 		members++
-		if now.Sub(h.both[id]) <= silentAfter {
+		if now.Sub(h.both[m.Address]) <= silentAfter {
 			connected++
 		}
 	}
@@ -200,7 +205,6 @@ func (h *Hub) forget(id string) {
 func (h *Hub) stop(id string) {
 	if pid := h.peers[id]; pid != nil {
 		delete(h.peers, id)
-		delete(h.both, id)
 		root := h.options.System.Root
 		root.Send(pid, &leave{})
 		time.AfterFunc(lingering, func() { root.Poison(pid) })

@@ -219,7 +219,7 @@ func (p *peer) receive(ctx actor.Context, frame *wire.Frame) {
 	}
 	p.heard = time.Now()
 	if !frame.GetUnheard() {
-		p.hub.connected(p.id, p.heard)
+		p.hub.connected(p.address, p.heard)
 	}
 	if p.lost(frame) {
 		p.giveUp(ctx)

@@ -245,7 +245,9 @@ func TestANodeWithoutGatewaysGivesItsShardsUp(t *testing.T) {
 	f.start("talk-2", cluster.RoleTalk)
 	gateway := f.start("gateway-1", cluster.RoleGateway)
 	f.mu.Lock()
-	f.members = append(f.members, gateway.options.Cluster.Self)
+	self := gateway.options.Cluster.Self
+	self.ID = "gateway-1.as-a-member" // it has another there
+	f.members = append(f.members, self)
 	f.publish()
 	f.mu.Unlock()
 	f.ready()
@@ -270,5 +272,8 @@ func TestANodeWithoutGatewaysGivesItsShardsUp(t *testing.T) {
 		}
 		f.network.Lose(nil)
 		gateway.until("back", func() bool { return f.serves("talk-2") == had && f.serves("talk-1") == fleetShards-had })
+		if got := f.nodes["talk-1"].Unfit() + f.nodes["talk-2"].Unfit(); got != "" {
+			t.Errorf("healed: one is unfit: %s", got)
+		}
 	}
 }
