@@ -163,12 +163,13 @@ var (
 	lagSeconds       = prometheus.NewDesc("tegami_writebehind_lag_seconds", "Age of the oldest of these records.", []string{"part"}, nil)
 	workersQueued    = prometheus.NewDesc("tegami_workers_queued", "Jobs that wait for a worker, by pool.", []string{"pool"}, nil)
 	shardsInState    = prometheus.NewDesc("tegami_shards", "Shards, by state: open, opening, or halted until an operator acts.", []string{"state"}, nil)
+	unfit            = prometheus.NewDesc("tegami_unfit", "1 when this talk node is not fit to have shards, by reason: journal, network or clock.", []string{"reason"}, nil)
 	watchdogStalls   = prometheus.NewDesc("tegami_watchdog_stalls_total", "Messages that an actor took longer for than its budget of 10 ms.", []string{"actor", "message"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (nodeCollector) Describe(descriptions chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{commandsInFlight, recordsUnstored, recordsDropped, mailboxesLoaded, lagRecords, lagBytes, lagSeconds, workersQueued, shardsInState, watchdogStalls} {
+	for _, d := range []*prometheus.Desc{commandsInFlight, recordsUnstored, recordsDropped, mailboxesLoaded, lagRecords, lagBytes, lagSeconds, workersQueued, shardsInState, unfit, watchdogStalls} {
 		descriptions <- d
 	}
 }
@@ -193,6 +194,13 @@ func (c nodeCollector) Collect(metrics chan<- prometheus.Metric) {
 	}
 	for state, shards := range depths.Shards {
 		gauge(shardsInState, int64(shards), state)
+	}
+	for _, reason := range node.UnfitReasons {
+		is := int64(0)
+		if c.node.Unfit() == reason {
+			is = 1
+		}
+		gauge(unfit, is, reason)
 	}
 	for stall, n := range c.node.Stalls() {
 		metrics <- prometheus.MustNewConstMetric(watchdogStalls, prometheus.CounterValue, float64(n), stall.Kind, stall.Message)

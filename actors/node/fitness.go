@@ -26,6 +26,9 @@ const (
 	unfitClock = "clock"
 )
 
+// UnfitReasons are those that Unfit returns.
+var UnfitReasons = []string{unfitJournal, unfitNetwork, unfitClock}
+
 const (
 	// lookEvery is how often a node looks whether it reaches the journal, and
 	// lookLimit how long it waits for that.
@@ -189,8 +192,8 @@ func (f *fitness) tell() {
 	}
 }
 
-// Unfit returns why this node is not fit to have shards: journal, clock, or
-// nothing.
+// Unfit returns why this node is not fit to have shards, one of UnfitReasons;
+// empty when it is.
 func (n *Node) Unfit() string {
 	if n.fitness == nil {
 		return ""

@@ -85,7 +85,7 @@ type memberStatus struct {
 	Version string        `json:"version"`
 	Weight  int           `json:"weight"`
 	Shards  int           `json:"shards"`
-	// Unfit is why it cannot take shards: journal, clock, or nothing.
+	// Unfit is why it cannot take shards: journal, network, clock, or nothing.
 	Unfit string `json:"unfit,omitempty"`
 	// Seen is what it says itself; nil where it does not, Error says why.
 	Seen  *seenStatus `json:"seen,omitempty"`
