@@ -30,6 +30,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -81,14 +82,19 @@ type Options struct {
 type Hub struct {
 	options Options
 	nowhere *actor.PID
+	// revision is that of the newest membership that this node knows.
+	revision atomic.Uint64
 
 	mu      sync.Mutex // guards the following
 	members map[string]cluster.Member
 	peers   map[string]*actor.PID // by id of the member
 	// both has, by address, when a node was heard last that hears this one, too. A
 	// gateway goes by another id than as a member, and it may have several.
-	both   map[string]time.Time
-	closed bool
+	both map[string]time.Time
+	// anyone is when any node was heard last, newer when one that knew of a newer
+	// membership.
+	anyone, newer time.Time
+	closed        bool
 }
 
 // maxStrangers bounds the peers that are no members that this node knows of.
@@ -142,6 +148,7 @@ func (h *Hub) peer(id, address string) *actor.PID {
 // stopped. A gateway has one of every talk node, for that to know whether it is
 // reached.
 func (h *Hub) Update(s cluster.Snapshot) {
+	h.revision.Store(s.Revision)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	before := h.members
@@ -163,13 +170,26 @@ func (h *Hub) Update(s cluster.Snapshot) {
 	maps.DeleteFunc(h.both, func(_ string, heard time.Time) bool { return now.Sub(heard) > forgottenAfter })
 }
 
-// connected takes note that a node was heard that hears this one.
-func (h *Hub) connected(address string, now time.Time) {
+// heard takes note of a frame.
+func (h *Hub) heard(address string, frame *wire.Frame, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if _, known := h.both[address]; known || len(h.both) < maxStrangers {
+	h.anyone = now
+	if frame.GetRevision() > h.revision.Load() {
+		h.newer = now
+	}
+	if _, known := h.both[address]; !frame.GetUnheard() && (known || len(h.both) < maxStrangers) {
 		h.both[address] = now
 	}
+}
+
+// Outdated reports whether others may know of a newer membership than this node:
+// one of them said so of late, or none was heard.
+func (h *Hub) Outdated() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	return now.Sub(h.newer) <= silentAfter || now.Sub(h.anyone) > silentAfter
 }
 
 // Gateways returns how many gateways are members, and how many of them were heard

@@ -413,3 +413,28 @@ func TestAnswersToTheRunBeforeAreNotTaken(t *testing.T) {
 		}
 	})
 }
+
+// A node notices that others know of a newer membership, or that it hears nobody.
+func TestANodeNoticesThatItIsOutdated(t *testing.T) {
+	pair(t, func(t *testing.T, network *linktest.Network, gateway, owner *side) {
+		know := func(s *side, revision uint64) {
+			s.hub.Update(cluster.Snapshot{Revision: revision, Members: []cluster.Member{gateway.self, owner.self}})
+		}
+		expect := func(want bool, when string) {
+			t.Helper()
+			<-time.After(3 * time.Second)
+			if got := owner.hub.Outdated(); got != want {
+				t.Errorf("%s: %v", when, got)
+			}
+		}
+		know(owner, 5)
+		know(gateway, 5)
+		expect(false, "all know the same")
+		know(gateway, 6)
+		expect(true, "the other knows more")
+		know(owner, 7)
+		expect(false, "the other knows less")
+		network.Lose(func(string, string) bool { return true })
+		expect(true, "nobody is heard")
+	})
+}

@@ -172,7 +172,7 @@ func (p *peer) send(messages []*wire.Message) {
 	p.Network.Send(p.address, &wire.Frame{
 		From: p.Self.ID, To: p.id, FromAddress: p.Self.Address, Shards: uint32(p.Shards),
 		Run: p.run, Number: p.number, MissedRun: p.theirRun, Missed: p.missed, Messages: messages,
-		Unheard: p.silent || p.theirRun == 0,
+		Unheard: p.silent || p.theirRun == 0, Revision: p.hub.revision.Load(),
 	})
 }
 
@@ -218,9 +218,7 @@ func (p *peer) receive(ctx actor.Context, frame *wire.Frame) {
 		p.Logger.Info("another node is heard again", "member", p.id)
 	}
 	p.heard = time.Now()
-	if !frame.GetUnheard() {
-		p.hub.connected(p.address, p.heard)
-	}
+	p.hub.heard(p.address, frame, p.heard)
 	if p.lost(frame) {
 		p.giveUp(ctx)
 	}

@@ -204,13 +204,16 @@ func (n *Node) Unfit() string {
 }
 
 // foreign hears of a command of another owner in the log of a shard that has long
-// been open: a sign that this node was replaced, if the shard is placed here.
+// been open. It is a sign that this node was replaced, if the others were told that
+// it serves the shard, and know of a newer membership by now: while nobody hears of
+// members, one that has not heard of this hand-over goes on as well.
 func (n *Node) foreign(id uint32) {
 	doubter, newest := n.options.Cluster.Doubter, n.newest.Load()
 	if doubter == nil || newest == nil {
 		return
 	}
-	if owner, ok := newest.places.Owner(id); ok && owner.ID == n.self() {
+	server, ok := newest.places.Server(id)
+	if ok && server.ID == n.self() && server.Serves.Has(id) && n.hub.Outdated() {
 		doubter.Doubt()
 	}
 }

@@ -47,7 +47,9 @@ type Frame struct {
 	Missed    uint64     `protobuf:"varint,8,opt,name=missed,proto3" json:"missed,omitempty"`
 	Messages  []*Message `protobuf:"bytes,9,rep,name=messages,proto3" json:"messages,omitempty"`
 	// The sender has not heard the receiver for a while, or never.
-	Unheard       bool `protobuf:"varint,10,opt,name=unheard,proto3" json:"unheard,omitempty"`
+	Unheard bool `protobuf:"varint,10,opt,name=unheard,proto3" json:"unheard,omitempty"`
+	// The newest revision of the membership that the sender knows; 0: none.
+	Revision      uint64 `protobuf:"varint,11,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -150,6 +152,13 @@ func (x *Frame) GetUnheard() bool {
 		return x.Unheard
 	}
 	return false
+}
+
+func (x *Frame) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
 }
 
 type Message struct {
@@ -1599,7 +1608,7 @@ var File_wire_proto protoreflect.FileDescriptor
 const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"wire.proto\x12\x0etegami.node.v1\x1a\frecord.proto\"\x96\x02\n" +
+	"wire.proto\x12\x0etegami.node.v1\x1a\frecord.proto\"\xb2\x02\n" +
 	"\x05Frame\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\tR\x02to\x12!\n" +
@@ -1612,7 +1621,8 @@ const file_wire_proto_rawDesc = "" +
 	"\x06missed\x18\b \x01(\x04R\x06missed\x123\n" +
 	"\bmessages\x18\t \x03(\v2\x17.tegami.node.v1.MessageR\bmessages\x12\x18\n" +
 	"\aunheard\x18\n" +
-	" \x01(\bR\aunheard\"\x96\x06\n" +
+	" \x01(\bR\aunheard\x12\x1a\n" +
+	"\brevision\x18\v \x01(\x04R\brevision\"\x96\x06\n" +
 	"\aMessage\x123\n" +
 	"\acommand\x18\x01 \x01(\v2\x17.tegami.node.v1.CommandH\x00R\acommand\x12F\n" +
 	"\x0ecommand_answer\x18\x02 \x01(\v2\x1d.tegami.node.v1.CommandAnswerH\x00R\rcommandAnswer\x12:\n" +
