@@ -19,6 +19,7 @@ import (
 	"github.com/tegami-im/tegami/actors/talk"
 	"github.com/tegami-im/tegami/api/gen/tegami/v1/tegamiv1connect"
 	"github.com/tegami-im/tegami/api/limit"
+	"github.com/tegami-im/tegami/config/reload"
 )
 
 func TestNetworksOfClients(t *testing.T) {
@@ -165,19 +166,19 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 		if got := inUse(); got != 1 {
 			t.Errorf("certificate %d is in use before the next check", got)
 		}
-		<-time.After(certificateCheck)
+		<-time.After(reload.Every)
 		if got := inUse(); got != 2 {
 			t.Errorf("certificate %d is in use after the check, want the second", got)
 		}
 		if err := os.WriteFile(files.Key, []byte("broken"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		<-time.After(certificateCheck)
+		<-time.After(reload.Every)
 		if got := inUse(); got != 2 {
 			t.Errorf("certificate %d is in use while its key is broken", got)
 		}
 		install()
-		<-time.After(certificateCheck)
+		<-time.After(reload.Every)
 		if got := inUse(); got != 3 {
 			t.Errorf("certificate %d is in use, want the third", got)
 		}

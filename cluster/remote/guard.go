@@ -97,7 +97,7 @@ func guarding(log *slog.Logger) grpc.StreamServerInterceptor {
 				if err != nil {
 					return status.Error(codes.Unauthenticated, err.Error())
 				}
-				guarded.name = identity.Name
+				guarded.name, guarded.role = identity.Name, identity.Role
 			}
 		}
 		err = handler(server, guarded)
@@ -113,6 +113,7 @@ func guarding(log *slog.Logger) grpc.StreamServerInterceptor {
 type guard struct {
 	grpc.ServerStream
 	name    string // of the other end; empty in cleartext
+	role    cluster.Role
 	refused error
 }
 
@@ -152,6 +153,9 @@ func (g *guard) check(m *protoremote.RemoteMessage) error {
 			return errors.New("a frame with more than a frame has")
 		case !g.sent(e.GetMessageData()):
 			return errors.New("a frame in the name of another node")
+		}
+		if err := permitted(g.role, e.GetMessageData()); err != nil {
+			return err
 		}
 	}
 	return nil

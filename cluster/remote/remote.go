@@ -27,7 +27,6 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
@@ -47,6 +46,10 @@ type Options struct {
 	// authorities of the others', and verifies those that connect. Each
 	// certificate must have an Identity. Nil: cleartext, on loopback alone.
 	TLS *tls.Config
+	// Renewed, unless nil, returns what takes the place of TLS for the next
+	// connection: certificates change while a node runs. It must be quick, and
+	// safe for concurrent use.
+	Renewed func() *tls.Config
 	// Logger takes what goes wrong. Nil means nothing is said.
 	Logger *slog.Logger
 }
@@ -147,7 +150,7 @@ func serverOptions(options Options) []grpc.ServerOption {
 		grpc.StreamInterceptor(guarding(options.Logger)),
 	}
 	if options.TLS != nil {
-		all = append(all, grpc.Creds(credentials.NewTLS(identifying(options.TLS))))
+		all = append(all, grpc.Creds(credentialsOf(options)))
 	}
 	return all
 }
@@ -155,7 +158,7 @@ func serverOptions(options Options) []grpc.ServerOption {
 func dialOptions(options Options) []grpc.DialOption {
 	secure := insecure.NewCredentials()
 	if options.TLS != nil {
-		secure = credentials.NewTLS(identifying(options.TLS))
+		secure = credentialsOf(options)
 	}
 	return []grpc.DialOption{
 		grpc.WithTransportCredentials(secure),

@@ -6,6 +6,7 @@
 package remote_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -13,9 +14,13 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -169,4 +174,86 @@ func TestListenRefusesTLSThatVerifiesNobody(t *testing.T) {
 	if _, err := remote.Listen(remote.Options{Listen: "127.0.0.1:0", TLS: settings}); !errors.Is(err, remote.ErrUnverified) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// A node's certificate has expired, and then it has another: for the next
+// connection, without a restart.
+func TestCertificatesAreRenewedWhileANodeRuns(t *testing.T) {
+	a := newAuthority(t)
+	var settings atomic.Pointer[tls.Config]
+	settings.Store(a.node(time.Now().Add(-time.Hour)))
+	log := new(lockedBuffer)
+	node := listenWith(t, remote.Options{
+		Listen: "127.0.0.1:0", TLS: settings.Load(), Renewed: settings.Load, Logger: slog.New(slog.NewTextHandler(log, nil)),
+	})
+	other := secure(t, a.node(time.Now().Add(time.Hour)))
+	sendUntil := func(from, to end, done func() bool) {
+		t.Helper()
+		for n := uint64(1); !done(); n++ {
+			from.Send(to.Address(), page(n, 10))
+			<-time.After(50 * time.Millisecond)
+			if n > 400 {
+				t.Fatal("it does not come to that")
+			}
+		}
+	}
+	sendUntil(other, node, func() bool { return strings.Contains(log.String(), "is refused") })
+	if len(node.frames) > 0 {
+		t.Error("a frame came over a connection to a node whose certificate has expired")
+	}
+	settings.Store(a.node(time.Now().Add(time.Hour)))
+	sendUntil(other, node, func() bool { return len(node.frames) > 0 })
+	sendUntil(node, other, func() bool { return len(other.frames) > 0 })
+}
+
+// A gateway that is not what it was, with a certificate that is good, can ask as
+// gateways do, and not speak as the owner of a shard.
+func TestAGatewayCannotSpeakAsAnOwner(t *testing.T) {
+	a := newAuthority(t)
+	later := time.Now().Add(time.Hour)
+	log := new(lockedBuffer)
+	node := listenWith(t, remote.Options{Listen: "127.0.0.1:0", TLS: a.node(later), Logger: slog.New(slog.NewTextHandler(log, nil))})
+	gateway := secure(t, a.node(later, "tegami://gateway/a"))
+	followUps := &wire.Frame{From: "a", Number: 1, Messages: []*wire.Message{{Kind: &wire.Message_FollowUps{FollowUps: &wire.FollowUps{}}}}}
+	fetch := func(n uint64) *wire.Frame {
+		return &wire.Frame{From: "a", Number: n, Messages: []*wire.Message{{Kind: &wire.Message_Fetch{Fetch: &wire.Fetch{}}}}}
+	}
+	gateway.Send(node.Address(), fetch(1))
+	node.next(t)
+	gateway.Send(node.Address(), followUps)
+	for n := uint64(2); ; n++ { // until there is a connection again
+		gateway.Send(node.Address(), fetch(n))
+		select {
+		case got := <-node.frames:
+			if got.GetMessages()[0].GetFetch() == nil {
+				t.Errorf("came through: %v", got)
+			}
+			if !strings.Contains(log.String(), "follow_ups") {
+				t.Error("nothing is said of it")
+			}
+			return
+		case <-time.After(100 * time.Millisecond):
+		}
+		if n > 200 {
+			t.Fatal("the gateway is not heard any more")
+		}
+	}
+}
+
+// lockedBuffer is a log that is read while it is written.
+type lockedBuffer struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer // guarded by mu
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.String()
 }

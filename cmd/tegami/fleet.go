@@ -22,6 +22,7 @@ import (
 	"github.com/tegami-im/tegami/cluster/etcd"
 	"github.com/tegami-im/tegami/cluster/remote"
 	"github.com/tegami-im/tegami/config"
+	"github.com/tegami-im/tegami/config/reload"
 	"github.com/tegami-im/tegami/persistence/sealing"
 	"github.com/tegami-im/tegami/telemetry"
 )
@@ -325,10 +326,12 @@ func (s *service) staticMembers() []cluster.Member {
 func listenCluster(c *config.Config, log *slog.Logger) (*remote.Remote, error) {
 	options := remote.Options{Listen: c.Cluster.Listen, Advertise: c.Cluster.Advertise, Logger: log}
 	if c.Cluster.Cert != "" {
-		var err error
-		if options.TLS, err = clusterTLS(c.Cluster); err != nil {
+		files := []string{c.Cluster.Cert, c.Cluster.Key, c.Cluster.CA}
+		settings, err := reload.New(files, log, func() (*tls.Config, error) { return clusterTLS(c.Cluster) })
+		if err != nil {
 			return nil, fmt.Errorf("cluster.cert: %w", err)
 		}
+		options.TLS, options.Renewed = settings.Get(), settings.Get
 	}
 	return remote.Listen(options)
 }
