@@ -38,6 +38,10 @@ type TokenOptions struct {
 	AccessTTL time.Duration
 	// RefreshTTL is how long a refresh token is good. Default 30 days.
 	RefreshTTL time.Duration
+	// Others returns the public key with an id, a KeyID, of another who issues
+	// tokens that are good here, too. It must be quick, and safe for concurrent
+	// use. Nil: there are none.
+	Others func(id string) (ed25519.PublicKey, bool)
 	// CacheSize is how many verified access tokens are remembered. Default
 	// 65,536.
 	CacheSize int
@@ -68,6 +72,7 @@ type Tokens struct {
 	opts       TokenOptions
 	key        ed25519.PrivateKey
 	public     ed25519.PublicKey
+	id         string // of the key
 	refreshKey []byte
 	parser     *jwt.Parser
 	verified   *tokenCache
@@ -83,10 +88,12 @@ func NewTokens(key ed25519.PrivateKey, opts TokenOptions) (*Tokens, error) {
 	if err != nil {
 		return nil, fmt.Errorf("auth: derive the refresh key: %w", err)
 	}
+	public := key.Public().(ed25519.PublicKey)
 	return &Tokens{
 		opts:       opts,
 		key:        key,
-		public:     key.Public().(ed25519.PublicKey),
+		public:     public,
+		id:         KeyID(public),
 		refreshKey: refreshKey,
 		parser: jwt.NewParser(
 			jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}),
@@ -97,6 +104,35 @@ func NewTokens(key ed25519.PrivateKey, opts TokenOptions) (*Tokens, error) {
 		),
 		verified: newTokenCache(opts.CacheSize),
 	}, nil
+}
+
+// keyIDLength is the length of a KeyID.
+const keyIDLength = 12
+
+// KeyID returns by what the tokens under a key name it.
+func KeyID(public ed25519.PublicKey) string {
+	sum := sha256.Sum256(public)
+	return encode(sum[:keyIDLength*6/8])
+}
+
+// publicOf returns the public key with an id. Tokens of earlier builds name none.
+func (t *Tokens) publicOf(id string) (ed25519.PublicKey, bool) {
+	if id == "" || id == t.id {
+		return t.public, true
+	}
+	if t.opts.Others == nil {
+		return nil, false
+	}
+	public, ok := t.opts.Others(id)
+	return public, ok && len(public) == ed25519.PublicKeySize
+}
+
+func (t *Tokens) publicOfAccess(token *jwt.Token) (any, error) {
+	id, _ := token.Header["kid"].(string)
+	if public, ok := t.publicOf(id); ok {
+		return public, nil
+	}
+	return nil, errBadToken
 }
 
 type accessClaims struct {
@@ -120,7 +156,9 @@ func (t *Tokens) IssueAccess(session talk.Session) (token string, expires time.T
 		Device: session.Device,
 		Epoch:  session.Epoch,
 	}
-	token, err = jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims).SignedString(t.key)
+	unsigned := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims)
+	unsigned.Header["kid"] = t.id
+	token, err = unsigned.SignedString(t.key)
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("sign an access token: %w", err)
 	}
@@ -141,7 +179,7 @@ func (t *Tokens) VerifyAccess(token string) (talk.Session, error) {
 		return session, nil
 	}
 	var claims accessClaims
-	_, err := t.parser.ParseWithClaims(token, &claims, func(*jwt.Token) (any, error) { return t.public, nil })
+	_, err := t.parser.ParseWithClaims(token, &claims, t.publicOfAccess)
 	switch {
 	case errors.Is(err, jwt.ErrTokenExpired) && !errors.Is(err, jwt.ErrTokenSignatureInvalid):
 		return talk.Session{}, errExpiredToken
@@ -185,27 +223,39 @@ func NewRefreshSecret() (secret RefreshSecret, hash [32]byte) {
 // Hash returns the hash under which the talk tier knows the secret.
 func (s RefreshSecret) Hash() [32]byte { return sha256.Sum256(s[:]) }
 
-// A refresh token is, in base64url, the fields below and an HMAC-SHA-256 over
-// them:
+// A refresh token is, in base64url, the fields below and an Ed25519 signature over
+// refreshPurpose and them, so that whoever knows the public key can tell:
 //
 //	version 1 byte
+//	key    12 bytes, the KeyID
 //	expiry  8 bytes, seconds since 1970, big endian
 //	epoch   8 bytes, big endian
 //	user    1 byte length, then the user id
 //	device  1 byte length, then the device id
 //	secret 32 bytes
-const refreshVersion = 1
+//
+// Those of version 1 have no key, and an HMAC-SHA-256 for the signature. They are
+// taken from the time when they were issued.
+const (
+	refreshVersion    = 2
+	refreshVersionMAC = 1
+)
+
+// refreshPurpose keeps the signatures of refresh tokens apart from others under
+// the key.
+const refreshPurpose = "tegami refresh token\x00"
 
 // IssueRefresh returns the refresh token of a session with its secret.
 func (t *Tokens) IssueRefresh(session talk.Session, secret RefreshSecret) string {
-	raw := make([]byte, 0, 256)
+	raw := make([]byte, 0, 320)
 	raw = append(raw, refreshVersion)
+	raw = append(raw, t.id...)
 	raw = binary.BigEndian.AppendUint64(raw, uint64(time.Now().Add(t.opts.RefreshTTL).Unix()))
 	raw = binary.BigEndian.AppendUint64(raw, session.Epoch)
 	raw = append(append(raw, byte(len(session.User))), session.User...)
 	raw = append(append(raw, byte(len(session.Device))), session.Device...)
 	raw = append(raw, secret[:]...)
-	return encode(t.sum(raw))
+	return encode(append(raw, ed25519.Sign(t.key, append([]byte(refreshPurpose), raw...))...))
 }
 
 // sum appends the MAC of raw to it.
@@ -215,9 +265,27 @@ func (t *Tokens) sum(raw []byte) []byte {
 	return mac.Sum(raw)
 }
 
+// authentic returns the fields behind the key of a refresh token that one whom we
+// trust has issued.
+func (t *Tokens) authentic(raw []byte) (fields []byte, ok bool) {
+	switch {
+	case len(raw) == 0:
+		return nil, false
+	case raw[0] == refreshVersionMAC && len(raw) > sha256.Size:
+		signed := raw[:len(raw)-sha256.Size]
+		return signed[1:], hmac.Equal(t.sum(slices.Clip(signed)), raw)
+	case raw[0] == refreshVersion && len(raw) > 1+keyIDLength+ed25519.SignatureSize:
+		signed, signature := raw[:len(raw)-ed25519.SignatureSize], raw[len(raw)-ed25519.SignatureSize:]
+		public, known := t.publicOf(string(signed[1 : 1+keyIDLength]))
+		return signed[1+keyIDLength:], known && ed25519.Verify(public, append([]byte(refreshPurpose), signed...), signature)
+	default:
+		return nil, false
+	}
+}
+
 // VerifyRefresh returns the session and the secret of a refresh token that was
-// issued under our key and has not expired. Whether it was used before, the
-// talk tier tells.
+// issued under our key, or another's that is good here, and has not expired.
+// Whether it was used before, the talk tier tells.
 func (t *Tokens) VerifyRefresh(token string) (talk.Session, RefreshSecret, error) {
 	var session talk.Session
 	var secret RefreshSecret
@@ -228,20 +296,16 @@ func (t *Tokens) VerifyRefresh(token string) (talk.Session, RefreshSecret, error
 		return session, secret, errBadToken
 	}
 	raw, err := decode(token)
-	if err != nil || len(raw) < sha256.Size {
+	if err != nil {
 		return session, secret, errBadToken
 	}
-	fields := raw[:len(raw)-sha256.Size]
-	if !hmac.Equal(t.sum(slices.Clip(fields)), raw) {
+	fields, ok := t.authentic(raw)
+	if !ok || len(fields) < 16 {
 		return session, secret, errBadToken
 	}
-	// What carries our MAC we made: its lengths are right.
-	if len(fields) < 17 || fields[0] != refreshVersion {
-		return session, secret, errBadToken
-	}
-	expiry := time.Unix(int64(binary.BigEndian.Uint64(fields[1:])), 0)
-	session.Epoch = binary.BigEndian.Uint64(fields[9:])
-	rest, okUser := cutString(fields[17:], &session.User)
+	expiry := time.Unix(int64(binary.BigEndian.Uint64(fields)), 0)
+	session.Epoch = binary.BigEndian.Uint64(fields[8:])
+	rest, okUser := cutString(fields[16:], &session.User)
 	rest, okDevice := cutString(rest, &session.Device)
 	if !okUser || !okDevice || len(rest) != len(secret) {
 		return talk.Session{}, secret, errBadToken

@@ -5,7 +5,9 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -212,8 +214,8 @@ func TestRefreshTokensCarryAnySession(t *testing.T) {
 	})
 }
 
-// What carries our MAC but is not of our making (a later version) is refused,
-// never read beyond its end.
+// What is signed by us but is not of our making (a later version) is refused, never
+// read beyond its end.
 func TestRefreshTokensOfAnotherShapeAreRefused(t *testing.T) {
 	tokens := newTokens(t, newKey(t), TokenOptions{})
 	secret, _ := NewRefreshSecret()
@@ -221,16 +223,82 @@ func TestRefreshTokensOfAnotherShapeAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fields := whole[:len(whole)-sha256.Size]
+	signed := func(fields []byte) string {
+		return encode(append(fields, ed25519.Sign(tokens.key, append([]byte(refreshPurpose), fields...))...))
+	}
+	fields := whole[:len(whole)-ed25519.SignatureSize]
 	for n := range len(fields) {
-		cut := append([]byte(nil), fields[:n]...)
-		if _, _, err := tokens.VerifyRefresh(encode(tokens.sum(cut))); !errors.Is(err, errBadToken) {
+		if _, _, err := tokens.VerifyRefresh(signed(slices.Clone(fields[:n]))); !errors.Is(err, errBadToken) {
 			t.Errorf("cut to %d bytes: %v", n, err)
 		}
+		if _, _, err := tokens.VerifyRefresh(encode(tokens.sum(append([]byte{refreshVersionMAC}, fields[:n]...)))); !errors.Is(err, errBadToken) {
+			t.Errorf("of version 1 with %d bytes of version 2: %v", n, err)
+		}
 	}
-	later := append([]byte{refreshVersion + 1}, fields[1:]...)
-	if _, _, err := tokens.VerifyRefresh(encode(tokens.sum(later))); !errors.Is(err, errBadToken) {
+	later := slices.Clone(fields)
+	later[0]++
+	if _, _, err := tokens.VerifyRefresh(signed(later)); !errors.Is(err, errBadToken) {
 		t.Errorf("of a later version: %v", err)
+	}
+}
+
+// Devices that signed in with an earlier build stay signed in.
+func TestRefreshTokensOfEarlierBuilds(t *testing.T) {
+	tokens := newTokens(t, newKey(t), TokenOptions{})
+	secret, _ := NewRefreshSecret()
+	raw := []byte{refreshVersionMAC}
+	raw = binary.BigEndian.AppendUint64(raw, uint64(time.Now().Add(time.Hour).Unix()))
+	raw = binary.BigEndian.AppendUint64(raw, phone.Epoch)
+	raw = append(append(raw, byte(len(phone.User))), phone.User...)
+	raw = append(append(raw, byte(len(phone.Device))), phone.Device...)
+	raw = append(raw, secret[:]...)
+	token := encode(tokens.sum(raw))
+	if session, got, err := tokens.VerifyRefresh(token); err != nil || session != phone || got != secret {
+		t.Errorf("got %v, %v", session, err)
+	}
+	if _, _, err := newTokens(t, newKey(t), TokenOptions{}).VerifyRefresh(token); !errors.Is(err, errBadToken) {
+		t.Errorf("under another key: %v", err)
+	}
+}
+
+// Several issuers, each with a key of its own, take each other's tokens by their
+// public keys, and none of one that is not among them.
+func TestIssuersThatKnowEachOther(t *testing.T) {
+	public := map[string]ed25519.PublicKey{}
+	others := func(id string) (ed25519.PublicKey, bool) { key, ok := public[id]; return key, ok }
+	var issuers []*Tokens
+	for range 2 {
+		key := newKey(t)
+		public[KeyID(key.Public().(ed25519.PublicKey))] = key.Public().(ed25519.PublicKey)
+		issuers = append(issuers, newTokens(t, key, TokenOptions{Others: others}))
+	}
+	stranger := newTokens(t, newKey(t), TokenOptions{Others: others})
+	secret, _ := NewRefreshSecret()
+	access, refresh := issueAccess(t, issuers[0], phone), issuers[0].IssueRefresh(phone, secret)
+	if session, err := issuers[1].VerifyAccess(access); err != nil || session != phone {
+		t.Errorf("access: got %v, %v", session, err)
+	}
+	if session, got, err := issuers[1].VerifyRefresh(refresh); err != nil || session != phone || got != secret {
+		t.Errorf("refresh: got %v, %v", session, err)
+	}
+	if _, err := issuers[1].VerifyAccess(issueAccess(t, stranger, phone)); !errors.Is(err, errBadToken) {
+		t.Errorf("access of a stranger: %v", err)
+	}
+	if _, _, err := issuers[1].VerifyRefresh(stranger.IssueRefresh(phone, secret)); !errors.Is(err, errBadToken) {
+		t.Errorf("refresh of a stranger: %v", err)
+	}
+	// A stranger that names the key of another.
+	forged := newTokens(t, newKey(t), TokenOptions{})
+	forged.id = issuers[0].id
+	if _, err := issuers[1].VerifyAccess(issueAccess(t, forged, phone)); !errors.Is(err, errBadToken) {
+		t.Errorf("forged access: %v", err)
+	}
+	if _, _, err := issuers[1].VerifyRefresh(forged.IssueRefresh(phone, secret)); !errors.Is(err, errBadToken) {
+		t.Errorf("forged refresh: %v", err)
+	}
+	clear(public)
+	if _, _, err := issuers[1].VerifyRefresh(refresh); !errors.Is(err, errBadToken) {
+		t.Errorf("of a key that is none any more: %v", err)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -23,6 +24,7 @@ type Observer struct {
 	cluster.Feed
 	options Options
 	client  *clientv3.Client
+	signers atomic.Pointer[map[string]signer] // by id; set by the first publish
 	// changed is called when the members were published; nil for nobody.
 	changed func(map[string]cluster.Member)
 
@@ -88,11 +90,13 @@ func (o *Observer) Close() error {
 
 // What keys begin with, behind the prefix of all. Under members/ is an entry for
 // each id, under drains/ what operators drain, by name, under moves/ the id of a
-// member for each shard that they moved to it.
+// member for each shard that they moved to it, under signers/ the public keys of
+// gateways.
 const (
 	membersKey = "members/"
 	drainsKey  = "drains/"
 	movesKey   = "moves/"
+	signersKey = "signers/"
 )
 
 func (o *Observer) key(id string) string { return o.options.Prefix + membersKey + id }
@@ -102,6 +106,7 @@ type seen struct {
 	members map[string]cluster.Member
 	drains  map[string]bool // by name
 	moves   map[uint32]string
+	signers map[string]signer // by id
 }
 
 func decode(id string, value []byte) (cluster.Member, error) {
@@ -131,6 +136,8 @@ func (o *Observer) publish(revision int64, seen *seen) {
 		return
 	}
 	snapshot.Moves = maps.Clone(seen.moves)
+	signers := maps.Clone(seen.signers)
+	o.signers.Store(&signers)
 	o.Publish(snapshot)
 	if o.changed != nil {
 		o.changed(seen.members)
@@ -217,6 +224,18 @@ func (o *Observer) apply(event *clientv3.Event, seen *seen) (concerns bool) {
 		}
 		return true
 	}
+	if id, ok := strings.CutPrefix(key, signersKey); ok {
+		delete(seen.signers, id)
+		if there {
+			one, err := decodeSigner(event.Kv.Value)
+			if err != nil {
+				o.options.Logger.Warn("a public key makes no sense; it is left out", "id", id, "error", err)
+				return false
+			}
+			seen.signers[id] = one
+		}
+		return true
+	}
 	return false
 }
 
@@ -228,7 +247,7 @@ func (o *Observer) list(ctx context.Context) (revision int64, all *seen, err err
 	if err != nil {
 		return 0, nil, err
 	}
-	all = &seen{members: map[string]cluster.Member{}, drains: map[string]bool{}, moves: map[uint32]string{}}
+	all = &seen{members: map[string]cluster.Member{}, drains: map[string]bool{}, moves: map[uint32]string{}, signers: map[string]signer{}}
 	for _, kv := range answer.Kvs {
 		o.apply(&clientv3.Event{Type: clientv3.EventTypePut, Kv: kv}, all)
 	}

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/ed25519"
 	"math"
 	"slices"
 	"time"
 
+	"github.com/tegami-im/tegami/api/auth"
 	"github.com/tegami-im/tegami/api/server"
 	"github.com/tegami-im/tegami/cluster"
 	"github.com/tegami-im/tegami/cluster/etcd"
@@ -109,6 +111,33 @@ func (s *service) gateways(members membersView) []server.Gateway {
 		}
 	}
 	return all
+}
+
+// publishEvery is how often the public key of a gateway is published again, so that
+// the keys of those that are no more come to an end.
+const publishEvery = 24 * time.Hour
+
+// publishKey has the gateways take each other's tokens: each has a key of its own,
+// which no other sees, and knows the public keys of the others.
+func (s *service) publishKey(ctx context.Context, options *server.Options) error {
+	public := options.SigningKey.Public().(ed25519.PublicKey)
+	publish := func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+		defer cancel()
+		return s.observer.PublishSigner(ctx, auth.KeyID(public), public, time.Now().Add(s.config.Auth.RefreshToken+2*publishEvery))
+	}
+	if err := publish(ctx); err != nil {
+		return err
+	}
+	options.Tokens.Others = s.observer.Signer
+	s.background.Go(func() {
+		for sleep(s.running, publishEvery) {
+			if err := publish(s.running); err != nil {
+				s.log.Warn("the public key of this gateway is not published again", "error", err)
+			}
+		}
+	})
+	return nil
 }
 
 // tellDraining has clients be sent elsewhere while this gateway answers those that

@@ -186,6 +186,11 @@ func assembleGateway(ctx context.Context, c *config.Config, log *slog.Logger, su
 	if err != nil {
 		return nil, err
 	}
+	if s.observer != nil {
+		if err := s.publishKey(ctx, &apiOptions); err != nil {
+			return nil, err
+		}
+	}
 	apiOptions.Listeners, apiOptions.Region = succession.listeners, c.Cluster.Region
 	apiOptions.Gateways = func() []server.Gateway { return s.gateways(membership) }
 	public, err := server.New(apiOptions, s.node) //nolint:contextcheck // it outlives ctx, to be drained
