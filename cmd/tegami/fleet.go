@@ -81,7 +81,7 @@ type gatewayCommand struct {
 }
 
 func (gatewayCommand) Help() string {
-	return `Runs a gateway of a cluster until it is interrupted: it holds the connections of clients and keeps no messages. Talk nodes may come and go behind it. In its data folder are its secrets alone; all gateways need the same signing.key.
+	return `Runs a gateway of a cluster until it is interrupted: it holds the connections of clients and keeps no messages. Talk nodes may come and go behind it. In its data folder are its secrets alone; with a static membership all gateways need the same signing.key.
 
 Examples:
   tegami gateway --config /etc/tegami.yaml --listen :7400

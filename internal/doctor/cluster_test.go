@@ -83,6 +83,9 @@ func TestWhatIsWrongInACluster(t *testing.T) {
 		{"other brokers", func(c *Cluster) { c.Nodes[1].Info.Settings["kafka.brokers"] = "b:9092" }, "settings", Warning, "kafka.brokers", "several addresses"},
 		{"another signing key", func(c *Cluster) {
 			c.Nodes[1].Info.SigningKey = "k2"
+		}, "signing key", OK, "own", ""},
+		{"another signing key, and nobody to learn it from", func(c *Cluster) {
+			c.Nodes[1].Info.SigningKey, c.Config.Cluster.Membership = "k2", config.MembershipStatic
 		}, "signing key", Problem, "gateway-1 | talk-2", "signing.key"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
