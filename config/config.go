@@ -283,6 +283,9 @@ type Limits struct {
 	AddressBurst    int           `yaml:"address_burst" default:"50" doc:"Such calls that an address may make at once."`
 	RequestSize     Bytes         `yaml:"request_size" default:"192KiB" doc:"The largest request of a client, at least 128KiB."`
 	AdminSize       Bytes         `yaml:"admin_size" default:"4MiB" doc:"The largest request on the admin listener."`
+	Requests        int           `yaml:"requests" default:"16384" doc:"Requests of clients in flight, but for held polls. As that is neared, marks and reactions are refused first, then looking back, catching up, new polls, and sends last."`
+	HeldPolls       int           `yaml:"held_polls" default:"1048576" doc:"Polls that are held at a time."`
+	Handshakes      int           `yaml:"handshakes" default:"4096" doc:"TLS handshakes of clients under way at a time. A further connection is closed."`
 	Connections     int           `yaml:"connections" default:"65536" doc:"Connections to each listener. A further one is closed."`
 	Streams         int           `yaml:"streams" default:"250" doc:"Requests in flight on one HTTP/2 connection, held polls included."`
 	Commands        int           `yaml:"commands" default:"65536" doc:"Commands in flight in the whole server."`

@@ -45,6 +45,7 @@ type Metrics struct {
 	held          prometheus.Gauge
 	behaviours    *prometheus.CounterVec
 	steps         *prometheus.HistogramVec
+	shed          *prometheus.CounterVec // by class
 	storage       storageMetrics
 	events        eventMetrics
 }
@@ -68,6 +69,7 @@ func New() *Metrics {
 	m.requests = m.counters("tegami_requests_total", "Requests, by method and code.", "method", "code")
 	m.behaviours = m.counters("tegami_behaviour_events_total", "What became of what behaviours were asked and did, by kind and outcome.", "kind", "outcome")
 	m.steps = m.histograms("tegami_behaviour_step_seconds", "Time from the call of a behaviour's handler until its step and what it sends are durable.", "kind")
+	m.shed = m.counters("tegami_shed_total", "Requests and connections refused because there are too many, by class.", "class")
 	m.requestLength = m.histograms("tegami_request_seconds", "Time that requests take, held polls included.", "method")
 	m.batch = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "tegami_writebehind_batch_seconds", Help: "Time to write a batch to the store.", Buckets: latencies,
@@ -142,6 +144,7 @@ func (m *Metrics) Server() server.Hooks {
 			m.requestLength.WithLabelValues(method).Observe(took.Seconds())
 		},
 		Held: func(delta int) { m.held.Add(float64(delta)) },
+		Shed: func(class server.Class) { m.shed.WithLabelValues(class.String()).Inc() },
 		Stage: func(method string, stage server.Stage, took time.Duration) {
 			m.edge.WithLabelValues(method, stage.String()).Observe(took.Seconds())
 		},

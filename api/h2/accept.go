@@ -15,12 +15,22 @@ import (
 func (s *Server) accept(nc net.Conn) {
 	if s.open.Add(1) > int64(s.opts.MaxConnections) {
 		s.open.Add(-1)
-		_ = nc.Close()
+		s.refuse(nc, false)
+		return
+	}
+	secure, isSecure := nc.(*tls.Conn)
+	if isSecure && s.shakes.Add(1) > int64(s.opts.MaxHandshakes) {
+		s.shakes.Add(-1)
+		s.open.Add(-1)
+		s.refuse(secure.NetConn(), true)
 		return
 	}
 	c := newConn(s, nc)
 	known, last := s.know(c)
 	if !known {
+		if isSecure {
+			s.shakes.Add(-1)
+		}
 		s.open.Add(-1)
 		_ = nc.Close()
 		return
@@ -28,13 +38,24 @@ func (s *Server) accept(nc net.Conn) {
 	if last {
 		c.drain()
 	}
-	if secure, ok := nc.(*tls.Conn); ok {
+	if isSecure {
 		// On a goroutine that has grown its stack already. That of the reader
 		// would keep what it needed for this.
-		s.pool.start(taskFunc(func() { c.handshake(secure) }))
+		s.pool.start(taskFunc(func() {
+			c.handshake(secure)
+			s.shakes.Add(-1)
+		}))
 		return
 	}
 	go c.greet()
+}
+
+// refuse closes a connection that is one too many.
+func (s *Server) refuse(nc net.Conn, handshake bool) {
+	_ = nc.Close()
+	if s.opts.Refused != nil {
+		s.opts.Refused(handshake)
+	}
 }
 
 // handshake finds out by ALPN what a TLS client speaks. The sweep ends one that

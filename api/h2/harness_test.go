@@ -24,7 +24,7 @@ const hangLimit = 20 * time.Second
 func testOptions() Options {
 	return Options{
 		Handler:        http.HandlerFunc(testHandler),
-		MaxConnections: 100, MaxStreams: 10, MaxHeaderBytes: 32 << 10, MaxBodyBytes: 100_000,
+		MaxConnections: 100, MaxHandshakes: 100, MaxStreams: 10, MaxHeaderBytes: 32 << 10, MaxBodyBytes: 100_000,
 		HeaderTimeout: 5 * time.Second, BodyTimeout: 10 * time.Second, IdleTimeout: 3 * time.Minute,
 		PingAfter: 30 * time.Second, PingTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second,
 		Logger: slog.New(slog.DiscardHandler),

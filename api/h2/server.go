@@ -28,6 +28,12 @@ type Options struct {
 	// MaxConnections is how many connections there are at a time, those that
 	// HTTP1 was given included; a further one is closed at once.
 	MaxConnections int
+	// MaxHandshakes is how many TLS handshakes are under way at a time; a further
+	// connection is closed at once.
+	MaxHandshakes int
+	// Refused, unless nil, is called for each connection that is closed for that,
+	// or, with false, because there are too many. It must be quick.
+	Refused func(handshake bool)
 	// MaxStreams is how many requests one connection has in flight.
 	MaxStreams int
 	// MaxHeaderBytes bounds the header of a request.
@@ -63,6 +69,7 @@ type Server struct {
 	pool   *pool
 	began  time.Time
 	open   atomic.Int64 // connections
+	shakes atomic.Int64 // TLS handshakes under way
 	today  atomic.Pointer[dated]
 
 	mu        sync.Mutex

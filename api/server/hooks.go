@@ -37,6 +37,9 @@ type Hooks struct {
 	Request func(procedure, code string, elapsed time.Duration)
 	// Held is called with +1 and -1 as polls begin and cease to be held.
 	Held func(delta int)
+	// Shed is called for each request, and each connection, that is refused because
+	// there are too many.
+	Shed func(Class)
 	// Stage is called for each stage of the hot calls that took the Connect
 	// protocol.
 	Stage func(procedure string, stage Stage, elapsed time.Duration)
@@ -51,6 +54,12 @@ func (h *Hooks) request(procedure, code string, elapsed time.Duration) {
 func (h *Hooks) held(delta int) {
 	if h.Held != nil {
 		h.Held(delta)
+	}
+}
+
+func (h *Hooks) shed(class Class) {
+	if h.Shed != nil {
+		h.Shed(class)
 	}
 }
 

@@ -39,7 +39,14 @@ func (s *Server) sendMessage(ctx context.Context, caller talk.Session, deadline 
 		reply(failure{err})
 		return noCancel
 	}
-	return s.send(ctx, caller, deadline, request, bodyOf(request), reply)
+	if err := s.enter(Sends); err != nil {
+		reply(failure{err})
+		return noCancel
+	}
+	return s.send(ctx, caller, deadline, request, bodyOf(request), func(r Reply) {
+		s.leave()
+		reply(r)
+	})
 }
 
 // send hands a body to the talk tier, to whom and under which id a valid request
@@ -164,7 +171,12 @@ func (s *Server) fetchOps(ctx context.Context, caller talk.Session, deadline tim
 		reply(failure{err})
 		return noCancel
 	}
-	poll := &pendingPoll{server: s, caller: caller, after: request.GetAfterRevision(), reply: reply, held: hold > 0}
+	leave, err := s.enterPoll(hold > 0)
+	if err != nil {
+		reply(failure{err})
+		return noCancel
+	}
+	poll := &pendingPoll{leave: leave, server: s, caller: caller, after: request.GetAfterRevision(), reply: reply, held: hold > 0}
 	if poll.held {
 		s.opts.Hooks.held(+1)
 	}
@@ -187,6 +199,7 @@ type pendingPoll struct {
 	after  int64
 	held   bool
 	reply  func(Reply)
+	leave  func()
 
 	ended      atomic.Bool
 	vouching   atomic.Int32 // notYet, vouches or noMore
@@ -262,6 +275,7 @@ func (p *pendingPoll) end() bool {
 	if timer := p.timer.Load(); timer != nil {
 		timer.Stop()
 	}
+	p.leave()
 	if p.held {
 		p.disavow()
 		p.server.opts.Hooks.held(-1)

@@ -145,6 +145,12 @@ type Limits struct {
 	// SignIns is for each address that is not loopback, over Register, Login
 	// and Refresh together. Default 10 a second, burst 50.
 	SignIns limit.Rate
+	// Requests is how many requests of clients are in flight at a time, but for
+	// polls that are held. As that is neared, those that matter least are refused
+	// first: see Class. Default 16,384.
+	Requests int
+	// HeldPolls is how many polls are held at a time. Default 1,048,576.
+	HeldPolls int
 	// MaxKeys is how many users, devices and addresses are watched at a time.
 	// Default 262,144 of each.
 	MaxKeys int
@@ -155,6 +161,9 @@ type HTTPOptions struct {
 	// MaxConnections is how many connections each listener has at a time; a
 	// further one is closed at once. Default 65,536.
 	MaxConnections int
+	// MaxHandshakes is how many TLS handshakes of clients are under way at a time;
+	// a further connection is closed at once. Default 4,096.
+	MaxHandshakes int
 	// MaxStreams is how many requests one HTTP/2 connection has in flight.
 	// Default 250.
 	MaxStreams int
@@ -236,9 +245,12 @@ func (o Options) withDefaults() Options {
 	l.Finds = rateOr(l.Finds, 1, 60)
 	l.SignIns = rateOr(l.SignIns, 10, 50)
 	l.MaxKeys = orDefault(l.MaxKeys, 1<<18)
+	l.Requests = orDefault(l.Requests, 1<<14)
+	l.HeldPolls = orDefault(l.HeldPolls, 1<<20)
 
 	h := &o.HTTP
 	h.MaxConnections = orDefault(h.MaxConnections, 1<<16)
+	h.MaxHandshakes = orDefault(h.MaxHandshakes, 1<<12)
 	h.MaxStreams = orDefault(h.MaxStreams, 250)
 	h.MaxHeaderBytes = orDefault(h.MaxHeaderBytes, 32<<10)
 	h.MaxRequestBytes = orDefault(h.MaxRequestBytes, 192<<10)

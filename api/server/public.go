@@ -37,6 +37,14 @@ func (s *Server) publicEngine() *publicEngine {
 			Route:          s.route(hot),
 			HTTP1:          give.give,
 			MaxConnections: o.MaxConnections,
+			MaxHandshakes:  o.MaxHandshakes,
+			Refused: func(handshake bool) {
+				if handshake {
+					s.opts.Hooks.shed(Handshakes)
+				} else {
+					s.opts.Hooks.shed(Connections)
+				}
+			},
 			MaxStreams:     o.MaxStreams,
 			MaxHeaderBytes: o.MaxHeaderBytes,
 			MaxBodyBytes:   o.MaxRequestBytes,

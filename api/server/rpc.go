@@ -47,6 +47,12 @@ func (s *Server) call(ctx context.Context, spec connect.Spec, stream connect.Ser
 	if err != nil {
 		return err
 	}
+	if class, gated := classOf(spec.Procedure); gated {
+		if err := s.enter(class); err != nil {
+			return err
+		}
+		defer s.leave()
+	}
 	return next(withCaller(ctx, caller), spec, stream)
 }
 

@@ -21,6 +21,7 @@ type Server struct {
 	tokens           *auth.Tokens
 	passwords        *auth.Passwords
 	admission        *admission
+	inFlight, polls  *limit.Gate // requests; polls that are held, which are none
 	registrationOpen bool
 
 	public, admin *listener
@@ -56,6 +57,7 @@ func New(opts Options, tier Talk) (*Server, error) {
 		registrationOpen: opts.Registration == RegistrationOpen ||
 			opts.Registration == RegistrationLoopback && isLoopback(opts.Listen),
 	}
+	s.inFlight, s.polls = newGates(opts.Limits)
 	tier.OnSessionEnded(s.admission.sessions.End)
 	if err := s.listen(); err != nil {
 		return nil, errors.Join(err, s.Close())

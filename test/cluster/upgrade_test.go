@@ -141,6 +141,13 @@ func (c *crowd) fail(format string, arguments ...any) {
 	c.failures.list = append(c.failures.list, fmt.Sprintf(format, arguments...))
 }
 
+// forget makes nothing of what failed until now.
+func (c *crowd) forget() {
+	c.failures.Lock()
+	defer c.failures.Unlock()
+	c.failures.list = nil
+}
+
 // poll has every member poll until judge.
 func (c *crowd) poll() {
 	ctx, stop := context.WithCancel(c.t.Context())
@@ -320,6 +327,48 @@ func TestGatewayIsUpgradedWithoutARefusedConnection(t *testing.T) {
 	t.Logf("progress: %d acknowledged, %d new connections, the slowest send took %d ms",
 		acked, calls, time.Duration(c.slowest.Load()).Milliseconds())
 	for _, server := range append(servers, talk) {
+		for _, complaint := range server.Complaints() {
+			t.Errorf("complaint: %s", complaint)
+		}
+	}
+}
+
+// TestEverybodyComesBack kills a gateway that holds 2,000 polls and starts it
+// again: all of them are held again, and messages go on.
+func TestEverybodyComesBack(t *testing.T) {
+	const users, senders = 2000, 4
+	address := freeAddress(t)
+	config := generous + "data: {shards: 16}\ncluster: {membership: static, members: \"talk-1=" + address + "\"}\n"
+	talk := node(t, "talk", "talk-1", address, config)
+	talk.Start()
+	gateway := node(t, "gateway", "gateway-1", freeAddress(t), config)
+	gateway.Start()
+	c := newCrowd(t, gateway, gateway.URL(), users)
+	c.poll()
+	allHeld := func() time.Duration {
+		t.Helper()
+		began := time.Now()
+		for gateway.Metric("tegami_polls_held") < users {
+			if time.Since(began) > hangLimit {
+				t.Fatalf("%v polls are held", gateway.Metric("tegami_polls_held"))
+			}
+			<-time.After(20 * time.Millisecond)
+		}
+		return time.Since(began)
+	}
+	allHeld()
+	gateway.Kill()
+	gateway.Start()
+	took := allHeld()
+	c.forget()
+	c.send(senders, 5*time.Millisecond)
+	c.flows("with all back", 500)
+	c.judge(senders)
+	t.Logf("progress: all %d polls are held again %d ms after the gateway was", users, took.Milliseconds())
+	if shed := gateway.Sum("tegami_shed_total"); shed != 0 {
+		t.Errorf("%v were refused", shed)
+	}
+	for _, server := range []*process.Server{talk, gateway} {
 		for _, complaint := range server.Complaints() {
 			t.Errorf("complaint: %s", complaint)
 		}
