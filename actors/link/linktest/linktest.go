@@ -3,6 +3,7 @@ package linktest
 
 import (
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -15,6 +16,7 @@ type Network struct {
 	mu    sync.Mutex // guards the following
 	nodes map[string]*node
 	loses func(from, to string) bool
+	trip  func(from, to string) time.Duration
 }
 
 // Lose has each frame lost for which a function says so, given the addresses
@@ -23,6 +25,15 @@ func (n *Network) Lose(loses func(from, to string) bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.loses = loses
+}
+
+// Delay has each frame arrive later by the time that a function says for the
+// addresses that it goes from and to; frames from one node to another stay in
+// order. nil delays none.
+func (n *Network) Delay(trip func(from, to string) time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.trip = trip
 }
 
 // Node returns the network as the node at an address has it; one that had the
@@ -37,7 +48,7 @@ func (n *Network) Node(address string) *Node {
 		n.nodes = map[string]*node{}
 	}
 	n.nodes[address] = one
-	return &Node{network: n, address: address, node: one}
+	return &Node{network: n, address: address, node: one, lines: map[string]*line{}, closed: make(chan struct{})}
 }
 
 // Node is one end of the network. It implements link.Network.
@@ -45,6 +56,13 @@ type Node struct {
 	network *Network
 	address string
 	node    *node
+
+	mu      sync.Mutex // guards the following
+	lines   map[string]*line
+	closing bool
+
+	closed  chan struct{}
+	running sync.WaitGroup
 }
 
 var _ link.Network = (*Node)(nil)
@@ -58,13 +76,70 @@ func (n *Node) Send(address string, frame *wire.Frame) {
 	n.network.mu.Lock()
 	to := n.network.nodes[address]
 	lost := n.network.loses != nil && n.network.loses(n.address, address)
+	var trip time.Duration
+	if n.network.trip != nil {
+		trip = n.network.trip(n.address, address)
+	}
 	n.network.mu.Unlock()
 	if to == nil || lost {
 		return
 	}
 	arrives := new(wire.Frame)
-	if proto.Unmarshal(data, arrives) == nil {
-		to.add(arrives)
+	if proto.Unmarshal(data, arrives) != nil {
+		return
+	}
+	if trip > 0 {
+		n.later(address, underWay{arrives, to, time.Now().Add(trip)})
+		return
+	}
+	to.add(arrives)
+}
+
+// line is the way to another node on which frames take their time.
+type line struct{ frames chan underWay }
+
+// underWay is a frame that arrives at a moment.
+type underWay struct {
+	frame *wire.Frame
+	to    *node
+	due   time.Time
+}
+
+// lineFrames is how many frames may be under way; more are lost.
+const lineFrames = 1 << 14
+
+func (n *Node) later(address string, f underWay) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closing {
+		return
+	}
+	l := n.lines[address]
+	if l == nil {
+		l = &line{make(chan underWay, lineFrames)}
+		n.lines[address] = l
+		n.running.Go(func() { l.carry(n.closed) })
+	}
+	select {
+	case l.frames <- f:
+	default:
+	}
+}
+
+// carry delivers what is under way, in order, until closed is.
+func (l *line) carry(closed <-chan struct{}) {
+	for {
+		select {
+		case f := <-l.frames:
+			select {
+			case <-time.After(time.Until(f.due)):
+				f.to.add(f.frame)
+			case <-closed:
+				return
+			}
+		case <-closed:
+			return
+		}
 	}
 }
 
@@ -82,6 +157,11 @@ func (n *Node) Close() {
 		delete(n.network.nodes, n.address)
 	}
 	n.network.mu.Unlock()
+	n.mu.Lock()
+	n.closing = true
+	n.mu.Unlock()
+	close(n.closed)
+	n.running.Wait()
 	n.node.close()
 }
 
