@@ -211,8 +211,9 @@ type Analytics struct {
 
 // The memberships.
 const (
-	MembershipEtcd   = "etcd"
-	MembershipStatic = "static"
+	MembershipEtcd       = "etcd"
+	MembershipKubernetes = "kubernetes"
+	MembershipStatic     = "static"
 )
 
 // Cluster is the section of the nodes of a cluster.
@@ -225,13 +226,18 @@ type Cluster struct {
 	CA           string        `yaml:"ca" default:"" doc:"PEM file with the authority of the nodes' certificates, which signs no others."`
 	Region       string        `yaml:"region" default:"" doc:"Where this node is, such as tokyo: clients are told of the gateways of their gateway's region first."`
 	Weight       int           `yaml:"weight" default:"100" doc:"How many shards this node takes in proportion to the others, 1 to 10,000."`
-	Membership   string        `yaml:"membership" default:"etcd" oneof:"etcd static" doc:"How the talk nodes are known: from etcd, where each is while it lives, or from cluster.members."`
+	Membership   string        `yaml:"membership" default:"etcd" oneof:"etcd kubernetes static" doc:"How the talk nodes are known: from etcd, or from Leases of Kubernetes, where each is while it lives, or from cluster.members."`
 	Etcd         string        `yaml:"etcd" default:"127.0.0.1:2379" doc:"Addresses of etcd servers, separated by commas."`
 	EtcdPrefix   string        `yaml:"etcd_prefix" default:"tegami/" doc:"What all keys in etcd begin with."`
 	EtcdTLS      bool          `yaml:"etcd_tls" default:"false" doc:"Connect to etcd with TLS."`
 	EtcdCA       string        `yaml:"etcd_ca" default:"" doc:"PEM file with the authority of etcd's certificates. Empty: the system's."`
 	EtcdUser     string        `yaml:"etcd_user" default:"" doc:"Name to identify as to etcd. Empty: nobody."`
 	EtcdPassword string        `yaml:"etcd_password_file" default:"" doc:"File with the password, which a line break may follow."`
+	KubeServer   string        `yaml:"kubernetes_server" default:"" doc:"URL of the API server. Where this and the next three are empty, what a pod finds is used."`
+	KubeSpace    string        `yaml:"kubernetes_namespace" default:"" doc:"Namespace that has the Leases."`
+	KubeToken    string        `yaml:"kubernetes_token_file" default:"" doc:"File with the token of a service account, which is read for each call."`
+	KubeCA       string        `yaml:"kubernetes_ca" default:"" doc:"PEM file with the authority of the API server's certificate."`
+	KubeCluster  string        `yaml:"kubernetes_cluster" default:"tegami" doc:"Tells clusters of one namespace apart, by the label tegami.im/cluster of their Leases."`
 	Lease        time.Duration `yaml:"lease" default:"3s" doc:"A talk node that is silent for this long is replaced: whole seconds, 2s to 1m."`
 	Members      string        `yaml:"members" default:"" doc:"The talk nodes of a static membership, as in talk-1=10.0.0.1:7500,talk-2=10.0.0.2:7500."`
 }

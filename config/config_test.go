@@ -151,7 +151,7 @@ func TestExampleIsComplete(t *testing.T) {
 	for line := range strings.Lines(config.Example()) {
 		key, isKey := strings.CutPrefix(line, "  # ")
 		name, _, _ := strings.Cut(key, ":")
-		if isKey && !strings.ContainsAny(name, " .(") && name == strings.ToLower(name) && name != "fsync" {
+		if isKey && !strings.ContainsAny(name, " .()") && name == strings.ToLower(name) && name != "fsync" {
 			line = "  " + key
 		}
 		uncommented.WriteString(line)
@@ -202,6 +202,7 @@ func TestValidate(t *testing.T) {
 		{"the cluster with TLS", map[string]string{"cluster.listen": ":7500", "cluster.advertise": "talk-1:7500", "cluster.cert": "c", "cluster.key": "k", "cluster.ca": "a"}, ""},
 		{"half of the cluster's TLS", map[string]string{"cluster.cert": "c"}, "cluster.cert: cluster.cert, cluster.key and cluster.ca are set together or not at all"},
 		{"a lease between seconds", map[string]string{"cluster.lease": "2500ms"}, "cluster.lease: must be whole seconds"},
+		{"a name that is no label", map[string]string{"cluster.membership": "kubernetes", "cluster.kubernetes_cluster": "-x"}, "cluster.kubernetes_cluster: \"-x\" is no value of a label: 1 to 63 letters, digits, dots, underscores and hyphens, the first and the last a letter or digit"},
 		{"members", map[string]string{"cluster.members": "a=10.0.0.1:7500, b=10.0.0.2:7500"}, ""},
 		{"a member without address", map[string]string{"cluster.members": "a=10.0.0.1:7500,b"}, `cluster.members: "b" is not a member such as talk-1=10.0.0.1:7500`},
 		{"etcd's password in the clear", map[string]string{"cluster.etcd_user": "u", "cluster.etcd_password_file": "f"}, "cluster.etcd_user: its password is sent as it is: set cluster.etcd_tls"},

@@ -96,6 +96,8 @@ func (c *Cluster) check(v *validation) {
 	v.check((c.EtcdUser == "") == (c.EtcdPassword == ""), "cluster.etcd_user", "needs cluster.etcd_password_file, and that a user")
 	v.check(c.EtcdUser == "" || c.EtcdTLS, "cluster.etcd_user", "its password is sent as it is: set cluster.etcd_tls")
 	v.check(c.EtcdCA == "" || c.EtcdTLS, "cluster.etcd_ca", "is of no use without cluster.etcd_tls")
+	v.check(c.Membership != MembershipKubernetes || isLabel(c.KubeCluster), "cluster.kubernetes_cluster",
+		fmt.Sprintf("%q is no value of a label: 1 to 63 letters, digits, dots, underscores and hyphens, the first and the last a letter or digit", c.KubeCluster))
 	v.within("cluster.lease", c.Lease, 2*time.Second, time.Minute, "2s to 1m")
 	v.check(c.Lease%time.Second == 0, "cluster.lease", "must be whole seconds")
 	for member := range strings.SplitSeq(c.Members, ",") {
@@ -263,6 +265,11 @@ func everyInterface(address string) bool {
 	ip, parsed := netip.ParseAddr(host)
 	return err == nil && (host == "" || parsed == nil && ip.IsUnspecified())
 }
+
+var label = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
+
+// isLabel reports whether Kubernetes takes a text for the value of a label.
+func isLabel(text string) bool { return label.MatchString(text) }
 
 // isAddress reports whether an address has a host and a port.
 func isAddress(address string) bool {

@@ -15,7 +15,6 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -149,29 +148,6 @@ func newID(name string) string {
 	return name + "." + hex.EncodeToString(run)
 }
 
-// entry is a member as it lies in etcd. Fields are added, never renamed: other
-// versions read them.
-type entry struct {
-	Name    string           `json:"name"`
-	Address string           `json:"address"`
-	Admin   string           `json:"admin,omitempty"`
-	Role    cluster.Role     `json:"role"`
-	State   cluster.State    `json:"state"`
-	Weight  int              `json:"weight"`
-	Version string           `json:"version"`
-	Apply   uint32           `json:"apply"`
-	Unfit   string           `json:"unfit,omitempty"`
-	Serves  cluster.ShardSet `json:"serves,omitempty"`
-	Region  string           `json:"region,omitempty"`
-	URL     string           `json:"url,omitempty"`
-	Load    float64          `json:"load,omitempty"`
-}
-
-func encode(m cluster.Member) (string, error) {
-	value, err := json.Marshal(entry{m.Name, m.Address, m.Admin, m.Role, m.State, m.Weight, m.Version, m.Apply, m.Unfit, m.Serves, m.Region, m.URL, m.Load})
-	return string(value), err
-}
-
 // register takes a lease and puts the member under it.
 func (m *Membership) register(ctx context.Context) error {
 	lease, err := m.client.Grant(ctx, int64(m.options.Lease/time.Second))
@@ -179,11 +155,11 @@ func (m *Membership) register(ctx context.Context) error {
 		return err
 	}
 	m.lease = lease.ID
-	value, err := encode(m.self)
+	value, err := cluster.EncodeMember(m.self)
 	if err != nil {
 		return err
 	}
-	_, err = m.client.Put(ctx, m.key(m.self.ID), value, clientv3.WithLease(m.lease))
+	_, err = m.client.Put(ctx, m.key(m.self.ID), string(value), clientv3.WithLease(m.lease))
 	return err
 }
 
@@ -218,7 +194,7 @@ func (m *Membership) change(ctx context.Context, change func(*cluster.Member)) e
 	if err := next.Validate(); err != nil {
 		return fmt.Errorf("etcd: %w", err)
 	}
-	value, err := encode(next)
+	value, err := cluster.EncodeMember(next)
 	if err != nil {
 		return fmt.Errorf("etcd: %w", err)
 	}
@@ -226,7 +202,7 @@ func (m *Membership) change(ctx context.Context, change func(*cluster.Member)) e
 	key := m.key(next.ID)
 	answer, err := m.client.Txn(ctx).
 		If(clientv3.Compare(clientv3.CreateRevision(key), ">", 0)).
-		Then(clientv3.OpPut(key, value, clientv3.WithLease(m.lease))).
+		Then(clientv3.OpPut(key, string(value), clientv3.WithLease(m.lease))).
 		Commit()
 	switch {
 	case errors.Is(err, rpctypes.ErrLeaseNotFound), err == nil && !answer.Succeeded:

@@ -2,7 +2,6 @@ package etcd
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -109,19 +108,6 @@ type seen struct {
 	signers map[string]signer // by id
 }
 
-func decode(id string, value []byte) (cluster.Member, error) {
-	var e entry
-	if err := json.Unmarshal(value, &e); err != nil {
-		return cluster.Member{}, err
-	}
-	member := cluster.Member{
-		ID: id, Name: e.Name, Address: e.Address, Admin: e.Admin, Role: e.Role, State: e.State,
-		Weight: e.Weight, Version: e.Version, Apply: e.Apply, Unfit: e.Unfit, Serves: e.Serves,
-		Region: e.Region, URL: e.URL, Load: e.Load,
-	}
-	return member, member.Validate()
-}
-
 // publish hands on who the members are.
 func (o *Observer) publish(revision int64, seen *seen) {
 	members := slices.Collect(maps.Values(seen.members))
@@ -196,7 +182,7 @@ func (o *Observer) apply(event *clientv3.Event, seen *seen) (concerns bool) {
 	if id, ok := strings.CutPrefix(key, membersKey); ok {
 		delete(seen.members, id)
 		if there {
-			member, err := decode(id, event.Kv.Value)
+			member, err := cluster.DecodeMember(id, event.Kv.Value)
 			if err != nil {
 				o.options.Logger.Warn("what a member says of itself makes no sense; it is left out", "id", id, "error", err)
 				return true

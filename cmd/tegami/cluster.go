@@ -10,7 +10,6 @@ import (
 	"github.com/tegami-im/tegami/api/auth"
 	"github.com/tegami-im/tegami/api/server"
 	"github.com/tegami-im/tegami/cluster"
-	"github.com/tegami-im/tegami/cluster/etcd"
 )
 
 // clusterCommand is what operators do with a cluster.
@@ -48,7 +47,7 @@ func (s *service) enlist(self cluster.Member) {
 func (s *service) enlistOnce(self cluster.Member) error {
 	ctx, cancel := context.WithTimeout(s.running, joinTimeout)
 	defer cancel()
-	joined, err := s.joinEtcd(ctx, self)
+	joined, err := s.joinCluster(ctx, self)
 	if err != nil {
 		return err
 	}
@@ -69,7 +68,7 @@ const (
 
 // reportLoad tells the load of this gateway, for clients to choose by, until it
 // begins to stop, and returns true then, or false when it is evicted.
-func (s *service) reportLoad(joined *etcd.Membership) (stopping bool) {
+func (s *service) reportLoad(joined joinedMembership) (stopping bool) {
 	tick := time.NewTicker(loadEvery)
 	defer tick.Stop()
 	told := 0.0

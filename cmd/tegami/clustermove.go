@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -28,17 +29,25 @@ func (c *clusterControl) open(ctx context.Context, std streams) (_ *etcd.Observe
 	if err != nil {
 		return nil, 0, nil, err
 	}
-	if loaded.Cluster.Membership == config.MembershipStatic {
+	switch loaded.Cluster.Membership {
+	case config.MembershipStatic:
 		return nil, 0, nil, usagef("a static membership is changed where it is written down: cluster.members")
+	case config.MembershipKubernetes:
+		return nil, 0, nil, usagef("what operators want is kept in etcd alone: with Kubernetes, scale the StatefulSet, or delete a pod")
 	}
 	s := newService(&loaded.Config, newLogger(loaded.Log, std))
 	if _, err := s.observe(ctx); err != nil {
 		s.stop()
 		return nil, 0, nil, unreachableError{err}
 	}
-	return s.observer, loaded.Data.Shards, func() {
+	members, ok := s.observer.(*etcd.Observer)
+	if !ok { // the membership is etcd's
 		s.stop()
-		_ = s.observer.Close()
+		return nil, 0, nil, errors.Join(errors.New("no etcd"), s.observer.Close())
+	}
+	return members, loaded.Data.Shards, func() {
+		s.stop()
+		_ = members.Close()
 	}, nil
 }
 

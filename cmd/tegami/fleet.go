@@ -19,7 +19,6 @@ import (
 	"github.com/tegami-im/tegami/api/auth"
 	"github.com/tegami-im/tegami/api/server"
 	"github.com/tegami-im/tegami/cluster"
-	"github.com/tegami-im/tegami/cluster/etcd"
 	"github.com/tegami-im/tegami/cluster/remote"
 	"github.com/tegami-im/tegami/config"
 	"github.com/tegami-im/tegami/config/reload"
@@ -229,25 +228,7 @@ func runID() string {
 	return hex.EncodeToString(id)
 }
 
-func (s *service) etcdOptions() (options etcd.Options, err error) {
-	c := s.config.Cluster
-	options = etcd.Options{
-		Endpoints: list(c.Etcd), Prefix: c.EtcdPrefix, Lease: c.Lease, User: c.EtcdUser, Logger: s.log.With("service", "etcd"),
-	}
-	if c.EtcdTLS {
-		if options.TLS, err = clientTLS(c.EtcdCA); err != nil {
-			return options, fmt.Errorf("cluster.etcd_ca: %w", err)
-		}
-	}
-	if c.EtcdUser != "" {
-		if options.Password, err = readPassword(c.EtcdPassword); err != nil {
-			return options, fmt.Errorf("cluster.etcd_password_file: %w", err)
-		}
-	}
-	return options, nil
-}
-
-// joinTimeout bounds the wait for etcd at a start.
+// joinTimeout bounds the wait for who keeps the membership, at a start.
 const joinTimeout = 10 * time.Second
 
 // join makes this talk node a member.
@@ -265,20 +246,12 @@ func (s *service) join(ctx context.Context) (cluster.Member, error) {
 	self.Serves = cluster.NewShardSet(s.storage.shards, func(uint32) bool { return false })
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
-	joined, err := s.joinEtcd(ctx, self)
+	joined, err := s.joinCluster(ctx, self)
 	if err != nil {
 		return self, err
 	}
 	s.membership = joined
 	return joined.Self(), nil
-}
-
-func (s *service) joinEtcd(ctx context.Context, self cluster.Member) (*etcd.Membership, error) {
-	options, err := s.etcdOptions()
-	if err != nil {
-		return nil, err
-	}
-	return etcd.Join(ctx, options, self)
 }
 
 // membersView is the membership as one that is no member sees it.
@@ -298,18 +271,9 @@ func (s *service) observe(ctx context.Context) (membersView, error) {
 		feed.Publish(members)
 		return feed, nil
 	}
-	options, err := s.etcdOptions()
-	if err != nil {
-		return nil, err
-	}
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
-	observer, err := etcd.Observe(ctx, options)
-	if err != nil {
-		return nil, err
-	}
-	s.observer = observer
-	return observer, nil
+	return s.observeCluster(ctx)
 }
 
 // staticMembers returns the talk nodes that are written down. Their names are

@@ -16,7 +16,6 @@ import (
 	"github.com/tegami-im/tegami/api/auth"
 	"github.com/tegami-im/tegami/api/server"
 	"github.com/tegami-im/tegami/cluster"
-	"github.com/tegami-im/tegami/cluster/etcd"
 	"github.com/tegami-im/tegami/cluster/remote"
 	"github.com/tegami-im/tegami/config"
 	"github.com/tegami-im/tegami/internal/fleet"
@@ -95,7 +94,7 @@ type service struct {
 	// gateway.
 	network    *remote.Remote
 	membership cluster.Membership
-	observer   *etcd.Observer
+	observer   membersObserver
 	// Of a gateway, which another process may succeed.
 	succession *succession
 	// enlisted ends when the gateway has nothing left to do: it is a member until

@@ -80,9 +80,10 @@ worker:
 
 // variants are the ways in which the chart is looked at.
 var variants = map[string]struct{ release, values string }{
-	"as it is":   {"tegami", ""},
-	"everything": {"chat", everything},
-	"little":     {"tegami", "schema: {enabled: false}\nnetworkPolicy: {enabled: false}\n"},
+	"as it is":                 {"tegami", ""},
+	"everything":               {"chat", everything},
+	"membership in Kubernetes": {"tegami", "config: {cluster: {membership: kubernetes, lease: 10s}}"},
+	"little":                   {"tegami", "schema: {enabled: false}\nnetworkPolicy: {enabled: false}\n"},
 }
 
 func TestChartRendersToWhatKubernetesTakes(t *testing.T) {

@@ -51,6 +51,9 @@ type objects struct {
 	scalers   []*autoscalingv2.HorizontalPodAutoscaler
 	policies  []*networkingv1.NetworkPolicy
 	sets      []*appsv1.StatefulSet
+	accounts  []string
+	roles     []*rbacv1.Role
+	bindings  []*rbacv1.RoleBinding
 	fixed     map[string]bool // kind and name of workloads that say how many they are
 }
 
@@ -91,6 +94,15 @@ func sorted(t *testing.T, documents []string) objects {
 			key += o.Name
 		case *networkingv1.NetworkPolicy:
 			all.policies = append(all.policies, o)
+			key += o.Name
+		case *corev1.ServiceAccount:
+			all.accounts = append(all.accounts, o.Name)
+			key += o.Name
+		case *rbacv1.Role:
+			all.roles = append(all.roles, o)
+			key += o.Name
+		case *rbacv1.RoleBinding:
+			all.bindings = append(all.bindings, o)
 			key += o.Name
 		default:
 			t.Errorf("nobody looks at a %T", object)
@@ -150,9 +162,17 @@ func TestObjectsFindEachOther(t *testing.T) {
 				}
 			}
 			for _, s := range all.sets {
-				headless := func(v *corev1.Service) bool { return v.Name == s.Spec.ServiceName && v.Spec.ClusterIP == corev1.ClusterIPNone }
+				headless := func(v *corev1.Service) bool {
+					return v.Name == s.Spec.ServiceName && v.Spec.ClusterIP == corev1.ClusterIPNone
+				}
 				if !slices.ContainsFunc(all.services, headless) {
 					t.Errorf("stateful set %s has no headless service %s", s.Name, s.Spec.ServiceName)
+				}
+			}
+			for _, b := range all.bindings {
+				role := slices.ContainsFunc(all.roles, func(r *rbacv1.Role) bool { return r.Name == b.RoleRef.Name && b.RoleRef.Kind == "Role" })
+				if !role || len(b.Subjects) != 1 || !slices.Contains(all.accounts, b.Subjects[0].Name) || b.Subjects[0].Namespace != "chat" {
+					t.Errorf("binding %s binds nobody to nothing: %v %v", b.Name, b.RoleRef, b.Subjects)
 				}
 			}
 			for _, h := range all.scalers {
@@ -194,6 +214,12 @@ func (w workload) check(t *testing.T, all objects) {
 		t.Errorf("%s selects %d workloads", what, len(picked))
 	}
 	spec := w.template.Spec
+	if account := spec.ServiceAccountName; account != "" && !slices.Contains(all.accounts, account) {
+		t.Errorf("%s: there is no service account %s", what, account)
+	}
+	if mounts := spec.AutomountServiceAccountToken; mounts == nil || *mounts != (spec.ServiceAccountName != "") {
+		t.Errorf("%s: it has a token that it does not need, or needs one", what)
+	}
 	volumes := map[string]bool{}
 	for _, v := range spec.Volumes {
 		volumes[v.Name] = true

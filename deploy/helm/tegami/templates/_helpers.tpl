@@ -123,7 +123,12 @@ secrets that nobody else may read, and its certificate. It takes (list context r
 {{- define "tegami.pod" -}}
 {{- $context := index . 0 -}}
 {{- $values := index $context.Values (index . 1) -}}
+{{- if and (eq $context.Values.config.cluster.membership "kubernetes") (ne (index . 1) "worker") }}
+serviceAccountName: {{ include "tegami.name" $context }}
+automountServiceAccountToken: true
+{{- else }}
 automountServiceAccountToken: false
+{{- end }}
 enableServiceLinks: false
 securityContext:
   runAsNonRoot: true
