@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -35,7 +36,7 @@ func ExamineCluster(ctx context.Context, c *Cluster) []Finding {
 		name string
 		run  func(context.Context, *Cluster) Finding
 	}{
-		{"members", members},
+		{"members", members}, {"fitness", fitness},
 		{"answers", answers},
 		{"views", views},
 		{"shards", shards},
@@ -82,6 +83,29 @@ func members(_ context.Context, c *Cluster) Finding {
 	default:
 		return ok("%d talk nodes and %d gateways are active", talk, gateways)
 	}
+}
+
+// remedies of what makes a talk node unfit.
+var remedies = map[string]string{
+	"journal": "see whether it reaches the journal's brokers: its log says so",
+	"network": "see whether it reaches the gateways, and they it",
+	"clock":   "on that machine, or the brokers': sudo timedatectl set-ntp true; chronyc tracking",
+}
+
+// fitness checks that every active talk node may have shards.
+func fitness(_ context.Context, c *Cluster) Finding {
+	var unfit []string
+	remedy := ""
+	for _, m := range c.Members.Members {
+		if m.Unfit != "" {
+			unfit = append(unfit, fmt.Sprintf("%s (%s)", m.Name, m.Unfit))
+			remedy = cmp.Or(remedies[m.Unfit], "its log says why")
+		}
+	}
+	if len(unfit) > 0 {
+		return problem(remedy, "unfit to have shards: %s", strings.Join(unfit, ", "))
+	}
+	return ok("all may have shards")
 }
 
 // answers checks that operators reach every node.

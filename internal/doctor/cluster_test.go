@@ -42,7 +42,7 @@ func healthyCluster() *Cluster {
 
 func TestAHealthyClusterHasNothingToMend(t *testing.T) {
 	findings := ExamineCluster(t.Context(), healthyCluster())
-	if len(findings) != 9 {
+	if len(findings) != 10 {
 		t.Errorf("%d findings", len(findings))
 	}
 	for _, f := range findings {
@@ -66,6 +66,8 @@ func TestWhatIsWrongInACluster(t *testing.T) {
 			}
 		}, "members", Problem, "no talk node", "tegami talk"},
 		{"one drains", func(c *Cluster) { c.Members.Members[1].State = cluster.StateDraining }, "members", Warning, "talk-2 drains", "undrain"},
+		{"one whose clock is wrong", func(c *Cluster) { c.Members.Members[0].Unfit = "clock" }, "fitness", Problem, "talk-1 (clock)", "set-ntp"},
+		{"one that is unfit for a reason of a later version", func(c *Cluster) { c.Members.Members[0].Unfit = "moon" }, "fitness", Problem, "talk-1 (moon)", "log"},
 		{"one does not answer", func(c *Cluster) {
 			c.Nodes[1].Err, c.Nodes[1].Info, c.Nodes[1].Metrics = errors.New("refused"), nil, nil
 		}, "answers", Warning, "talk-2 (refused)", "admin.advertise"},

@@ -137,7 +137,9 @@ start_node() {
 	chmod 700 "$folder/data"
 	flags=("$role" --config "$config" --data "$folder/data" --admin "127.0.0.1:$(port "$node" admin)")
 	case $role in
-	gateway) flags+=(--listen "127.0.0.1:$(port "$node" client)") ;;
+	gateway)
+		flags+=(--listen "127.0.0.1:$(port "$node" client)" --set "server.advertise=http://127.0.0.1:$(port "$node" client)")
+		;;
 	worker) flags+=(--set "worker.listen=127.0.0.1:$(port "$node" admin)") ;;
 	esac
 	flags+=(--set "cluster.name=$node" --set "cluster.listen=127.0.0.1:$(port "$node" cluster)")
