@@ -84,7 +84,7 @@ type Membership struct {
 	self   cluster.Member
 	serves cluster.ShardSet // to be told
 	unfit  string           // to be told
-	doubts doubts
+	doubts cluster.Doubts
 
 	evicted chan struct{}
 	evict   sync.Once

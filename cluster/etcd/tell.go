@@ -70,16 +70,6 @@ func (m *Membership) tellOnce(ctx context.Context) error {
 	return m.change(ctx, func(self *cluster.Member) { self.Serves, self.Unfit = serves, unfit })
 }
 
-// doubts are the signs that another member has the shards of this one.
-type doubts struct {
-	first, last time.Time
-	count       int
-}
-
-// minDoubts is how many signs there have to be: one may be what was under way
-// when shards changed hands.
-const minDoubts = 3
-
 // Doubt implements cluster.Doubter. While etcd renews the lease there is nothing
 // to doubt: the other one is wrong. But a member that etcd does not answer for
 // longer than its lease, while the signs go on for as long, was replaced: it is
@@ -87,19 +77,14 @@ const minDoubts = 3
 func (m *Membership) Doubt() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	now := time.Now()
-	if m.doubts.count == 0 || now.Sub(m.doubts.last) > 2*m.options.Lease {
-		m.doubts = doubts{first: now}
-	}
-	m.doubts.last = now
-	m.doubts.count++
+	m.doubts.Add(time.Now(), m.options.Lease)
 }
 
 // dispel forgets the doubts: etcd knows this member.
 func (m *Membership) dispel() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.doubts = doubts{}
+	m.doubts = cluster.Doubts{}
 }
 
 // replaced reports whether the doubts, which all came since etcd answered last,
@@ -107,6 +92,5 @@ func (m *Membership) dispel() {
 func (m *Membership) replaced(now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	d := m.doubts
-	return d.count >= minDoubts && d.last.Sub(d.first) >= m.options.Lease && now.Sub(d.last) <= 2*m.options.Lease
+	return m.doubts.Enough(now, m.options.Lease)
 }

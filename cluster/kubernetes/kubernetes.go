@@ -8,7 +8,8 @@
 // one that was written meanwhile stays.
 //
 // Only what the API server says counts. A member is evicted when it is told that its
-// Lease is gone. While the API server is away, or takes no writes, nobody can remove
+// Lease is gone, or finds out: it cannot reach the API server while there are signs,
+// for as long, that others have what was its own. While the API server is away, or takes no writes, nobody can remove
 // one, and everyone goes on with the members that there were; when it is back, each
 // Lease gets its whole length once more.
 //
@@ -105,8 +106,8 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
-// Membership is one run of a member. It implements cluster.Membership and
-// cluster.Teller.
+// Membership is one run of a member. It implements cluster.Membership,
+// cluster.Teller and cluster.Doubter.
 type Membership struct {
 	*Observer
 
@@ -123,6 +124,7 @@ type Membership struct {
 	self   cluster.Member
 	serves cluster.ShardSet // to be told
 	unfit  string           // to be told
+	doubts cluster.Doubts
 
 	evicted chan struct{}
 	evict   sync.Once

@@ -159,6 +159,34 @@ func TestASilentMemberIsReplaced(t *testing.T) {
 	})
 }
 
+// One that is cut off from the API server alone learns from the signs of others that
+// it was replaced. Without signs, or with those of a moment, it goes on.
+func TestAMemberThatIsCutOffLeavesWhenOthersHaveItsShards(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := newFake()
+		networks := []*network{{fake: server}, {fake: server}, {fake: server}}
+		doubts, sees, knows := join(t, networks[0], "talk-1"), join(t, networks[1], "talk-2"), join(t, networks[2], "talk-3")
+		networks[0].setCut(true)
+		networks[1].setCut(true)
+		for range 3 {
+			sees.Doubt() // within a moment: what was under way
+		}
+		for range 8 {
+			time.Sleep(testLease / 4)
+			doubts.Doubt()
+			knows.Doubt() // the API server knows better
+		}
+		synctest.Wait()
+		if !isEvicted(doubts) || isEvicted(sees) || isEvicted(knows) {
+			t.Errorf("evicted: %v, %v and %v", isEvicted(doubts), isEvicted(sees), isEvicted(knows))
+		}
+		for i, m := range []*Membership{doubts, sees, knows} {
+			networks[i].setCut(false)
+			leave(t, m)
+		}
+	})
+}
+
 // However long the API server is away, hangs or takes no writes: nobody is evicted,
 // and the members stay what they were.
 func TestAnOutageOfTheAPIServerEvictsNobody(t *testing.T) {

@@ -29,10 +29,16 @@ func (m *Membership) renew(ctx context.Context) {
 		switch {
 		case ctx.Err() != nil || errors.Is(err, cluster.ErrEvicted):
 			return
-		case err != nil && !failing:
+		case err == nil:
+			m.dispel()
+			if failing {
+				m.options.Logger.Info("the API server renews the lease again")
+			}
+		case m.replaced(time.Now()):
+			m.gone("others had its shards, and the API server did not answer")
+			return
+		case !failing:
 			m.options.Logger.Warn("the API server does not renew the lease; the members stay what they were", "error", err)
-		case err == nil && failing:
-			m.options.Logger.Info("the API server renews the lease again")
 		}
 		failing = err != nil
 		m.reap(ctx, failing)
@@ -81,10 +87,14 @@ func (m *Membership) Tell(serves cluster.ShardSet, unfit string) {
 	}
 }
 
-// tellAgain is how long to wait before what could not be told is told again.
-const tellAgain = 200 * time.Millisecond
+const (
+	// tellPause is the least time from one thing told to the next: a node that takes
+	// many shards over does not write for each.
+	tellPause = 100 * time.Millisecond
+	tellAgain = 500 * time.Millisecond
+)
 
-// tell tells the newest of what is to be told, as often as it takes.
+// tell tells the newest of what is to be told, until the membership ends.
 func (m *Membership) tell(ctx context.Context) {
 	for {
 		select {
@@ -94,24 +104,53 @@ func (m *Membership) tell(ctx context.Context) {
 			return
 		case <-m.toTell:
 		}
-		m.mu.Lock()
-		serves, unfit, told := m.serves, m.unfit, m.self
-		m.mu.Unlock()
-		if serves == told.Serves && unfit == told.Unfit {
-			continue
-		}
-		err := m.change(ctx, func(self *cluster.Member) { self.Serves, self.Unfit = serves, unfit })
-		if err == nil || errors.Is(err, cluster.ErrEvicted) {
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(tellAgain):
-		}
-		select {
-		case m.toTell <- struct{}{}:
-		default:
+		for told := false; !told; {
+			err := m.tellOnce(ctx)
+			if errors.Is(err, cluster.ErrEvicted) {
+				return
+			}
+			pause := tellPause
+			if told = err == nil; !told {
+				pause = tellAgain
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(pause):
+			}
 		}
 	}
+}
+
+func (m *Membership) tellOnce(ctx context.Context) error {
+	m.mu.Lock()
+	serves, unfit, same := m.serves, m.unfit, m.serves == m.self.Serves && m.unfit == m.self.Unfit
+	m.mu.Unlock()
+	if same {
+		return nil
+	}
+	return m.change(ctx, func(self *cluster.Member) { self.Serves, self.Unfit = serves, unfit })
+}
+
+// Doubt implements cluster.Doubter. While the API server renews the lease there is
+// nothing to doubt: the other one is wrong.
+func (m *Membership) Doubt() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.doubts.Add(time.Now(), m.options.Lease)
+}
+
+// dispel forgets the doubts: the API server knows this member.
+func (m *Membership) dispel() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.doubts = cluster.Doubts{}
+}
+
+// replaced reports whether the doubts, which all came since the lease was renewed
+// last, are enough.
+func (m *Membership) replaced(now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.doubts.Enough(now, m.options.Lease)
 }

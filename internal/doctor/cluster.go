@@ -36,7 +36,8 @@ func ExamineCluster(ctx context.Context, c *Cluster) []Finding {
 		name string
 		run  func(context.Context, *Cluster) Finding
 	}{
-		{"members", members}, {"fitness", fitness},
+		{"members", members},
+		{"fitness", fitness},
 		{"answers", answers},
 		{"views", views},
 		{"shards", shards},
