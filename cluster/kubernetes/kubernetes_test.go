@@ -52,6 +52,9 @@ func names(s cluster.Snapshot) string {
 	return strings.Join(all, ", ")
 }
 
+// pass lets the bubble's time pass.
+func pass(d time.Duration) { time.Sleep(d) } //nolint:forbidigo // the bubble's time
+
 func isEvicted(m *Membership) bool {
 	select {
 	case <-m.Evicted():
@@ -112,7 +115,7 @@ func TestRenewalsPublishNothing(t *testing.T) {
 		synctest.Wait()
 		published := 0
 		unsubscribe := one.Subscribe(func(cluster.Snapshot) { published++ })
-		time.Sleep(10 * testLease)
+		pass(10 * testLease)
 		synctest.Wait()
 		if published != 1 {
 			t.Errorf("published %d times", published)
@@ -131,14 +134,14 @@ func TestASilentMemberIsReplaced(t *testing.T) {
 		server, cut := newFake(), &network{}
 		cut.fake = server
 		one, two := join(t, &network{fake: server}, "talk-1"), join(t, cut, "talk-2")
-		time.Sleep(2 * testLease)
+		pass(2 * testLease)
 		cut.setCut(true)
-		time.Sleep(testLease / 2)
+		pass(testLease / 2)
 		synctest.Wait()
 		if got := names(one.Snapshot()); got != "talk-1 active, talk-2 active" {
 			t.Errorf("after half a lease the members are %s", got)
 		}
-		time.Sleep(testLease)
+		pass(testLease)
 		synctest.Wait()
 		if got := names(one.Snapshot()); got != "talk-1 active" {
 			t.Errorf("after more than a lease the members are %s", got)
@@ -147,7 +150,7 @@ func TestASilentMemberIsReplaced(t *testing.T) {
 			t.Error("it takes itself for evicted, and nobody told it")
 		}
 		cut.setCut(false)
-		time.Sleep(testLease)
+		pass(testLease)
 		synctest.Wait()
 		if !isEvicted(two) || isEvicted(one) {
 			t.Errorf("evicted: %v and %v", isEvicted(one), isEvicted(two))
@@ -172,7 +175,7 @@ func TestAMemberThatIsCutOffLeavesWhenOthersHaveItsShards(t *testing.T) {
 			sees.Doubt() // within a moment: what was under way
 		}
 		for range 8 {
-			time.Sleep(testLease / 4)
+			pass(testLease / 4)
 			doubts.Doubt()
 			knows.Doubt() // the API server knows better
 		}
@@ -213,12 +216,12 @@ func TestAnOutageOfTheAPIServerEvictsNobody(t *testing.T) {
 				for i, n := range networks {
 					members = append(members, join(t, n, "talk-"+string(rune('1'+i))))
 				}
-				time.Sleep(3 * testLease)
+				pass(3 * testLease)
 				for range 3 {
 					outage(server, networks, true)
-					time.Sleep(7 * testLease)
+					pass(7 * testLease)
 					outage(server, networks, false)
-					time.Sleep(5 * testLease)
+					pass(5 * testLease)
 				}
 				synctest.Wait()
 				for _, m := range members {
@@ -230,7 +233,7 @@ func TestAnOutageOfTheAPIServerEvictsNobody(t *testing.T) {
 				if err := members[2].SetState(t.Context(), cluster.StateDraining); err != nil {
 					t.Error(err)
 				}
-				time.Sleep(3 * testLease)
+				pass(3 * testLease)
 				synctest.Wait()
 				if got := names(members[0].Snapshot()); got != "talk-1 active, talk-2 active, talk-3 draining" {
 					t.Errorf("afterwards the members are %s", got)
@@ -246,13 +249,13 @@ func TestAHungWatchIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := newFake()
 		one, two := join(t, &network{fake: server}, "talk-1"), join(t, &network{fake: server}, "talk-2")
-		time.Sleep(2 * testLease)
+		pass(2 * testLease)
 		server.set(func(f *fake) { f.hung = f.revision + 1 })
-		time.Sleep(testLease)
+		pass(testLease)
 		if err := two.SetState(t.Context(), cluster.StateDraining); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(10 * testLease)
+		pass(10 * testLease)
 		synctest.Wait()
 		for _, m := range []*Membership{one, two} {
 			if got := names(m.Snapshot()); isEvicted(m) || got != "talk-1 active, talk-2 draining" {
@@ -270,7 +273,7 @@ func TestALostAnswerIsNoConflict(t *testing.T) {
 		m := join(t, &network{fake: server}, "talk-1")
 		for range 3 {
 			server.set(func(f *fake) { f.loseNext = true })
-			time.Sleep(testLease)
+			pass(testLease)
 		}
 		if err := m.SetState(t.Context(), cluster.StateDraining); err != nil {
 			t.Error(err)
@@ -294,7 +297,7 @@ func TestALeaseOfThatNameIsNotTheOwnOne(t *testing.T) {
 			l.Metadata.UID, l.Metadata.ResourceVersion = "another", "999"
 			f.leases[m.Self().ID] = l
 		})
-		time.Sleep(testLease)
+		pass(testLease)
 		synctest.Wait()
 		if !isEvicted(m) {
 			t.Error("it goes on with the lease of another")
