@@ -25,6 +25,20 @@ const prometheusFolder = "../../deploy/prometheus/"
 func TestPrometheusTakesItsRulesAndConfiguration(t *testing.T) {
 	promtool(t, "check", "rules", prometheusFolder+"tegami.rules.yaml")
 	promtool(t, "check", "config", prometheusFolder+"prometheus.yaml")
+	// Debian's promtool knows no Kubernetes: all but the way to find pods is checked.
+	content, err := os.ReadFile(prometheusFolder + "kubernetes.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const pods = "kubernetes_sd_configs: [{role: pod}]"
+	if !strings.Contains(string(content), pods) {
+		t.Errorf("it does not find pods by %s", pods)
+	}
+	file := filepath.Join(t.TempDir(), "prometheus.yaml")
+	if err := os.WriteFile(file, []byte(strings.ReplaceAll(string(content), pods, "static_configs: []")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	promtool(t, "check", "config", "--syntax-only", file)
 }
 
 func TestAlertsFireWhenTheyShould(t *testing.T) {
