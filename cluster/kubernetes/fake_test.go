@@ -19,9 +19,8 @@ import (
 // only as it was read, a precondition is one, a watch goes on from a revision unless
 // that was forgotten.
 type fake struct {
-	token string // that it asks for; empty: none
-
 	mu       sync.Mutex // guards the following
+	token    string     // that it asks for; empty: none
 	revision int
 	leases   map[string]lease
 	history  []change
@@ -31,6 +30,7 @@ type fake struct {
 	deaf     bool          // it tells watches nothing
 	hung     int           // it tells nothing to watches that began before this revision
 	loseNext bool          // it takes the next write, and its answer is lost
+	hangNext bool          // it never answers the next write
 	writes   int
 }
 
@@ -47,8 +47,11 @@ const leasesPath = "/apis/coordination.k8s.io/v1/namespaces/chat/leases"
 
 // ServeHTTP implements http.Handler.
 func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	token := f.token
+	f.mu.Unlock()
 	switch name := strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, leasesPath), "/"); {
-	case f.token != "" && r.Header.Get("Authorization") != "Bearer "+f.token:
+	case token != "" && r.Header.Get("Authorization") != "Bearer "+token:
 		refuse(w, http.StatusUnauthorized, "Unauthorized")
 	case !strings.HasPrefix(r.URL.Path, leasesPath):
 		refuse(w, http.StatusForbidden, "Forbidden")
@@ -93,6 +96,14 @@ func (f *fake) read(w http.ResponseWriter, r *http.Request, name string) {
 }
 
 func (f *fake) write(w http.ResponseWriter, r *http.Request, name string) {
+	f.mu.Lock()
+	hangs := f.hangNext
+	f.hangNext = false
+	f.mu.Unlock()
+	if hangs {
+		<-r.Context().Done()
+		return
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var given lease
@@ -231,8 +242,9 @@ func (n *network) setCut(cut bool) {
 // RoundTrip implements http.RoundTripper.
 func (n *network) RoundTrip(request *http.Request) (*http.Response, error) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.cut {
+	cut := n.cut
+	n.mu.Unlock()
+	if cut {
 		return nil, errCut
 	}
 	ctx, cancel := context.WithCancel(request.Context())
@@ -246,7 +258,18 @@ func (n *network) RoundTrip(request *http.Request) (*http.Response, error) {
 		_ = writer.Close()
 	}()
 	context.AfterFunc(ctx, func() { _ = reader.CloseWithError(ctx.Err()) })
-	<-answer.started
+	select {
+	case <-answer.started:
+	case <-ctx.Done():
+		cancel()
+		return nil, ctx.Err()
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.cut {
+		cancel()
+		return nil, errCut
+	}
 	if n.open == nil {
 		n.open = map[*io.PipeReader]bool{}
 	}

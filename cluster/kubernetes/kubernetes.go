@@ -289,8 +289,13 @@ func (m *Membership) missed(leases map[string]lease) {
 func (m *Membership) Leave(ctx context.Context) error {
 	m.leaving.Do(func() {
 		m.stop()
-		m.writing <- struct{}{} // held by no call of the API server's for long
-		defer func() { <-m.writing }()
+		select {
+		case m.writing <- struct{}{}:
+			defer func() { <-m.writing }()
+		case <-ctx.Done():
+			m.left = fmt.Errorf("kubernetes: leave: %w", ctx.Err())
+			return
+		}
 		err := m.api.remove(ctx, lease{Metadata: metadata{Name: m.own.Metadata.Name, UID: m.own.Metadata.UID}})
 		// A conflict: it is the lease of another by now.
 		if err != nil && !isStatus(err, http.StatusNotFound) && !isStatus(err, http.StatusConflict) {

@@ -120,9 +120,11 @@ func TestRenewalsPublishNothing(t *testing.T) {
 		if published != 1 {
 			t.Errorf("published %d times", published)
 		}
-		if server.writes < 60 {
-			t.Errorf("only %d renewals of two members in ten leases", server.writes)
-		}
+		server.set(func(f *fake) {
+			if f.writes < 60 {
+				t.Errorf("only %d renewals of two members in ten leases", f.writes)
+			}
+		})
 		unsubscribe()
 		leave(t, one, two)
 	})
@@ -283,6 +285,26 @@ func TestALostAnswerIsNoConflict(t *testing.T) {
 			t.Errorf("evicted %v, the members are %s", isEvicted(m), names(m.Snapshot()))
 		}
 		leave(t, m)
+	})
+}
+
+// A call that hangs does not cost the lease: the next one is made in time.
+func TestACallThatHangsIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := newFake()
+		one, two := join(t, &network{fake: server}, "talk-1"), join(t, &network{fake: server}, "talk-2")
+		for range 8 {
+			pass(2 * testLease)
+			server.set(func(f *fake) { f.hangNext = true })
+		}
+		synctest.Wait()
+		for _, m := range []*Membership{one, two} {
+			if isEvicted(m) || names(m.Snapshot()) != "talk-1 active, talk-2 active" {
+				t.Errorf("%s: evicted %v, the members are %s", m.Self().Name, isEvicted(m), names(m.Snapshot()))
+			}
+		}
+		server.set(func(f *fake) { f.hangNext = false })
+		leave(t, one, two)
 	})
 }
 

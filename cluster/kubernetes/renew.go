@@ -12,7 +12,8 @@ import (
 // renew keeps the lease until it is gone, and removes those of members that do not
 // keep theirs.
 func (m *Membership) renew(ctx context.Context) {
-	tick := time.NewTicker(m.options.Lease / 4)
+	every := m.options.Lease / 4
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	failing := false
 	for {
@@ -23,9 +24,7 @@ func (m *Membership) renew(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		m.writing <- struct{}{}
-		err := m.write(ctx, "")
-		<-m.writing
+		err := m.renewOnce(ctx, max(every, time.Second))
 		switch {
 		case ctx.Err() != nil || errors.Is(err, cluster.ErrEvicted):
 			return
@@ -43,6 +42,19 @@ func (m *Membership) renew(ctx context.Context) {
 		failing = err != nil
 		m.reap(ctx, failing)
 	}
+}
+
+// renewOnce renews the lease within a limit: one call that hangs must not cost it.
+func (m *Membership) renewOnce(ctx context.Context, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	select {
+	case m.writing <- struct{}{}:
+		defer func() { <-m.writing }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return m.write(ctx, "")
 }
 
 // reap removes the leases of those that have not written theirs for its length. It
