@@ -182,17 +182,21 @@ write_env() {
 	mv "$CLUSTER_DIR/cluster.env.$$" "$CLUSTER_DIR/cluster.env"
 }
 
-# status_line prints one line with the state of every node.
+# status_line prints one line with the state of every node: ready, on its way, or
+# not running.
 status_line() {
-	local node line=""
+	local node role="" mark line=""
 	for node in $(nodes); do
 		if ! running "$node"; then
-			line+="$node down  "
+			mark=✗
 		elif ready "$node" >/dev/null; then
-			line+="$node ready  "
+			mark=✓
 		else
-			line+="$node …  "
+			mark=…
 		fi
+		[[ ${node%-*} == "$role" ]] || line+="${role:+   }${node%-*}"
+		role=${node%-*}
+		line+=" ${node##*-}$mark"
 	done
-	echo "${line%  }"
+	echo "$line"
 }
