@@ -38,8 +38,10 @@ func Run(ctx context.Context, options Options, perSecond int) {
 		if ctx.Err() != nil {
 			return
 		}
-		if passed, due := fails.Due(time.Now()); due && !passing(err) {
-			options.Logger.Warn("behaviour does not go on; it is tried again", "behaviour", options.Kind.name, "others", passed, "error", err)
+		if !passing(err) {
+			if passed, due := fails.Due(time.Now()); due {
+				options.Logger.Warn("behaviour does not go on; it is tried again", "behaviour", options.Kind.name, "others", passed, "error", err)
+			}
 		}
 		failures++
 		pause := min(minRetry<<min(failures-1, 10), maxPause)
