@@ -84,7 +84,7 @@ func (d *decision) step(r *record.Record) {
 	switch {
 	case old != nil && bytes.Equal(old.Step, r.Id):
 		return // it was taken
-	case !bytes.Equal(old.GetStep(), c.After):
+	case !bytes.Equal(old.GetStep(), c.After) && !anyStep:
 		d.refuse(refusal.NotNext)
 		return
 	}

@@ -11,7 +11,10 @@ import (
 // it.
 func TestKillBehaviours(t *testing.T) {
 	server := process.Start(t, process.Options{Binary: process.Build(t), Config: workload.BehavioursConfig})
-	workload.KillBehaviours(t, server, 12)
+	workload.KillBehaviours(t, server, 12, func() {
+		server.Kill()
+		server.Start()
+	})
 	for _, complaint := range server.Complaints() {
 		t.Errorf("the server complained: %s", complaint)
 	}

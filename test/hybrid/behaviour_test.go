@@ -22,7 +22,10 @@ func TestKillBehaviours(t *testing.T) {
 	binary := process.Build(t)
 	applySchema(t, binary, config)
 	server := process.Start(t, process.Options{Binary: binary, Config: config})
-	workload.KillBehaviours(t, server, 4)
+	workload.KillBehaviours(t, server, 4, func() {
+		server.Kill()
+		server.Start()
+	})
 	for _, complaint := range server.Complaints() {
 		t.Errorf("the server complained: %s", complaint)
 	}

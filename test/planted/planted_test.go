@@ -97,6 +97,16 @@ var bugs = []bug{
 		finding: `order_test.go:\d+: `, limit: 5 * time.Minute,
 	},
 	{
+		tag: "bug_step_order", promise: "of two steps of a behaviour one counts",
+		folder: "./actors/node", test: "TestTwoOwnersRunOneBehaviour",
+		finding: `alice got`, limit: 3 * time.Minute,
+	},
+	{
+		tag: "bug_step_order", promise: "a behaviour decides once, whichever host dies (in its test kit)",
+		folder: "./behaviours/echo", test: "TestEcho",
+		finding: `sent \[.*\], want`, limit: 3 * time.Minute,
+	},
+	{
 		tag: "bug_wakeup_dropped", promise: "a held poll is woken",
 		folder: "./test/e2e", test: "TestHeldPollIsWoken",
 		finding: `polls are not woken`, limit: 5 * time.Minute,

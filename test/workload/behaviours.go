@@ -87,10 +87,10 @@ func (u *talker) await(from string, count int) {
 // BehavioursConfig has a server run what KillBehaviours talks to.
 const BehavioursConfig = "behaviours: {run: \"echo=echo, reminder=reminder\"}\n"
 
-// KillBehaviours kills a server, so many times and once more, that runs an echo bot
-// and a reminder bot while users talk to them: each message must get one answer,
-// and each timer come once.
-func KillBehaviours(t *testing.T, server *process.Server, kills int) {
+// KillBehaviours has kill called, so many times and once more, while users talk by
+// way of a server to an echo bot and a reminder bot. Each message must get one
+// answer, and each timer come once, whatever was killed and started again.
+func KillBehaviours(t *testing.T, server *process.Server, kills int, kill func()) {
 	t.Helper()
 	const users, least = 6, 20
 	random := rand.New(rand.NewPCG(Seed(t), 0))
@@ -128,8 +128,7 @@ func KillBehaviours(t *testing.T, server *process.Server, kills int) {
 			<-time.After(time.Millisecond)
 		}
 		<-time.After(time.Duration(random.Int64N(int64(30 * time.Millisecond))))
-		server.Kill()
-		server.Start()
+		kill()
 	}
 	enough.Store(true)
 	talking.Wait()
@@ -141,8 +140,7 @@ func KillBehaviours(t *testing.T, server *process.Server, kills int) {
 		messages += said[i]
 	}
 	// Whatever would come twice has come when this is answered by the next run.
-	server.Kill()
-	server.Start()
+	kill()
 	numbers := map[string]int{}
 	for i, u := range talkers {
 		for _, bot := range []string{"echo", "reminder"} {
