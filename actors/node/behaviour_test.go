@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/tegami-im/tegami/cluster"
 	"github.com/tegami-im/tegami/persistence"
 	"github.com/tegami-im/tegami/persistence/memory"
+	"github.com/tegami-im/tegami/persistence/persisttest"
 )
 
 // counter answers each message with its number, and each call to the last who
@@ -188,5 +190,71 @@ func TestTwoOwnersRunOneBehaviour(t *testing.T) {
 	slices.Sort(want)
 	if slices.Sort(got); !slices.Equal(got, want) {
 		t.Errorf("alice got %q, want %q", got, want)
+	}
+}
+
+// Appends whose outcome is unknown, that come late or twice, and a store that
+// fails, under two nodes that both run the behaviour: each message is answered
+// once all the same.
+func TestBehaviourOverFaultyStores(t *testing.T) {
+	plan := persisttest.NewPlan(2, 5*time.Millisecond, map[persisttest.Fault]float64{
+		persisttest.AppendHappened: 0.05, persisttest.AppendLost: 0.05, persisttest.AppendLate: 0.05,
+		persisttest.AppendFull: 0.02, persisttest.AppendBusy: 0.02, persisttest.AppendSlow: 0.05,
+		persisttest.ReadFailed: 0.1, persisttest.WriteLost: 0.1, persisttest.WriteDone: 0.05, persisttest.LoadFailed: 0.1,
+	})
+	options := Options{
+		Journal:    persisttest.NewFaultyJournal(memory.NewJournal(persistence.DurabilityFsync), plan),
+		Store:      persisttest.NewFaultyStore(memory.NewStore(), plan),
+		Keys:       memory.NewKeys(),
+		Behaviours: counting("bot"),
+	}
+	var overtaken atomic.Int64
+	options.Observe.Behaviours.Outcome = func(_ string, o behaviour.Outcome) {
+		if o == behaviour.Overtaken {
+			overtaken.Add(1)
+		}
+	}
+	nodes := []cell{start(t, options), start(t, options)}
+	var alice talk.Session
+	nodes[0].until("alice signed in", func() (ok bool) {
+		if _, err := nodes[0].CreateAccounts(nodes[0].context(), []talk.NewAccount{{User: "alice"}}); err != nil {
+			return false
+		}
+		session, err := nodes[0].SignIn(nodes[0].context(), "alice", "phone", [32]byte{1})
+		alice = session
+		return err == nil
+	})
+	const messages = 60
+	var want, got []string
+	for i := range messages {
+		want = append(want, fmt.Sprintf("%d: hello", i+1))
+		nodes[i%2].until("answered", func() bool {
+			_, err := nodes[i%2].send(alice, "bot", fmt.Sprint(i), "hello")
+			return err == nil
+		})
+	}
+	deadline := time.Now().Add(patience)
+	for after := int64(0); len(got) < messages; {
+		if time.Now().After(deadline) {
+			t.Fatalf("alice got %d of %d answers", len(got), messages)
+		}
+		answers, _ := nodes[0].poll(alice, after, time.Second)
+		answer := nodes[0].await(answers)
+		if answer.refused != nil || len(answer.page.Operations) == 0 {
+			continue // the store failed, or nothing came
+		}
+		operations := nodes[0].decoded(answer.page)
+		for i, text := range nodes[0].textsOf("alice", operations) {
+			if operations[i].GetReceiveMessage() != nil {
+				got = append(got, text)
+			}
+		}
+		after = answer.page.Revision
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("alice got %q, want %q", got, want)
+	}
+	if overtaken.Load() == 0 {
+		t.Error("no step was overtaken, which proves too little")
 	}
 }
