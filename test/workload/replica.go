@@ -9,25 +9,25 @@ import (
 	tegamiv1 "github.com/tegami-im/tegami/api/gen/tegami/v1"
 )
 
-// replica is what operations make of a mailbox, as docs/api.md tells clients to
-// apply them.
+// replica is what a device makes of a snapshot and of operations, as docs/api.md
+// tells clients to.
 type replica struct {
 	contacts       map[string]*tegamiv1.Contact
 	conversations  map[string]*conversation
 	settings       *tegamiv1.Settings
 	deviceSettings map[string]*tegamiv1.DeviceSettings
 	profile        *tegamiv1.Profile
-	messages       map[string]*amended // those that were changed
+	messages       map[string]*amended // those that were changed, as far as was heard
+	// partial: it began with a snapshot.
+	partial bool
 }
 
 // conversation is what a device knows of the messages with one other user.
 type conversation struct {
-	received      []int64 // the revisions of the peer's messages
+	*tegamiv1.Conversation
 	last          *tegamiv1.Message
 	lastAmendment *tegamiv1.MessageAmendment
-	updated       *tegamiv1.Conversation
-	peerRead      *tegamiv1.MessageRead
-	revision      int64
+	received      []int64 // the revisions of the peer's messages
 }
 
 // amended is what became of a message.
@@ -45,54 +45,68 @@ func newReplica() *replica {
 	}
 }
 
-func (r *replica) conversation(peer string, revision int64) *conversation {
-	c := r.conversations[peer]
-	if c == nil {
-		c = new(conversation)
-		r.conversations[peer] = c
-	}
-	c.revision = revision
-	return c
-}
-
+// apply applies an operation to the item that it is about, if that is older.
 func (r *replica) apply(op *tegamiv1.Operation) {
 	switch kind := op.Kind.(type) {
 	case *tegamiv1.Operation_ReceiveMessage:
-		c := r.conversation(kind.ReceiveMessage.From, op.Revision)
-		c.last, c.lastAmendment = kind.ReceiveMessage, nil
-		if kind.ReceiveMessage.From != kind.ReceiveMessage.To {
-			c.received = append(c.received, op.Revision)
-		}
+		r.message(op.Revision, kind.ReceiveMessage.From, kind.ReceiveMessage)
 	case *tegamiv1.Operation_SendMessage:
-		c := r.conversation(kind.SendMessage.To, op.Revision)
-		c.last, c.lastAmendment = kind.SendMessage, nil
+		r.message(op.Revision, kind.SendMessage.To, kind.SendMessage)
 	case *tegamiv1.Operation_ContactUpdated:
-		r.contacts[kind.ContactUpdated.UserId] = kind.ContactUpdated
-	case *tegamiv1.Operation_SettingsUpdated:
-		switch scope := kind.SettingsUpdated.Scope.(type) {
-		case *tegamiv1.SettingsUpdate_Settings:
-			r.settings = scope.Settings
-		case *tegamiv1.SettingsUpdate_DeviceSettings:
-			r.deviceSettings[kind.SettingsUpdated.DeviceId] = scope.DeviceSettings
+		if c := kind.ContactUpdated; r.contacts[c.UserId].GetRevision() < op.Revision {
+			r.contacts[c.UserId] = c
 		}
+	case *tegamiv1.Operation_SettingsUpdated:
+		r.takeSettings(kind.SettingsUpdated)
 	case *tegamiv1.Operation_ProfileUpdated:
 		r.profile = kind.ProfileUpdated
 	case *tegamiv1.Operation_ConversationUpdated:
-		r.conversation(kind.ConversationUpdated.Peer, op.Revision).updated = kind.ConversationUpdated
+		if c := r.conversation(kind.ConversationUpdated.Peer, op.Revision); c != nil {
+			c.Conversation = proto.CloneOf(kind.ConversationUpdated)
+		}
 	case *tegamiv1.Operation_MessageRead:
-		r.conversation(kind.MessageRead.Peer, op.Revision).peerRead = kind.MessageRead
+		if c := r.conversation(kind.MessageRead.Peer, op.Revision); c != nil {
+			c.PeerReadMessageId, c.PeerReadTime = kind.MessageRead.MessageId, kind.MessageRead.CreateTime
+		}
 	case *tegamiv1.Operation_MessageAmended:
 		r.amend(kind.MessageAmended)
 	}
 }
 
+// conversation returns the conversation that an operation changes; nil if it has
+// the change.
+func (r *replica) conversation(peer string, revision int64) *conversation {
+	c := r.conversations[peer]
+	if c == nil {
+		c = &conversation{Conversation: &tegamiv1.Conversation{Peer: peer}}
+		r.conversations[peer] = c
+	}
+	if c.Revision >= revision {
+		return nil
+	}
+	c.Revision = revision
+	return c
+}
+
+func (r *replica) message(revision int64, peer string, m *tegamiv1.Message) {
+	c := r.conversation(peer, revision)
+	if c == nil {
+		return
+	}
+	c.LastRevision, c.last, c.lastAmendment = revision, m, nil
+	if m.From == peer && m.To != peer {
+		c.Unread++
+		c.received = append(c.received, revision)
+	}
+}
+
 func (r *replica) amend(a *tegamiv1.MessageAmendment) {
-	c := r.conversation(a.Peer, a.Revision)
 	m := r.messages[a.MessageId]
 	if m == nil {
 		m = &amended{peer: a.Peer, reactions: map[string]string{}}
 		r.messages[a.MessageId] = m
 	}
+	c := r.conversation(a.Peer, a.Revision)
 	switch change := a.Change.(type) {
 	case *tegamiv1.MessageAmendment_Reaction:
 		if m.reactions[a.By] = change.Reaction; change.Reaction == "" {
@@ -104,8 +118,35 @@ func (r *replica) amend(a *tegamiv1.MessageAmendment) {
 	case *tegamiv1.MessageAmendment_Text:
 		m.text = change.Text
 	}
-	if c.last.GetMessageId() == a.MessageId && !c.lastAmendment.GetUnsent() {
+	if c != nil && c.last.GetMessageId() == a.MessageId && !c.lastAmendment.GetUnsent() {
 		c.lastAmendment = a
+	}
+}
+
+func (r *replica) takeSettings(update *tegamiv1.SettingsUpdate) {
+	switch scope := update.Scope.(type) {
+	case *tegamiv1.SettingsUpdate_Settings:
+		r.settings = scope.Settings
+	case *tegamiv1.SettingsUpdate_DeviceSettings:
+		r.deviceSettings[update.DeviceId] = scope.DeviceSettings
+	}
+}
+
+// take takes an item of a snapshot.
+func (r *replica) take(item *tegamiv1.SyncResponse_Item) {
+	r.partial = true
+	switch kind := item.Item.(type) {
+	case *tegamiv1.SyncResponse_Item_Settings:
+		r.takeSettings(kind.Settings)
+	case *tegamiv1.SyncResponse_Item_Profile:
+		r.profile = kind.Profile
+	case *tegamiv1.SyncResponse_Item_Contact:
+		r.contacts[kind.Contact.UserId] = kind.Contact
+	case *tegamiv1.SyncResponse_Item_Conversation:
+		c := kind.Conversation
+		r.conversations[c.Conversation.Peer] = &conversation{
+			Conversation: proto.CloneOf(c.Conversation), last: c.LastMessage, lastAmendment: c.LastAmendment,
+		}
 	}
 }
 
@@ -114,10 +155,10 @@ func (m *amended) same(other *amended) bool {
 	return other != nil && m.unsent == other.unsent && m.text == other.text && maps.Equal(m.reactions, other.reactions)
 }
 
-// unread counts the peer's messages above the mark.
-func (c *conversation) unread() (n int64) {
+// recount counts the peer's messages above the mark.
+func (c *conversation) recount() (n int64) {
 	for _, revision := range c.received {
-		if revision > c.updated.GetReadRevision() {
+		if revision > c.ReadRevision {
 			n++
 		}
 	}
@@ -125,15 +166,8 @@ func (c *conversation) unread() (n int64) {
 }
 
 // item is the conversation as the server is to list it.
-func (c *conversation) item(peer string) *tegamiv1.ListConversationsResponse_Item {
-	return &tegamiv1.ListConversationsResponse_Item{
-		Conversation: &tegamiv1.Conversation{
-			Peer: peer, Unread: c.unread(), ReadRevision: c.updated.GetReadRevision(), Pinned: c.updated.GetPinned(), Muted: c.updated.GetMuted(),
-			LastRevision: c.last.GetRevision(), Revision: c.revision,
-			PeerReadMessageId: c.peerRead.GetMessageId(), PeerReadTime: c.peerRead.GetCreateTime(),
-		},
-		LastMessage: c.last, LastAmendment: c.lastAmendment,
-	}
+func (c *conversation) item() *tegamiv1.ListConversationsResponse_Item {
+	return &tegamiv1.ListConversationsResponse_Item{Conversation: c.Conversation, LastMessage: c.last, LastAmendment: c.lastAmendment}
 }
 
 // differs returns what is otherwise in a snapshot, empty for nothing. Settings
@@ -149,9 +183,11 @@ func (r *replica) differs(snapshot []*tegamiv1.SyncResponse_Item, device string)
 		case *tegamiv1.SyncResponse_Item_Conversation:
 			listed++
 			got = kind.Conversation
-			peer := kind.Conversation.GetConversation().GetPeer()
-			if c := r.conversations[peer]; c != nil {
-				want = c.item(peer)
+			if c := r.conversations[kind.Conversation.GetConversation().GetPeer()]; c != nil {
+				want = c.item()
+				if !r.partial && c.recount() != c.Unread {
+					return fmt.Sprintf("%d messages are unread, a recount says %d: %v", c.Unread, c.recount(), c)
+				}
 			}
 		case *tegamiv1.SyncResponse_Item_Settings:
 			if kind.Settings.DeviceId == "" && r.settings != nil {

@@ -147,7 +147,7 @@ func (r *replica) fact(name string, d *device) string {
 			return "no conversation"
 		}
 		if what == "pinned" {
-			return fmt.Sprint(c.updated.GetPinned())
+			return fmt.Sprint(c.Pinned)
 		}
 		return fmt.Sprint(c.unreadUpTo())
 	default:
@@ -168,7 +168,7 @@ func (r *replica) fact(name string, d *device) string {
 // read.
 func (c *conversation) unreadUpTo() int64 {
 	for _, revision := range c.received {
-		if revision > c.updated.GetReadRevision() {
+		if revision > c.ReadRevision {
 			return revision
 		}
 	}
