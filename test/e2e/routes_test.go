@@ -6,8 +6,7 @@ import (
 	"testing"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
-
-	tegamiv1 "github.com/tegami-im/tegami/api/gen/tegami/v1"
+	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
 // Who may call a method.
@@ -71,39 +70,51 @@ func TestRoutes(t *testing.T) {
 	admin := adminUser(t, server)
 	callers := map[string]string{"nobody": "", "alice": alice.Token, "the admin": admin.Token}
 
-	for _, file := range []protoreflect.FileDescriptor{
-		tegamiv1.File_tegami_v1_auth_proto, tegamiv1.File_tegami_v1_talk_proto, tegamiv1.File_tegami_v1_contact_proto,
-		tegamiv1.File_tegami_v1_settings_proto, tegamiv1.File_tegami_v1_profile_proto, tegamiv1.File_tegami_v1_admin_proto,
-	} {
-		for i := range file.Services().Len() {
-			service := file.Services().Get(i)
-			for j := range service.Methods().Len() {
-				method := service.Methods().Get(j)
-				who, ok := routes[method.FullName()]
-				if !ok {
-					t.Errorf("%s has no row: who may call it?", method.FullName())
-					continue
-				}
-				procedure := string(service.Name()) + "/" + string(method.Name())
-				for name, token := range callers {
-					if procedure == "AuthService/Logout" && name == "alice" {
-						continue // She may, and the test would end for her.
-					}
-					public := statusOf(t, alice.with(token), procedure)
-					private := statusOf(t, admin.with(token), procedure)
-					check := func(door string, status int, allowed bool) {
-						t.Helper()
-						turnedAway := status == http.StatusNotFound || status == http.StatusUnauthorized && who != anybody
-						if status >= 500 || turnedAway == allowed {
-							t.Errorf("%s by %s at %s: status %d, allowed %v", procedure, name, door, status, allowed)
-						}
-					}
-					check("the public door", public, who == anybody || who == devices && name == "alice")
-					check("the admin door", private, who == admins && name == "the admin")
+	for _, method := range methods() {
+		who, ok := routes[method.FullName()]
+		if !ok {
+			t.Errorf("%s has no row: who may call it?", method.FullName())
+			continue
+		}
+		procedure := procedureOf(method)
+		for name, token := range callers {
+			if procedure == "AuthService/Logout" && name == "alice" {
+				continue // She may, and the test would end for her.
+			}
+			public := statusOf(t, alice.with(token), procedure)
+			private := statusOf(t, admin.with(token), procedure)
+			check := func(door string, status int, allowed bool) {
+				t.Helper()
+				turnedAway := status == http.StatusNotFound || status == http.StatusUnauthorized && who != anybody
+				if status >= 500 || turnedAway == allowed {
+					t.Errorf("%s by %s at %s: status %d, allowed %v", procedure, name, door, status, allowed)
 				}
 			}
+			check("the public door", public, who == anybody || who == devices && name == "alice")
+			check("the admin door", private, who == admins && name == "the admin")
 		}
 	}
+	if n := len(methods()); n != len(routes) {
+		t.Errorf("the schema has %d methods, and %d have a row", n, len(routes))
+	}
+}
+
+// methods returns all that the schema has, whatever file they are in.
+func methods() (all []protoreflect.MethodDescriptor) {
+	protoregistry.GlobalFiles.RangeFilesByPackage("tegami.v1", func(file protoreflect.FileDescriptor) bool {
+		for i := range file.Services().Len() {
+			of := file.Services().Get(i).Methods()
+			for j := range of.Len() {
+				all = append(all, of.Get(j))
+			}
+		}
+		return true
+	})
+	return all
+}
+
+func procedureOf(method protoreflect.MethodDescriptor) string {
+	return string(method.Parent().Name()) + "/" + string(method.Name())
 }
 
 // statusOf calls a method with an empty request.
