@@ -9,12 +9,13 @@ import (
 type (
 	// Conversation is what the server keeps of the messages with another user.
 	Conversation = tegamiv1.Conversation
-	// ConversationItem is a conversation with its newest message.
+	// ConversationItem is a conversation with its newest message, and what became of
+	// it.
 	ConversationItem = tegamiv1.ListConversationsResponse_Item
 )
 
 // MarkRead marks a conversation read up to a revision, of which the peer learns
-// unless read receipts are off. CodeNotFound: no message lies up to there.
+// unless read receipts are off. CodeNotFound: there is no conversation.
 func (c *Client) MarkRead(ctx context.Context, peer string, revision int64) (*Conversation, error) {
 	var response tegamiv1.MarkReadResponse
 	request := &tegamiv1.MarkReadRequest{Peer: peer, Revision: revision}

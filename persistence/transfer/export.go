@@ -146,7 +146,7 @@ func (e *exporter) take(ctx context.Context, item *persistence.Item) error {
 	}
 	switch item.Kind {
 	case persistence.ItemPart:
-		e.part.StateParts = append(e.part.StateParts, &StatePart{Key: item.Part.Key, Data: bytes.Clone(item.Part.Data)})
+		e.part.StateParts = append(e.part.StateParts, &StatePart{Key: []byte(item.Part.Key), Data: bytes.Clone(item.Part.Data)})
 		e.size += len(item.Part.Key) + len(item.Part.Data) + 16
 	case persistence.ItemSource:
 		e.part.Sources = append(e.part.Sources, &TakenSource{Mailbox: item.Source.Mailbox, Position: toPosition(item.Source.Position)})

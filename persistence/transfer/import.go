@@ -345,7 +345,7 @@ func (in *incoming) add(p *Part) error {
 		in.bytes += len(source.GetMailbox()) + 16
 	}
 	for _, part := range p.GetStateParts() {
-		in.write.Parts = append(in.write.Parts, persistence.Part{Key: part.GetKey(), Position: in.write.Position, Data: part.GetData()})
+		in.write.Parts = append(in.write.Parts, persistence.Part{Key: string(part.GetKey()), Position: in.write.Position, Data: part.GetData()})
 		in.bytes += len(part.GetKey()) + len(part.GetData())
 	}
 	for _, dedup := range p.GetDedup() {

@@ -571,9 +571,10 @@ func (x *Part) GetStateParts() []*StatePart {
 // StatePart is a piece of the mailbox's state that the store keeps beside it.
 // It is as old as the state.
 type StatePart struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Any bytes: some keys are hashes.
+	Key           []byte `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Data          []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -608,11 +609,11 @@ func (*StatePart) Descriptor() ([]byte, []int) {
 	return file_transfer_proto_rawDescGZIP(), []int{7}
 }
 
-func (x *StatePart) GetKey() string {
+func (x *StatePart) GetKey() []byte {
 	if x != nil {
 		return x.Key
 	}
-	return ""
+	return nil
 }
 
 func (x *StatePart) GetData() []byte {
@@ -959,7 +960,7 @@ const file_transfer_proto_rawDesc = "" +
 	"\vstate_parts\x18\x04 \x03(\v2\x1d.tegami.transfer.v1.StatePartR\n" +
 	"stateParts\"1\n" +
 	"\tStatePart\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\"a\n" +
 	"\vTakenSource\x12\x18\n" +
 	"\amailbox\x18\x01 \x01(\tR\amailbox\x128\n" +
