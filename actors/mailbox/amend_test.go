@@ -1,7 +1,6 @@
 package mailbox
 
 import (
-	"fmt"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -16,6 +15,7 @@ func TestConversationsKnowWhatBecameOfTheirNewestMessage(t *testing.T) {
 	people := []string{"alice", "bob"}
 	rapid.Check(t, func(rt *rapid.T) {
 		w := newWorld(t, people...)
+		var ids [][]byte
 		for range rapid.IntRange(1, 40).Draw(rt, "steps") {
 			if ways := w.ways(); len(ways) > 0 && rapid.Bool().Draw(rt, "deliver") {
 				w.deliver(rapid.SampledFrom(ways).Draw(rt, "way"))
@@ -23,8 +23,16 @@ func TestConversationsKnowWhatBecameOfTheirNewestMessage(t *testing.T) {
 			}
 			user, peer := rapid.SampledFrom(people).Draw(rt, "user"), rapid.SampledFrom(people).Draw(rt, "peer")
 			verb := rapid.SampledFrom([]string{"send", "send", "edit", "unsend", "react", "block", "unblock"}).Draw(rt, "verb")
-			id := fmt.Sprintf("%04x", rapid.IntRange(max(0, w.minted-4), w.minted).Draw(rt, "id"))
-			w.do(w.request(user, "phone", verb, []string{peer, id, "words"}))
+			mailbox, r := w.request(user, "phone", verb, []string{peer, "0", "words"})
+			if amend := r.GetAmend(); amend != nil {
+				if len(ids) == 0 {
+					continue
+				}
+				amend.Amendment.MessageId = ids[max(0, len(ids)-1-rapid.IntRange(0, 2).Draw(rt, "message"))]
+			} else if send := r.GetSend(); send != nil {
+				ids = append(ids, send.MessageId)
+			}
+			w.do(mailbox, r)
 		}
 		w.settle()
 		w.reload()
