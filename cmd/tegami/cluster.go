@@ -116,19 +116,30 @@ func (s *service) gateways(members membersView) []server.Gateway {
 // the keys of those that are no more come to an end.
 const publishEvery = 24 * time.Hour
 
+// signers are where gateways find the public keys of each other.
+type signers interface {
+	PublishSigner(ctx context.Context, id string, public ed25519.PublicKey, until time.Time) error
+	Signer(id string) (public ed25519.PublicKey, ok bool)
+}
+
 // publishKey has the gateways take each other's tokens: each has a key of its own,
-// which no other sees, and knows the public keys of the others.
+// which no other sees, and knows the public keys of the others. In Kubernetes all
+// have one key, that of a Secret.
 func (s *service) publishKey(ctx context.Context, options *server.Options) error {
+	others, ok := s.observer.(signers)
+	if !ok {
+		return nil
+	}
 	public := options.SigningKey.Public().(ed25519.PublicKey)
 	publish := func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 		defer cancel()
-		return s.observer.PublishSigner(ctx, auth.KeyID(public), public, time.Now().Add(s.config.Auth.RefreshToken+2*publishEvery))
+		return others.PublishSigner(ctx, auth.KeyID(public), public, time.Now().Add(s.config.Auth.RefreshToken+2*publishEvery))
 	}
 	if err := publish(ctx); err != nil {
 		return err
 	}
-	options.Tokens.Others = s.observer.Signer
+	options.Tokens.Others = others.Signer
 	s.background.Go(func() {
 		for sleep(s.running, publishEvery) {
 			if err := publish(s.running); err != nil {
