@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -453,5 +454,47 @@ func TestCloseWithoutServe(t *testing.T) {
 	if conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address); err == nil {
 		_ = conn.Close()
 		t.Error("the address is still bound")
+	}
+}
+
+// A client that does not get on with its handshake holds a place, and one too many
+// is closed and counted. The place is free again when it is gone.
+func TestHandshakesAreBounded(t *testing.T) {
+	files := server.TLSFiles{Cert: filepath.Join(t.TempDir(), "cert.pem"), Key: filepath.Join(t.TempDir(), "key.pem")}
+	server.WriteTestCertificate(t, files, 1)
+	var shed atomic.Int64
+	e := start(t, func(o *server.Options) {
+		o.TLS, o.HTTP.MaxHandshakes = files, 1
+		o.Hooks.Shed = func(class server.Class) {
+			if class == server.Handshakes {
+				shed.Add(1)
+			}
+		}
+	})
+	silent := func() net.Conn {
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", e.PublicAddr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return conn
+	}
+	first := silent()
+	defer first.Close()
+	eventually(t, "the first is accepted", func() bool { return e.Load() > 0 })
+	second := silent()
+	defer second.Close()
+	_ = second.SetDeadline(time.Now().Add(hangLimit))
+	if _, err := second.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("one too many: %v", err)
+	}
+	eventually(t, "it is counted", func() bool { return shed.Load() == 1 })
+	_ = first.Close()
+	eventually(t, "the place is free", func() bool { return e.Load() == 0 })
+	e.tls = &tls.Config{InsecureSkipVerify: true}
+	alice := e.signIn(t, "alice")[0]
+	for _, c := range e.clients(t)[:1] {
+		if err := c.call(within(t), tegamiv1connect.TalkServiceGetHeadProcedure, alice.access, &tegamiv1.GetHeadRequest{}, &tegamiv1.GetHeadResponse{}); err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
 	}
 }

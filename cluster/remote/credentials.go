@@ -39,7 +39,7 @@ func (r *renewing) now() credentials.TransportCredentials {
 func (r *renewing) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	secure, info, err := r.now().ClientHandshake(ctx, authority, conn)
 	if err != nil && ctx.Err() == nil {
-		r.refused("a node is not talked to", conn, err)
+		r.refused(false, conn, err)
 	}
 	return secure, info, err
 }
@@ -48,16 +48,16 @@ func (r *renewing) ClientHandshake(ctx context.Context, authority string, conn n
 func (r *renewing) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	secure, info, err := r.now().ServerHandshake(conn)
 	if err != nil {
-		r.refused("a connection to the cluster's port is refused", conn, err)
+		r.refused(true, conn, err)
 	}
 	return secure, info, err
 }
 
 // refused says so, though not each time: whoever reaches the port can have it
 // said.
-func (r *renewing) refused(what string, conn net.Conn, err error) {
+func (r *renewing) refused(incoming bool, conn net.Conn, err error) {
 	if passed, due := r.refusals.Due(time.Now()); due {
-		r.log.Warn(what, "address", conn.RemoteAddr(), "error", err, "others", passed)
+		r.log.Warn("a connection between nodes is refused", "incoming", incoming, "address", conn.RemoteAddr(), "error", err, "others", passed)
 	}
 }
 
