@@ -16,7 +16,6 @@ import (
 var (
 	buildInfo          = prometheus.NewDesc("tegami_build_info", "1, with the version of the program and the newest version of apply that it knows.", []string{"version", "apply"}, nil)
 	clusterMembers     = prometheus.NewDesc("tegami_cluster_members", "Members of the cluster that this node knows of, by role and state.", []string{"role", "state"}, nil)
-	clusterUnfit       = prometheus.NewDesc("tegami_cluster_unfit", "Talk nodes that say why they cannot have shards, by reason: journal, network, clock.", []string{"reason"}, nil)
 	certificateExpires = prometheus.NewDesc("tegami_certificate_expires_seconds", "When a certificate ends, in seconds since 1970: that of the cluster, or of the listener for clients.", []string{"of"}, nil)
 )
 
@@ -46,10 +45,7 @@ func (m *Metrics) WatchMembers(snapshot func() cluster.Snapshot) {
 type memberCollector func() cluster.Snapshot
 
 // Describe implements prometheus.Collector.
-func (memberCollector) Describe(descriptions chan<- *prometheus.Desc) {
-	descriptions <- clusterMembers
-	descriptions <- clusterUnfit
-}
+func (memberCollector) Describe(descriptions chan<- *prometheus.Desc) { descriptions <- clusterMembers }
 
 // Collect implements prometheus.Collector. Where there may be none, there is a 0:
 // what is absent raises no alarm.
@@ -64,15 +60,8 @@ func (c memberCollector) Collect(metrics chan<- prometheus.Metric) {
 			counts[kind{role, state}] = 0
 		}
 	}
-	unfit := map[string]int{"journal": 0, "network": 0, "clock": 0}
 	for _, member := range c().Members {
 		counts[kind{member.Role, member.State}]++
-		if member.Unfit != "" {
-			unfit[member.Unfit]++
-		}
-	}
-	for reason, n := range unfit {
-		metrics <- prometheus.MustNewConstMetric(clusterUnfit, prometheus.GaugeValue, float64(n), reason)
 	}
 	for k, n := range counts {
 		metrics <- prometheus.MustNewConstMetric(clusterMembers, prometheus.GaugeValue, float64(n), string(k.role), string(k.state))

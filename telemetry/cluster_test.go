@@ -18,7 +18,7 @@ func TestMembersAreCountedByRoleAndState(t *testing.T) {
 	m := New()
 	m.WatchMembers(func() cluster.Snapshot {
 		return cluster.Snapshot{Members: []cluster.Member{
-			{Role: cluster.RoleTalk, State: cluster.StateActive, Unfit: "clock"},
+			{Role: cluster.RoleTalk, State: cluster.StateActive},
 			{Role: cluster.RoleTalk, State: cluster.StateActive},
 			{Role: cluster.RoleTalk, State: cluster.StateDraining},
 			{Role: cluster.RoleGateway, State: cluster.StateActive},
@@ -33,10 +33,6 @@ func TestMembersAreCountedByRoleAndState(t *testing.T) {
 		`tegami_cluster_members{role="talk",state="joining"} 0`,
 	}
 	if diff := cmp.Diff(want, scrape(t, m, "tegami_cluster_members")); diff != "" {
-		t.Errorf("metrics (-want +got):\n%s", diff)
-	}
-	want = []string{`tegami_cluster_unfit{reason="clock"} 1`, `tegami_cluster_unfit{reason="journal"} 0`, `tegami_cluster_unfit{reason="network"} 0`}
-	if diff := cmp.Diff(want, scrape(t, m, "tegami_cluster_unfit")); diff != "" {
 		t.Errorf("metrics (-want +got):\n%s", diff)
 	}
 }

@@ -108,8 +108,8 @@ END
 }
 
 # write_secrets makes what nodes share and nobody else may know: one token for
-# all listeners of operators. The key that signs sessions is made by the first
-# gateway: see start_node.
+# all listeners of operators. Gateways learn from etcd what keys the others sign
+# sessions with.
 write_secrets() {
 	mkdir -p "$secrets"
 	chmod 700 "$secrets"
@@ -146,14 +146,7 @@ start_node() {
 	for setting in $CLUSTER_SET; do flags+=(--set "$setting"); done
 
 	install -m 600 "$secrets/admin.token" "$folder/data/admin.token"
-	if [[ -f $secrets/signing.key ]]; then
-		install -m 600 "$secrets/signing.key" "$folder/data/signing.key"
-	fi
 	start "$node" "$CLUSTER_BINARY" "${flags[@]}"
-	if [[ $role == gateway && ! -f $secrets/signing.key ]]; then
-		await "$node" test -s "$folder/data/signing.key"
-		install -m 600 "$folder/data/signing.key" "$secrets/signing.key"
-	fi
 }
 
 # write_env writes cluster.env: the addresses of the nodes that run, as shell

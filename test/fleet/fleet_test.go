@@ -177,7 +177,7 @@ func (f *fleet) device(gateway int, user string) *process.Client {
 	if err := admin.Call(f.t.Context(), "AdminService/IssueToken", &tegamiv1.IssueTokenRequest{UserId: user, DeviceId: "phone"}, session); err != nil {
 		f.t.Fatal(err)
 	}
-	// At the other gateway: all know the key that signed the token.
+	// At the other gateway: each knows the keys of all.
 	other := strings.Split(variables["GATEWAYS"], ",")[1-gateway]
 	client := &process.Client{HTTP: process.HTTP2(), URL: "http://" + other, Token: session.GetAccessToken()}
 	f.t.Cleanup(client.HTTP.CloseIdleConnections)
