@@ -25,6 +25,25 @@ func FuzzApply(f *testing.F) {
 		command("c5", &record.Record{Kind: &record.Record_Call{Call: &record.Call{SealedBody: []byte("b")}}}),
 		{Source: &record.Source{Mailbox: "alice", Offset: 8}, Kind: &record.Record_StepMessage{StepMessage: stepSend("bob", 1).Message}},
 		{Source: &record.Source{Mailbox: "alice", Offset: 7}, Kind: &record.Record_Friendship{Friendship: &record.Friendship{Relation: 2}}},
+		ofNow("c5", &record.Record{Kind: &record.Record_UpdateSettings{UpdateSettings: &record.UpdateSettings{
+			Scope: &record.UpdateSettings_Settings{Settings: &record.Settings{Language: new("ja")}}, Fields: []string{"language", "may_write"},
+		}}}),
+		ofNow("c6", &record.Record{Kind: &record.Record_UpdateSettings{UpdateSettings: &record.UpdateSettings{
+			DeviceId: "d3", Scope: &record.UpdateSettings_DeviceSettings{DeviceSettings: &record.DeviceSettings{Previews: new(true)}}, Fields: []string{"previews"},
+		}}}),
+		ofNow("c7", &record.Record{Kind: &record.Record_UpdateProfile{UpdateProfile: &record.UpdateProfile{
+			Profile: &record.Profile{Avatar: new("picture")}, Fields: []string{"avatar"},
+		}}}),
+		ofNow("c8", &record.Record{Kind: &record.Record_MarkRead{MarkRead: &record.MarkRead{Peer: "alice", Revision: 1, Received: 1, MessageId: hash(16, "m1")}}}),
+		ofNow("c9", editConversation("alice", "d1", &record.EditConversation_Pinned{Pinned: true}, nil)),
+		ofNow("c10", &record.Record{Kind: &record.Record_Amend{Amend: &record.Amend{From: "alice", MessageTime: start, Amendment: &record.Amendment{
+			MessageId: hash(16, "m1"), By: "alice", Change: &record.Amendment_Unsent{Unsent: true},
+		}}}}),
+		{Source: &record.Source{Mailbox: "alice", Offset: 8}, ApplyVersion: ApplyVersion, Kind: &record.Record_PeerRead{PeerRead: &record.PeerRead{MessageId: hash(16, "m1")}}},
+		{Source: &record.Source{Mailbox: "alice", Offset: 9}, ApplyVersion: ApplyVersion, Kind: &record.Record_ProfileCopy{ProfileCopy: &record.ProfileCopy{Profile: new(record.Profile)}}},
+		{Source: &record.Source{Mailbox: "alice", Offset: 9}, ApplyVersion: ApplyVersion, Kind: &record.Record_AmendCopy{AmendCopy: &record.AmendCopy{Amendment: &record.Amendment{
+			MessageId: hash(16, "m1"), By: "bob", Change: &record.Amendment_Reaction{Reaction: "+1"},
+		}}}},
 	} {
 		f.Add(encode(r), int64(100), int64(start), uint8(10), false)
 		f.Add(encode(r), int64(5), int64(-1), uint8(0), true)
@@ -71,6 +90,12 @@ func FuzzApply(f *testing.F) {
 			t.Fatalf("what was stored does not load: %v", err)
 		}
 	})
+}
+
+// ofNow is a command of the newest version.
+func ofNow(id string, r *record.Record) *record.Record {
+	r.ApplyVersion = ApplyVersion
+	return command(id, r)
 }
 
 // furnished is a mailbox with messages and devices.

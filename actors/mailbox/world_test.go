@@ -75,6 +75,9 @@ func (w *world) apply(r *record.Record) Outcome {
 	if out.Fault != "" {
 		w.t.Fatalf("%s: %T: %s", r.Mailbox, r.Kind, out.Fault)
 	}
+	if k := kindOf(r); k.command && len(out.FollowUps) > 0 && !k.follows && r.GetSend() == nil {
+		w.t.Fatalf("%T has follow-ups, and a repeat of it would not wait for them", r.Kind)
+	}
 	p.log = append(p.log, in)
 	p.stored.keep(out)
 	w.heard[r.Mailbox] = append(w.heard[r.Mailbox], out.Operations...)
