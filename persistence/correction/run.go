@@ -107,7 +107,7 @@ func (r *run) compareShard(ctx context.Context, shard uint32) error {
 			break
 		}
 	}
-	if marks == (persistence.Marks{}) && v.states {
+	if marks == (persistence.Marks{}) && v.states && bounds.First > 0 {
 		if err := r.missingMarks(ctx, shard); err != nil {
 			return err
 		}
@@ -143,8 +143,9 @@ func (r *run) leaveCache(ctx context.Context, err error) error {
 	return nil
 }
 
-// missingMarks looks again for the marks of a shard that has mailboxes: they come
-// with the first Sync. What Write knows of them is put with a Sync.
+// missingMarks looks again for the marks of a shard that has mailboxes, and whose
+// journal was truncated, which is never done without. What Write knows of them is
+// put with a Sync.
 func (r *run) missingMarks(ctx context.Context, shard uint32) error {
 	marks, err := r.Store.Marks(ctx, shard)
 	if err != nil || marks != (persistence.Marks{}) {
