@@ -27,7 +27,7 @@ func TestSoak(t *testing.T) {
 		}
 	}
 	s := start(t, large)
-	s.await("more operations than Redis keeps", 150*int64(large.Users)) // each is two, and there are 200
+	s.await("more operations than Redis keeps", 110*int64(large.Users)) // each is two, and there are 200
 	all := rows(faults(full))
 	began, made := time.Now(), 0
 	for time.Since(began) < length && !t.Failed() {
