@@ -25,6 +25,7 @@ type fleet struct {
 	network linktest.Network
 	feed    cluster.Feed
 	options Options
+	views   map[string]*cluster.Feed // of nodes that do not see the feed itself
 	nodes   map[string]cell
 	ends    map[string]*linktest.Node
 
@@ -36,7 +37,7 @@ type fleet struct {
 
 func newFleet(t *testing.T) *fleet {
 	return &fleet{
-		t: t, nodes: map[string]cell{}, ends: map[string]*linktest.Node{}, doubts: map[string]int{},
+		t: t, views: map[string]*cluster.Feed{}, nodes: map[string]cell{}, ends: map[string]*linktest.Node{}, doubts: map[string]int{},
 		options: Options{
 			Journal: memory.NewJournal(persistence.DurabilityFsync), Store: memory.NewStore(), Keys: memory.NewKeys(),
 		},
@@ -60,6 +61,9 @@ func (f *fleet) startWith(name string, role cluster.Role, options Options) cell 
 	}
 	end := f.network.Node(name)
 	one := &Cluster{Self: self, Membership: &f.feed, Network: end}
+	if view := f.views[name]; view != nil {
+		one.Membership = view
+	}
 	if role == cluster.RoleGateway {
 		options = Options{}
 	} else {

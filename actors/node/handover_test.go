@@ -277,3 +277,38 @@ func TestANodeWithoutGatewaysGivesItsShardsUp(t *testing.T) {
 		}
 	}
 }
+
+// A node that is cut off from the membership alone goes on as a second owner of
+// its shards, until it finds that the others know more than it does.
+func TestANodeThatWasReplacedDoubtsThatItIsAMember(t *testing.T) {
+	f := newFleet(t)
+	f.views["talk-2"] = new(cluster.Feed)
+	cut := f.feed.Subscribe(f.views["talk-2"].Publish)
+	f.start("talk-1", cluster.RoleTalk)
+	f.start("talk-2", cluster.RoleTalk)
+	gateway := f.start("gateway-1", cluster.RoleGateway)
+	f.ready()
+	users := gateway.join(names...)
+	gateway.until("divided", func() bool { return f.serves("talk-2") == len(f.places().Owned("talk-2.1")) })
+	tr := gateway.traffic(users)
+	gateway.until("going on", func() bool { return tr.count() > 100 })
+	cut()
+	f.leave("talk-2")
+	doubts := func() int {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.doubts["talk-2"]
+	}
+	for deadline := time.Now().Add(3 * patience); doubts() == 0 && time.Now().Before(deadline); {
+		<-time.After(10 * time.Millisecond)
+	}
+	if doubts() == 0 {
+		t.Error("it has no doubts")
+	}
+	f.mu.Lock()
+	if f.doubts["talk-1"] > 0 {
+		t.Error("the other has doubts")
+	}
+	f.mu.Unlock()
+	tr.check(gateway, users)
+}

@@ -85,6 +85,8 @@ type memberStatus struct {
 	Version string        `json:"version"`
 	Weight  int           `json:"weight"`
 	Shards  int           `json:"shards"`
+	// Serves is how many shards it says that it serves; -1 when it does not say.
+	Serves int `json:"serves"`
 	// Unfit is why it cannot take shards: journal, network, clock, or nothing.
 	Unfit string `json:"unfit,omitempty"`
 	// Seen is what it says itself; nil where it does not, Error says why.
@@ -181,7 +183,7 @@ func statusOf(shards int, s cluster.Snapshot) (*clusterStatus, error) {
 		}
 		status.Members = append(status.Members, memberStatus{
 			Name: m.Name, ID: m.ID, Role: m.Role, State: m.State, Address: m.Address, Admin: m.Admin,
-			Version: m.Version, Weight: m.Weight, Shards: owned, Unfit: m.Unfit,
+			Version: m.Version, Weight: m.Weight, Shards: owned, Serves: servesOf(m), Unfit: m.Unfit,
 		})
 	}
 	for _, m := range status.Members {
@@ -190,6 +192,13 @@ func statusOf(shards int, s cluster.Snapshot) (*clusterStatus, error) {
 		}
 	}
 	return status, nil
+}
+
+func servesOf(m cluster.Member) int {
+	if !m.Serves.Tells() {
+		return -1
+	}
+	return m.Serves.Len()
 }
 
 // look adds what members say of themselves. before has what each said the last

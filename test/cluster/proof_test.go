@@ -98,8 +98,7 @@ func newProof(t *testing.T) *proof {
 // member is what operators see of one.
 type seenMember struct {
 	Name, State, Unfit string
-	Shards             int
-	Seen               *struct{ Open int }
+	Shards, Serves     int
 }
 
 // await waits until operators see what they should of a member.
@@ -126,7 +125,7 @@ func (p *proof) await(name, what string, seen func(seenMember) bool) {
 func (p *proof) fit(name string) {
 	p.t.Helper()
 	p.await(name, "fit", func(m seenMember) bool {
-		return m.Unfit == "" && m.State == "active" && m.Shards > 0 && m.Seen != nil && m.Seen.Open == m.Shards
+		return m.Unfit == "" && m.State == "active" && m.Shards > 0 && m.Serves == m.Shards
 	})
 }
 
