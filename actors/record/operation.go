@@ -1,3 +1,5 @@
+// Package record holds the records of the journal and the operations of
+// mailboxes, as they are stored.
 package record
 
 import (
