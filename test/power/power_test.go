@@ -36,9 +36,9 @@ func start(t *testing.T, config string) *run {
 	r.server = process.Start(t, process.Options{
 		Binary: process.Build(t),
 		Data:   filepath.Join(r.disk.Mount, "data"),
-		Config: config,
+		Config: config + workload.Unlimited,
 	})
-	r.users = workload.New(t, r.server, workload.Options{Users: 12, Devices: 2, Senders: 2, Seed: seed})
+	r.users = workload.New(t, r.server, workload.Options{Users: 12, Devices: 2, Senders: 2, Mix: 100 * time.Millisecond, Seed: seed})
 	return r
 }
 
