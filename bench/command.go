@@ -23,6 +23,7 @@ type Command struct {
 	Held       heldCommand       `cmd:"" help:"Measure what a held poll costs in server memory."`
 	Accounts   accountsCommand   `cmd:"" help:"Measure what accounts cost in server memory and at a start."`
 	Pages      pagesCommand      `cmd:"" help:"Measure pages of old operations, and what they do to messages."`
+	Group      groupCommand      `cmd:"" help:"Measure messages to a chat: until they have reached every member, and what each costs."`
 	Restart    restartCommand    `cmd:"" help:"Measure how long a start takes after SIGKILL and after a clean stop."`
 	Figures    figuresCommand    `cmd:"" help:"Run all scenarios and print each figure beside its target."`
 }
@@ -129,6 +130,14 @@ type accountsCommand struct {
 
 // Run is called by kong.
 func (c *accountsCommand) Run(ctx context.Context) error { return c.execute(ctx, &c.Accounts) }
+
+type groupCommand struct {
+	common
+	Group
+}
+
+// Run is called by kong.
+func (c *groupCommand) Run(ctx context.Context) error { return c.execute(ctx, &c.Group) }
 
 type pagesCommand struct {
 	common

@@ -11,6 +11,7 @@ type Result struct {
 	Accounts *AccountFigures `json:"accounts,omitempty"`
 	Restart  *RestartFigures `json:"restart,omitempty"`
 	Pages    *PageFigures    `json:"pages,omitempty"`
+	Group    *GroupFigures   `json:"group,omitempty"`
 	// Faults is what must not be: a run that has any is a failed one.
 	Faults ledger.Faults `json:"faults"`
 	// Evidence describes the first few faults.

@@ -29,8 +29,8 @@ type Config struct {
 	Progress func(line string)
 }
 
-// Scenario is one kind of run: *Saturation, *Rate, *Held, *Accounts, *Pages or
-// *Restart.
+// Scenario is one kind of run: *Saturation, *Rate, *Held, *Accounts, *Pages,
+// *Group or *Restart.
 type Scenario interface {
 	name() string
 	validate() error

@@ -37,6 +37,9 @@ func (r Result) WriteTable(w io.Writer) error {
 		row("start after SIGKILL", "%.2f s, %s at most", s.KilledStart, mebibytes(s.MemoryPeak))
 		row("start after a clean stop", "%.2f s", s.CleanStart)
 	}
+	if r.Group != nil {
+		r.Group.rows(row)
+	}
 	if p := r.Pages; p != nil {
 		row("pages of 1,000", "%.0f a second by %d readers, who pause %.1f s", p.PerSecond, p.Readers, p.Think)
 		latencyRow(row, "a page", p.Page)

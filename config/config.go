@@ -258,6 +258,7 @@ type Mailbox struct {
 	IdlePerShard   int           `yaml:"idle_per_shard" default:"64" doc:"How many idle mailboxes of a shard may stay in memory until then."`
 	TailOperations int           `yaml:"tail_operations" default:"64" doc:"How many of its newest operations an active mailbox holds in memory, 1 to 10,000."`
 	TailSize       Bytes         `yaml:"tail_size" default:"64KiB" doc:"How many bytes of them, at least 1KiB."`
+	ChatCopies     int           `yaml:"chat_copies" default:"500" doc:"Up to how many members of a chat what happens in it is copied to the mailbox of each, 1 to 500. With more, devices read the chat itself. A chat keeps the number that it was made with."`
 }
 
 // The registrations.

@@ -61,6 +61,7 @@ func (c *Config) problems() []problem {
 	within(&v, "mailbox.idle_per_shard", c.Mailbox.IdlePerShard, 0, most)
 	within(&v, "mailbox.tail_operations", c.Mailbox.TailOperations, 1, 10_000)
 	within(&v, "mailbox.tail_size", c.Mailbox.TailSize, 1<<10, 1<<30)
+	within(&v, "mailbox.chat_copies", c.Mailbox.ChatCopies, 1, 500)
 	v.within("auth.access_token", c.Auth.AccessToken, 10*time.Second, 24*time.Hour, "10s to 24h")
 	within(&v, "auth.hashes", c.Auth.Hashes, 1, 64)
 	v.within("auth.hash_wait", c.Auth.HashWait, time.Millisecond, time.Minute, "1ms to 1m")

@@ -1,6 +1,7 @@
 package connection
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"time"
 
@@ -20,7 +21,7 @@ const minRefetch = 100 * time.Millisecond
 
 var kind = &supervision.Kind{Name: "connection", Receive: "connection.(*connection).Receive"}
 
-// connection is the actor of one device.
+// connection is the actor of one device, or of one that reads a chat.
 type connection struct {
 	*Environment
 	parent *actor.PID
@@ -115,13 +116,14 @@ func (c *connection) start(ctx actor.Context, m *Start) {
 // now and then, which renews the subscription.
 func (c *connection) fetch(ctx actor.Context) {
 	poll := &c.poll.Poll
-	if owner := c.Route(poll.Session.User); !owner.Equal(c.subscribed) {
+	if owner := c.Route(cmp.Or(poll.Chat, poll.Session.User)); !owner.Equal(c.subscribed) {
 		c.unsubscribe(ctx)
 		c.subscribed = owner
 		c.token = c.Tokens.Add(1)
 	}
 	ctx.Send(c.subscribed, &shard.Fetch{
 		Session:    poll.Session,
+		Chat:       poll.Chat,
 		After:      poll.After,
 		Limit:      poll.Limit,
 		Hold:       poll.Timeout > 0,
@@ -203,7 +205,7 @@ func (c *connection) release(ctx actor.Context) {
 // unsubscribe tells whoever was asked to hold that nobody waits any more.
 func (c *connection) unsubscribe(ctx actor.Context) {
 	if c.subscribed != nil && c.poll.Poll.Timeout > 0 {
-		ctx.Send(c.subscribed, &shard.Unsubscribe{Session: c.poll.Poll.Session, Token: c.token})
+		ctx.Send(c.subscribed, &shard.Unsubscribe{Session: c.poll.Poll.Session, Chat: c.poll.Poll.Chat, Token: c.token})
 	}
 	c.subscribed = nil
 }

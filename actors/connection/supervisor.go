@@ -36,8 +36,8 @@ type (
 	}
 	// Cancel forgets a poll: nobody waits for its answer.
 	Cancel struct {
-		ID           uint64
-		User, Device string
+		ID                 uint64
+		User, Device, Chat string
 	}
 	// Drain answers every held poll with Draining, at a random moment within
 	// Over, and any that comes at once.
@@ -95,7 +95,7 @@ func (s *supervisor) Receive(ctx actor.Context) {
 	case *Start:
 		s.start(ctx, m)
 	case *Cancel:
-		if c := s.children[key(m.User, m.Device)]; c != nil {
+		if c := s.children[key(m.User, m.Device, m.Chat)]; c != nil {
 			s.tell(ctx, c, m)
 		}
 	case *Drain:
@@ -112,14 +112,16 @@ func (s *supervisor) Receive(ctx actor.Context) {
 	}
 }
 
-func key(user, device string) string { return user + "/" + device }
+// key names what holds one poll at a time: a device, and a chat where one is
+// read.
+func key(user, device, chat string) string { return user + "/" + device + "/" + chat }
 
 func (s *supervisor) start(ctx actor.Context, m *Start) {
 	if s.draining {
 		m.Poll.Answer(drained(m.Poll.After), nil)
 		return
 	}
-	name := key(m.Poll.Session.User, m.Poll.Session.Device)
+	name := key(m.Poll.Session.User, m.Poll.Session.Device, m.Poll.Chat)
 	c := s.children[name]
 	if c == nil {
 		c = &child{pid: ctx.Spawn(s.props)}

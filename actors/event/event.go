@@ -27,6 +27,9 @@ type Applied struct {
 // for what was refused, a duplicate or skipped. But for the absent devices they
 // are the same in every replay and at every owner of the mailbox.
 func Of(a Applied) []*eventsv1.Event {
+	if mailbox.IsChat(a.Record.GetMailbox()) {
+		return nil // its members have theirs
+	}
 	var events []*eventsv1.Event
 	add := func(origin string) *eventsv1.Event {
 		e := &eventsv1.Event{
@@ -88,6 +91,7 @@ func received(e *eventsv1.Event, operation *record.Operation, absent []string) {
 		Revision:        operation.GetRevision(),
 		BodyBytes:       int64(len(m.GetSealedBody())),
 		AbsentDevices:   absent,
+		Chat:            operation.GetChat(),
 	}}
 }
 

@@ -43,11 +43,12 @@ func (p *peer) ask(ctx actor.Context, message any) {
 		p.fetches[m.Token] = m.Subscriber
 		p.put(ctx, &wire.Message{Kind: &wire.Message_Fetch{Fetch: &wire.Fetch{
 			Token: m.Token, Session: wire.NewSession(m.Session), After: m.After, Limit: int32(m.Limit), Hold: m.Hold,
+			Chat: m.Chat,
 		}}})
 	case *shard.Unsubscribe:
 		delete(p.fetches, m.Token)
 		p.put(ctx, &wire.Message{Kind: &wire.Message_Unsubscribe{Unsubscribe: &wire.Unsubscribe{
-			Token: m.Token, Session: wire.NewSession(m.Session),
+			Token: m.Token, Session: wire.NewSession(m.Session), Chat: m.Chat,
 		}}})
 	case *shard.Inspect:
 		id := p.expect(askTimeout, func(answer *wire.Message) {
@@ -68,7 +69,7 @@ func (p *peer) ask(ctx actor.Context, message any) {
 			m.Answer(shard.HistoryPage{Operations: page.GetOperations(), HasMore: page.GetHasMore()}, page.GetRefusal().Value())
 		})
 		p.put(ctx, &wire.Message{Kind: &wire.Message_History{History: &wire.History{
-			Id: id, User: m.User, Peer: m.Peer, Before: m.Before, Limit: int32(m.Limit),
+			Id: id, User: m.User, Peer: m.Peer, Before: m.Before, Limit: int32(m.Limit), Reader: m.Reader,
 		}}})
 	case *Keys:
 		p.keys(ctx, m)

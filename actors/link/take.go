@@ -1,6 +1,7 @@
 package link
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -41,9 +42,9 @@ func (p *peer) take(ctx actor.Context, message *wire.Message) {
 	case *wire.Message_Fetch:
 		p.takeFetch(ctx, m.Fetch)
 	case *wire.Message_Unsubscribe:
-		session := m.Unsubscribe.GetSession().Value()
-		if owner := p.owner(session.User); owner != nil {
-			ctx.Send(owner, &shard.Unsubscribe{Session: session, Token: m.Unsubscribe.GetToken()})
+		session, chat := m.Unsubscribe.GetSession().Value(), m.Unsubscribe.GetChat()
+		if owner := p.owner(cmp.Or(chat, session.User)); owner != nil {
+			ctx.Send(owner, &shard.Unsubscribe{Session: session, Chat: chat, Token: m.Unsubscribe.GetToken()})
 		}
 	case *wire.Message_Inspect:
 		p.takeInspect(ctx, m.Inspect)
@@ -144,10 +145,10 @@ func (p *peer) takeFollowUps(ctx actor.Context, m *wire.FollowUps) {
 func (p *peer) takeFetch(ctx actor.Context, m *wire.Fetch) {
 	session := m.GetSession().Value()
 	fetch := &shard.Fetch{
-		Session: session, After: m.GetAfter(), Limit: int(m.GetLimit()), Hold: m.GetHold(),
+		Session: session, Chat: m.GetChat(), After: m.GetAfter(), Limit: int(m.GetLimit()), Hold: m.GetHold(),
 		Subscriber: p.self, Token: m.GetToken(),
 	}
-	if owner := p.owner(session.User); owner != nil && fetch.Limit > 0 && fetch.After >= 0 {
+	if owner := p.owner(cmp.Or(fetch.Chat, session.User)); owner != nil && fetch.Limit > 0 && fetch.After >= 0 {
 		ctx.Send(owner, fetch)
 		return
 	}
@@ -169,7 +170,7 @@ func (p *peer) takeInspect(ctx actor.Context, m *wire.Inspect) {
 func (p *peer) takeHistory(ctx actor.Context, m *wire.History) {
 	reply := p.reply(ctx)
 	history := &shard.History{
-		User: m.GetUser(), Peer: m.GetPeer(), Before: m.GetBefore(), Limit: int(m.GetLimit()),
+		User: m.GetUser(), Peer: m.GetPeer(), Reader: m.GetReader(), Before: m.GetBefore(), Limit: int(m.GetLimit()),
 		Answer: func(h shard.HistoryPage, refused *refusal.Refusal) {
 			reply(&wire.Message{Kind: &wire.Message_HistoryPage{HistoryPage: &wire.HistoryPage{
 				Id: m.GetId(), Refusal: wire.NewRefusal(refused), Operations: h.Operations, HasMore: h.HasMore,

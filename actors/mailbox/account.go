@@ -28,6 +28,7 @@ func (d *decision) createAccount(c *record.CreateAccount) {
 // trimKind lets go of old operations. Retention asks for it again and again,
 // and needs no answer.
 var trimKind = kind{
+	anywhere:  true,
 	malformed: func(*record.Record) bool { return false },
 	decide:    func(d *decision, r *record.Record) { d.trim(r.GetTrim()) },
 }

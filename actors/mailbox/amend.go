@@ -96,9 +96,14 @@ func (d *decision) noteAmendment(peer string, a *record.Amendment) {
 	}
 	c := copyOfConversation(old)
 	c.Revision = d.head
+	noteAmendment(c, a)
+	d.changePart(conversationPart, peer, c)
+}
+
+// noteAmendment keeps what became of the newest message of a conversation.
+func noteAmendment(c *record.Conversation, a *record.Amendment) {
 	_, reacts := a.Change.(*record.Amendment_Reaction)
 	if !reacts && !c.LastUnsent && bytes.Equal(a.MessageId, c.LastMessageId) {
-		c.LastAmended, c.LastUnsent = d.head, a.GetUnsent()
+		c.LastAmended, c.LastUnsent = c.Revision, a.GetUnsent()
 	}
-	d.changePart(conversationPart, peer, c)
 }

@@ -119,6 +119,10 @@ func (d *decision) run(k *kind, sources map[string]persistence.Position) {
 		d.refuse(k.withoutAccount)
 		return
 	}
+	if k.chat != IsChat(d.user) && !k.anywhere {
+		d.fail(fmt.Sprintf("misplaced record: %T", r.GetKind()))
+		return
+	}
 	if k.isMalformed(r) {
 		d.fail(fmt.Sprintf("malformed record: %T", r.GetKind()))
 		return

@@ -93,12 +93,18 @@ func (d *decision) markRead(c *record.MarkRead) {
 		return
 	}
 	marked := copyOfConversation(old)
-	marked.Read = max(old.Read, min(c.Received, old.Received))
-	marked.ReadRevision = max(old.ReadRevision, min(c.Revision, old.LastRevision))
+	if IsChat(c.Peer) { // of which the mailbox may have heard less
+		marked.Received = max(old.Received, c.Received)
+		marked.Read = max(old.Read, c.Received)
+		marked.ReadRevision = max(old.ReadRevision, c.Revision)
+	} else {
+		marked.Read = max(old.Read, min(c.Received, old.Received))
+		marked.ReadRevision = max(old.ReadRevision, min(c.Revision, old.LastRevision))
+	}
 	if marked.Read == old.Read || !d.setConversation(c.Peer, marked, c.Device) {
 		return
 	}
-	settings, told := d.parts.settings, len(c.MessageId) > 0 && c.Peer != d.user
+	settings, told := d.parts.settings, len(c.MessageId) > 0 && c.Peer != d.user && !IsChat(c.Peer)
 	if told && (settings == nil || settings.ReadReceipts == nil || *settings.ReadReceipts) && !d.parts.contact(c.Peer).GetBlocked() {
 		d.follow(c.Peer, &record.Record{Kind: &record.Record_PeerRead{PeerRead: &record.PeerRead{
 			MessageId: c.MessageId, MessageTime: c.MessageTime,
@@ -111,7 +117,9 @@ func (d *decision) setConversation(peer string, c *record.Conversation, origin s
 	shown := copyOfConversation(c)
 	if !d.operate(&record.Operation{
 		OriginDevice: origin,
-		Kind:         &record.Operation_ConversationUpdated{ConversationUpdated: &record.ConversationUpdate{Peer: peer, Conversation: shown}},
+		Kind: &record.Operation_ConversationUpdated{ConversationUpdated: &record.ConversationUpdate{
+			Peer: peer, Conversation: shown, Large: d.parts.isLarge(peer),
+		}},
 	}) {
 		return false
 	}
@@ -162,6 +170,7 @@ func copyOfConversation(c *record.Conversation) *record.Conversation {
 		Pinned: c.GetPinned(), Muted: c.GetMuted(), Revision: c.GetRevision(),
 		PeerReadId: c.GetPeerReadId(), PeerReadTime: c.GetPeerReadTime(),
 		LastMessageId: c.GetLastMessageId(), LastAmended: c.GetLastAmended(), LastUnsent: c.GetLastUnsent(),
+		ChatRevision: c.GetChatRevision(),
 	}
 }
 

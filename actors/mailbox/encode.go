@@ -38,6 +38,7 @@ func Decode(user string, loaded *persistence.Mailbox) (*State, error) {
 		nextEpoch: stored.NextEpoch,
 
 		contactsSince: stored.ContactsSince,
+		messages:      stored.Messages,
 	}
 	s.accountPart = encodeAccountPart(&s.core)
 	if err := s.remember(loaded); err != nil {
@@ -71,6 +72,9 @@ func check(stored *record.State) error {
 	}
 	if since := stored.ContactsSince; since < 0 || since > stored.Head {
 		return fmt.Errorf("contacts since %d with head %d", since, stored.Head)
+	}
+	if stored.Messages < 0 || stored.Messages > stored.Head {
+		return fmt.Errorf("%d messages with head %d", stored.Messages, stored.Head)
 	}
 	seen := make(map[string]bool, len(stored.Devices))
 	var epoch uint64
@@ -121,10 +125,11 @@ const (
 	fieldTime         protowire.Number = 2
 	fieldHead         protowire.Number = 3
 	fieldFirst        protowire.Number = 4
+	fieldMessages     protowire.Number = 9 // of a chat
 )
 
 // maxCountersSize is the most that those fields take.
-const maxCountersSize = 4 * (1 + 7) // tag, and a varint of 48 bits
+const maxCountersSize = 5 * (1 + 7) // tag, and a varint of 48 bits
 
 // encode returns the encoded state. Nearly all records are messages, which
 // change counters only, so that the rest is encoded once and copied.
@@ -134,6 +139,9 @@ func (s *State) encode() []byte {
 	b = appendVarint(b, fieldTime, s.time)
 	b = appendVarint(b, fieldHead, s.head)
 	b = appendVarint(b, fieldFirst, s.first)
+	if s.messages > 0 {
+		b = appendVarint(b, fieldMessages, s.messages)
+	}
 	return append(b, s.accountPart...)
 }
 

@@ -20,6 +20,9 @@ type kind struct {
 	session func(*record.Record) (device string)
 	// malformed reports whether the record's own fields cannot be decided.
 	malformed func(*record.Record) bool
+	// chat: it is decided in a chat, and others in the mailbox of a user, unless
+	// they are decided anywhere.
+	chat, anywhere bool
 	// creates: it is decided in a mailbox without an account, too. Any other is
 	// refused there, for the reason withoutAccount: None when nobody waits for an
 	// answer.
@@ -42,6 +45,13 @@ var unknownKind = kind{
 
 // Since returns the version of Apply that has the kind of a record first.
 func Since(r *record.Record) uint32 { return max(kindOf(r).since, 1) }
+
+// Creates reports whether a record may make the mailbox that it is for. One that
+// does not is refused where there is none, for the reason.
+func Creates(r *record.Record) (creates bool, otherwise refusal.Reason) {
+	k := kindOf(r)
+	return k.creates, k.withoutAccount
+}
 
 // SourceOf returns where a follow-up comes from; the zero value for a command.
 func SourceOf(r *record.Record) persistence.Source {
@@ -100,6 +110,16 @@ func kindOf(r *record.Record) *kind {
 		return &stepMessageKind
 	case *record.Record_Call:
 		return &callKind
+	case *record.Record_CreateChat:
+		return &createChatKind
+	case *record.Record_ChangeChat:
+		return &changeChatKind
+	case *record.Record_ChatSend:
+		return &chatSendKind
+	case *record.Record_ChatAmend:
+		return &chatAmendKind
+	case *record.Record_ChatCopy:
+		return &chatCopyKind
 	default:
 		return &unknownKind
 	}

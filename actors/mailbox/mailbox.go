@@ -45,7 +45,7 @@ import (
 // what Apply decides, and a new kind of record, is a new version. A mailbox is
 // at the highest version that its records have had: each is stamped with that
 // of whoever made it, and in each shard a Version record precedes the first.
-const ApplyVersion = 7
+const ApplyVersion = 8
 
 const (
 	// DedupWindow is how long, in log time, the answer to a command is
@@ -102,6 +102,8 @@ type core struct {
 	// contactsSince: removed contacts whose revision is not above it are
 	// forgotten.
 	contactsSince int64
+	// messages counts those of a chat.
+	messages int64
 }
 
 // Input is one record and its circumstances. The outcome shares memory with

@@ -19,7 +19,12 @@ type parts struct {
 	devices     map[string]*record.DeviceSettings // by device
 	profile     *record.Profile                   // nil before it was changed
 
-	conversations map[string]*record.Conversation // by peer
+	conversations map[string]*record.Conversation   // by peer
+	chats         map[string]*record.ChatMembership // by chat
+
+	// Of a chat.
+	chat    *record.Chat
+	members map[string]*record.ChatMember // by user, those invited included
 
 	behaviour *record.Behaviour // nil before its first step
 	timers    map[string]*record.Timer
@@ -36,6 +41,10 @@ const (
 	profilePart    partKind = 'p' // empty
 
 	conversationPart partKind = 'v' // peer
+	membershipPart   partKind = 'g' // chat
+
+	chatPart   partKind = 'h' // empty
+	memberPart partKind = 'm' // user
 
 	behaviourPart partKind = 'b' // empty
 	timerPart     partKind = 't' // name
@@ -85,6 +94,14 @@ func (p *parts) set(c *change) {
 	case timerPart:
 		timer, _ := c.value.(*record.Timer)
 		put(&p.timers, c.name, timer)
+	case membershipPart:
+		membership, _ := c.value.(*record.ChatMembership)
+		put(&p.chats, c.name, membership)
+	case chatPart:
+		p.chat, _ = c.value.(*record.Chat)
+	case memberPart:
+		member, _ := c.value.(*record.ChatMember)
+		put(&p.members, c.name, member)
 	}
 }
 
@@ -124,6 +141,12 @@ func (p *parts) load(stored persistence.Part) error {
 		c.value = new(record.Behaviour)
 	case timerPart:
 		c.value = new(record.Timer)
+	case membershipPart:
+		c.value = new(record.ChatMembership)
+	case chatPart:
+		c.value = new(record.Chat)
+	case memberPart:
+		c.value = new(record.ChatMember)
 	default:
 		return fmt.Errorf("part of kind %q, which this version does not know", stored.Key[0])
 	}

@@ -35,12 +35,20 @@ func (s *State) Query(q *record.Query) (*record.Known, *refusal.Refusal) {
 		if c == nil {
 			return nil, refusal.Of(refusal.UnknownConversation)
 		}
-		return &record.Known{Conversations: []*record.ConversationUpdate{{Peer: about.Conversation, Conversation: c}}}, nil
+		return &record.Known{Conversations: []*record.ConversationUpdate{{
+			Peer: about.Conversation, Conversation: c, Large: s.parts.isLarge(about.Conversation),
+		}}}, nil
 	case *record.Query_Conversations:
 		return s.queryConversations(about.Conversations)
 	case *record.Query_Behaviour:
 		behaviour, timers := s.Behaviour()
 		return &record.Known{Behaviour: behaviour, Timers: timers}, nil
+	case *record.Query_Chats:
+		return s.queryChats(about.Chats)
+	case *record.Query_ChatFor:
+		return s.queryChat(about.ChatFor)
+	case *record.Query_Members:
+		return s.queryMembers(about.Members)
 	default:
 		return new(record.Known), nil
 	}
@@ -57,6 +65,8 @@ func QuerySince(q *record.Query) uint32 {
 		return conversationVersion
 	case *record.Query_Behaviour:
 		return behaviourVersion
+	case *record.Query_Chats, *record.Query_ChatFor, *record.Query_Members:
+		return ChatVersion
 	default:
 		return 1
 	}
@@ -117,7 +127,7 @@ func (s *State) queryConversations(q *record.ConversationsQuery) (*record.Known,
 	})
 	known := &record.Known{HasMore: more}
 	for _, c := range page {
-		known.Conversations = append(known.Conversations, &record.ConversationUpdate{Peer: c.name, Conversation: c.value})
+		known.Conversations = append(known.Conversations, &record.ConversationUpdate{Peer: c.name, Conversation: c.value, Large: s.parts.isLarge(c.name)})
 	}
 	return known, nil
 }

@@ -114,7 +114,9 @@ func (w *world) deliver(way way) {
 func (w *world) settle() {
 	w.t.Helper()
 	for ways := w.ways(); len(ways) > 0; ways = w.ways() {
-		w.deliver(ways[0])
+		for _, way := range ways {
+			w.deliver(way)
+		}
 	}
 }
 
@@ -140,7 +142,7 @@ func (s *State) describe() string {
 		lines = append(lines, fmt.Sprintf("invitation %x until +%v", hash, sinceStart(i.ExpireTime)))
 	}
 	for peer, c := range s.parts.conversations {
-		lines = append(lines, fmt.Sprintf("with %s: %s", peer, conversationInWords(c)))
+		lines = append(lines, fmt.Sprintf("with %s: %s", short(peer), conversationInWords(c)))
 	}
 	if s.parts.settings != nil {
 		lines = append(lines, "settings "+fieldsInWords(s.parts.settings))
@@ -151,6 +153,7 @@ func (s *State) describe() string {
 	if s.parts.profile != nil {
 		lines = append(lines, "profile "+fieldsInWords(s.parts.profile))
 	}
+	lines = append(lines, s.describeChats()...)
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
 }
@@ -251,6 +254,9 @@ func (w *world) request(user, device, verb string, args []string) (mailbox strin
 		return ""
 	}
 	peer := arg(0)
+	if id, r := w.chatRequest(user, device, verb, args); r != nil {
+		return id, r
+	}
 	actions := map[string]record.Befriend_Action{
 		"request": record.Befriend_REQUEST, "accept": record.Befriend_ACCEPT,
 		"decline": record.Befriend_DECLINE, "remove": record.Befriend_REMOVE,
@@ -402,7 +408,11 @@ func (w *world) run(line string, hold *bool) string {
 		w.time += d.Milliseconds()
 		return ""
 	case "know":
-		return fields[1] + " knows\n" + w.mailboxes[fields[1]].describe() + "\n"
+		name := fields[1]
+		if w.mailboxes[name] == nil {
+			name = chatNamed(name)
+		}
+		return fields[1] + " knows\n" + w.mailboxes[name].describe() + "\n"
 	}
 	user, device, _ := strings.Cut(fields[0], ".")
 	mailbox, r := w.request(user, device, fields[1], fields[2:])
@@ -424,7 +434,7 @@ func (w *world) printHeard() string {
 	var printed strings.Builder
 	for _, user := range slices.Sorted(maps.Keys(w.heard)) {
 		for _, op := range w.heard[user] {
-			fmt.Fprintf(&printed, "  %s %d: %s%s\n", user, op.Revision, operationInWords(op), optional(", by ", op.OriginDevice))
+			fmt.Fprintf(&printed, "  %s %d: %s%s\n", short(user), op.Revision, operationInWords(op), optional(", by ", op.OriginDevice))
 		}
 		delete(w.heard, user)
 	}
@@ -432,6 +442,9 @@ func (w *world) printHeard() string {
 }
 
 func operationInWords(op *record.Operation) string {
+	if op.GetChat() != "" {
+		return chatOperationInWords(op)
+	}
 	switch kind := op.Kind.(type) {
 	case *record.Operation_ReceiveMessage:
 		return fmt.Sprintf("from %s: %s", kind.ReceiveMessage.From, kind.ReceiveMessage.SealedBody)
@@ -440,16 +453,10 @@ func operationInWords(op *record.Operation) string {
 	case *record.Operation_ContactUpdated:
 		return fmt.Sprintf("contact %s: %s", kind.ContactUpdated.UserId, contactInWords(kind.ContactUpdated.Contact))
 	case *record.Operation_ConversationUpdated:
-		return fmt.Sprintf("with %s: %s", kind.ConversationUpdated.Peer, conversationInWords(kind.ConversationUpdated.Conversation))
+		return fmt.Sprintf("with %s: %s", short(kind.ConversationUpdated.Peer), conversationInWords(kind.ConversationUpdated.Conversation))
 	case *record.Operation_MessageAmended:
 		a := kind.MessageAmended
-		change := fmt.Sprint("reaction ", a.GetReaction())
-		if a.GetUnsent() {
-			change = "unsent"
-		} else if a.GetSealedBody() != nil {
-			change = fmt.Sprintf("now %s", a.GetSealedBody())
-		}
-		return fmt.Sprintf("with %s: %x %s, made by %s", a.Peer, a.MessageId[:2], change, a.By)
+		return fmt.Sprintf("with %s: %s", a.Peer, amendmentInWords(a))
 	case *record.Operation_MessageRead:
 		return fmt.Sprintf("%s has read to %x", kind.MessageRead.Peer, kind.MessageRead.MessageId[:2])
 	case *record.Operation_SettingsUpdated:

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 
+	"github.com/tegami-im/tegami/actors/mailbox"
 	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/talk"
@@ -34,7 +35,7 @@ func (n *Node) Amend(ctx context.Context, session talk.Session, amend talk.Amend
 			return err
 		}
 		amendment.Change = &record.Amendment_SealedBody{SealedBody: sealing.Seal(key, amend.Peer, message.GetMessageId(), body)}
-		if amend.Peer != session.User {
+		if amend.Peer != session.User && !mailbox.IsChat(amend.Peer) {
 			if key, err = n.key(ctx, session.User); err != nil {
 				return err
 			}
@@ -45,6 +46,11 @@ func (n *Node) Amend(ctx context.Context, session talk.Session, amend talk.Amend
 	}
 	r := n.newRecord(amend.Peer)
 	r.Kind = &record.Record_Amend{Amend: c}
+	if mailbox.IsChat(amend.Peer) {
+		r.Kind = &record.Record_ChatAmend{ChatAmend: &record.ChatAmend{
+			From: c.From, FromDevice: c.FromDevice, MessageTime: c.MessageTime, Amendment: amendment,
+		}}
+	}
 	_, err = n.do(ctx, r)
 	return err
 }

@@ -7,7 +7,10 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/tegami-im/tegami/actors/mailbox"
 	"github.com/tegami-im/tegami/actors/record"
+	"github.com/tegami-im/tegami/actors/refusal"
+	"github.com/tegami-im/tegami/actors/shard"
 	"github.com/tegami-im/tegami/actors/talk"
 	"github.com/tegami-im/tegami/persistence"
 )
@@ -20,6 +23,9 @@ const markPage = 100
 // above a revision. What that message is does not change, so that it is read
 // before the record is made.
 func (n *Node) MarkRead(ctx context.Context, session talk.Session, peer string, revision int64) error {
+	if mailbox.IsChat(peer) {
+		return n.markChatRead(ctx, session, peer, revision)
+	}
 	c, err := n.Conversation(ctx, session.User, peer)
 	if err != nil {
 		return err
@@ -87,7 +93,11 @@ func (n *Node) Conversation(ctx context.Context, user, peer string) (*record.Con
 	if err != nil || len(known.GetConversations()) != 1 {
 		return nil, orNotReady(err)
 	}
-	return known.GetConversations()[0].GetConversation(), nil
+	c := talk.Conversation{ConversationUpdate: known.GetConversations()[0]}
+	if c.GetLarge() {
+		err = n.readLarge(ctx, user, &c)
+	}
+	return c.GetConversation(), err
 }
 
 // Conversations returns a page of a user's conversations with their newest
@@ -142,11 +152,17 @@ func (n *Node) readLast(ctx context.Context, user string, conversations []talk.C
 }
 
 func (n *Node) readLastOf(ctx context.Context, user string, c *talk.Conversation) (err error) {
+	if c.GetLarge() {
+		return n.readLarge(ctx, user, c)
+	}
 	if c.Last, err = n.operation(ctx, user, c.Peer, c.GetConversation().GetLastRevision()); err != nil {
 		return err
 	}
 	if amended := c.GetConversation().GetLastAmended(); amended > 0 {
 		c.Amended, err = n.operation(ctx, user, c.Peer, amended)
+	}
+	if messageOf(c.Last) == nil { // one of the chat, that the conversation began with
+		c.Last = nil
 	}
 	return err
 }
@@ -157,9 +173,53 @@ func (n *Node) operation(ctx context.Context, user, peer string, revision int64)
 	if revision == persistence.MaxRevision { // nothing is
 		return nil, nil
 	}
-	history, err := n.Messages(ctx, user, peer, revision+1, 1)
+	history, err := n.history(ctx, shard.History{User: user, Peer: peer, Before: revision + 1, Limit: 1})
 	if err != nil || len(history.Operations) == 0 || history.Operations[0].GetRevision() != revision {
 		return nil, err
 	}
 	return history.Operations[0], nil
+}
+
+// markChatRead moves the mark of a chat up to a revision of it. The chat tells how
+// many messages it had by then; nobody else learns of the mark.
+func (n *Node) markChatRead(ctx context.Context, session talk.Session, chat string, revision int64) error {
+	if revision == persistence.MaxRevision {
+		revision-- // nothing is there either
+	}
+	history, err := n.Messages(ctx, session.User, chat, revision+1, 1)
+	switch {
+	case err != nil:
+		return err
+	case len(history.Operations) == 0:
+		return refusal.Of(refusal.UnknownConversation)
+	}
+	newest := history.Operations[0]
+	r := n.newRecord(session.User)
+	r.Kind = &record.Record_MarkRead{MarkRead: &record.MarkRead{
+		Peer: chat, Device: session.Device, Revision: newest.GetRevision(), Received: newest.GetChatMessages(),
+	}}
+	_, err = n.do(ctx, r)
+	return err
+}
+
+// readLarge reads the newest message of a large chat, and how many there are:
+// the mailbox does not know.
+func (n *Node) readLarge(ctx context.Context, user string, c *talk.Conversation) error {
+	history, err := n.Messages(ctx, user, c.Peer, 0, markPage)
+	switch {
+	case reasonIs(err, refusal.UnknownChat): // the membership ended just now
+		return nil
+	case err != nil || len(history.Operations) == 0:
+		return err
+	}
+	now := proto.CloneOf(c.Conversation)
+	now.Received = max(now.Received, history.Operations[0].GetChatMessages())
+	c.ConversationUpdate = &record.ConversationUpdate{Peer: c.Peer, Conversation: now, Large: true}
+	for _, operation := range history.Operations {
+		if messageOf(operation) != nil {
+			c.Last = operation
+			break
+		}
+	}
+	return nil
 }

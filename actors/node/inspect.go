@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/tegami-im/tegami/actors/mailbox"
 	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/shard"
@@ -54,10 +55,24 @@ func (n *Node) Head(ctx context.Context, user string) (talk.Head, error) {
 	return view.Head, err
 }
 
-// Messages pages back through a conversation.
+// Messages pages back through a conversation: in the user's mailbox, or in the
+// chat as a member sees it.
 func (n *Node) Messages(ctx context.Context, user, peer string, before int64, limit int) (talk.History, error) {
+	history := shard.History{User: user, Peer: peer, Before: before, Limit: limit}
+	if mailbox.IsChat(peer) {
+		if _, err := n.chatKey(ctx, peer); err != nil { // names of no chat never reach an actor
+			return talk.History{}, err
+		}
+		history.User, history.Reader = peer, user
+	}
+	return n.history(ctx, history)
+}
+
+func (n *Node) history(ctx context.Context, history shard.History) (talk.History, error) {
 	page, err := ask(ctx, n, refusal.After(refusal.StoreUnavailable, time.Second), func(answer func(shard.HistoryPage, *refusal.Refusal)) {
-		n.system.Root.Send(n.routeOf(user), &shard.History{User: user, Peer: peer, Before: before, Limit: limit, Answer: answer})
+		asked := history
+		asked.Answer = answer
+		n.system.Root.Send(n.routeOf(history.User), &asked)
 	})
 	if err != nil {
 		return talk.History{}, err
@@ -106,13 +121,24 @@ func (n *Node) Open(ctx context.Context, user string, operations []*record.Opera
 	if len(operations) == 0 {
 		return bodies, nil
 	}
-	opener, err := n.Opener(ctx, user)
+	own, err := n.Opener(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	chats, err := n.openChats(ctx, operations)
 	if err != nil {
 		return nil, err
 	}
 	for i, operation := range operations {
 		id, sealed := sealedOf(operation)
 		if id == nil { // of a kind that has no body
+			continue
+		}
+		opener := own
+		if chat := chats[operation.GetChat()]; chat != nil {
+			opener, sealed = chat.Opener, chat.bodyOf(operation, sealed)
+		}
+		if len(sealed) == 0 { // it is no longer kept
 			continue
 		}
 		encoded := opener.Open(nil, id, sealed)

@@ -60,6 +60,9 @@ type Options struct {
 	// Retention says how long operations are kept; the zero value means for
 	// ever.
 	Retention shard.Retention
+	// ChatCopies is up to how many members the operations of chats that are made
+	// here are copied to all of them, 1 to mailbox.MaxCopied. 0 means the latter.
+	ChatCopies int
 	// Commands bounds the commands in flight in the whole node. 0 means
 	// 65,536.
 	Commands int

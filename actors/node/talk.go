@@ -49,7 +49,11 @@ func (n *Node) known(user string) bool {
 }
 
 func (n *Node) send(ctx context.Context, send talk.Send) {
-	r, err := n.seal(ctx, send)
+	seal := n.seal
+	if mailbox.IsChat(send.To) {
+		seal = n.sealForChat
+	}
+	r, err := seal(ctx, send)
 	if err != nil {
 		send.Answer(talk.Sent{}, err)
 		return
@@ -66,7 +70,11 @@ func (n *Node) send(ctx context.Context, send talk.Send) {
 			send.Answer(talk.Sent{}, refused)
 			return
 		}
-		send.Answer(talk.Sent{MessageID: a.MessageID, Time: a.Time}, nil)
+		sent := talk.Sent{MessageID: a.MessageID, Time: a.Time}
+		if mailbox.IsChat(send.To) {
+			sent.ChatRevision = a.Revision
+		}
+		send.Answer(sent, nil)
 	})
 }
 
@@ -134,13 +142,18 @@ func (n *Node) key(ctx context.Context, user string) (persistence.Key, error) {
 	case errors.Is(err, persistence.ErrNotFound):
 		return key, refusal.Of(refusal.UnknownRecipient)
 	default:
-		if ctx.Err() == nil { // else it is the caller who has gone
-			if passed, due := n.keyFails.Due(time.Now()); due {
-				n.options.Logger.Warn("key does not read", "others", passed, "error", err)
-			}
-		}
-		return key, refusal.After(refusal.StoreUnavailable, time.Second)
+		return key, n.keyFailed(ctx, err)
 	}
+}
+
+// keyFailed refuses what needs a key that is not to be had now.
+func (n *Node) keyFailed(ctx context.Context, err error) error {
+	if ctx.Err() == nil { // else it is the caller who has gone
+		if passed, due := n.keyFails.Due(time.Now()); due {
+			n.options.Logger.Warn("keys are not to be had", "others", passed, "error", err)
+		}
+	}
+	return refusal.After(refusal.StoreUnavailable, time.Second)
 }
 
 // newRecord returns a record with a new id, under which its answer is
@@ -209,10 +222,7 @@ func (n *Node) CreateAccounts(ctx context.Context, accounts []talk.NewAccount) (
 		users[i] = account.User
 	}
 	if _, err := n.options.Keys.Create(ctx, users); err != nil {
-		if passed, due := n.keyFails.Due(time.Now()); due {
-			n.options.Logger.Warn("keys are not created", "others", passed, "error", err)
-		}
-		return nil, refusal.After(refusal.StoreUnavailable, time.Second)
+		return nil, n.keyFailed(ctx, err)
 	}
 	type result struct {
 		index   int
@@ -280,12 +290,16 @@ func (n *Node) SignOut(ctx context.Context, session talk.Session) error {
 // Poll hands a poll to the connection actor of its device. The function that
 // it returns cancels it.
 func (n *Node) Poll(poll talk.Poll) func() {
+	if poll.Chat != "" && n.apply.Load() < mailbox.ChatVersion {
+		poll.Answer(talk.Page{}, upgrading())
+		return func() {}
+	}
 	id := n.polls.Add(1)
 	session := poll.Session
 	supervisor := n.supervisors[n.places.Shard(session.Device+"@"+session.User)%supervisorCount]
 	n.system.Root.Send(supervisor, &connection.Start{ID: id, Poll: poll})
 	return func() {
-		n.system.Root.Send(supervisor, &connection.Cancel{ID: id, User: session.User, Device: session.Device})
+		n.system.Root.Send(supervisor, &connection.Cancel{ID: id, User: session.User, Device: session.Device, Chat: poll.Chat})
 	}
 }
 

@@ -131,6 +131,61 @@ func (Audience) EnumDescriptor() ([]byte, []int) {
 	return file_record_proto_rawDescGZIP(), []int{1}
 }
 
+type ChatRole int32
+
+const (
+	ChatRole_CHAT_ROLE_NONE    ChatRole = 0
+	ChatRole_CHAT_ROLE_INVITED ChatRole = 1
+	ChatRole_CHAT_ROLE_MEMBER  ChatRole = 2
+	ChatRole_CHAT_ROLE_ADMIN   ChatRole = 3
+	ChatRole_CHAT_ROLE_OWNER   ChatRole = 4
+)
+
+// Enum value maps for ChatRole.
+var (
+	ChatRole_name = map[int32]string{
+		0: "CHAT_ROLE_NONE",
+		1: "CHAT_ROLE_INVITED",
+		2: "CHAT_ROLE_MEMBER",
+		3: "CHAT_ROLE_ADMIN",
+		4: "CHAT_ROLE_OWNER",
+	}
+	ChatRole_value = map[string]int32{
+		"CHAT_ROLE_NONE":    0,
+		"CHAT_ROLE_INVITED": 1,
+		"CHAT_ROLE_MEMBER":  2,
+		"CHAT_ROLE_ADMIN":   3,
+		"CHAT_ROLE_OWNER":   4,
+	}
+)
+
+func (x ChatRole) Enum() *ChatRole {
+	p := new(ChatRole)
+	*p = x
+	return p
+}
+
+func (x ChatRole) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ChatRole) Descriptor() protoreflect.EnumDescriptor {
+	return file_record_proto_enumTypes[2].Descriptor()
+}
+
+func (ChatRole) Type() protoreflect.EnumType {
+	return &file_record_proto_enumTypes[2]
+}
+
+func (x ChatRole) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ChatRole.Descriptor instead.
+func (ChatRole) EnumDescriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{2}
+}
+
 type Befriend_Action int32
 
 const (
@@ -174,11 +229,11 @@ func (x Befriend_Action) String() string {
 }
 
 func (Befriend_Action) Descriptor() protoreflect.EnumDescriptor {
-	return file_record_proto_enumTypes[2].Descriptor()
+	return file_record_proto_enumTypes[3].Descriptor()
 }
 
 func (Befriend_Action) Type() protoreflect.EnumType {
-	return &file_record_proto_enumTypes[2]
+	return &file_record_proto_enumTypes[3]
 }
 
 func (x Befriend_Action) Number() protoreflect.EnumNumber {
@@ -188,6 +243,73 @@ func (x Befriend_Action) Number() protoreflect.EnumNumber {
 // Deprecated: Use Befriend_Action.Descriptor instead.
 func (Befriend_Action) EnumDescriptor() ([]byte, []int) {
 	return file_record_proto_rawDescGZIP(), []int{10, 0}
+}
+
+type ChatChange_Kind int32
+
+const (
+	ChatChange_KIND_UNSPECIFIED ChatChange_Kind = 0
+	ChatChange_CREATED          ChatChange_Kind = 1
+	ChatChange_INVITED          ChatChange_Kind = 2
+	ChatChange_JOINED           ChatChange_Kind = 3
+	ChatChange_DECLINED         ChatChange_Kind = 4
+	ChatChange_LEFT             ChatChange_Kind = 5
+	ChatChange_REMOVED          ChatChange_Kind = 6
+	ChatChange_ROLE_CHANGED     ChatChange_Kind = 7
+	ChatChange_UPDATED          ChatChange_Kind = 8
+)
+
+// Enum value maps for ChatChange_Kind.
+var (
+	ChatChange_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "CREATED",
+		2: "INVITED",
+		3: "JOINED",
+		4: "DECLINED",
+		5: "LEFT",
+		6: "REMOVED",
+		7: "ROLE_CHANGED",
+		8: "UPDATED",
+	}
+	ChatChange_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"CREATED":          1,
+		"INVITED":          2,
+		"JOINED":           3,
+		"DECLINED":         4,
+		"LEFT":             5,
+		"REMOVED":          6,
+		"ROLE_CHANGED":     7,
+		"UPDATED":          8,
+	}
+)
+
+func (x ChatChange_Kind) Enum() *ChatChange_Kind {
+	p := new(ChatChange_Kind)
+	*p = x
+	return p
+}
+
+func (x ChatChange_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ChatChange_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_record_proto_enumTypes[4].Descriptor()
+}
+
+func (ChatChange_Kind) Type() protoreflect.EnumType {
+	return &file_record_proto_enumTypes[4]
+}
+
+func (x ChatChange_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ChatChange_Kind.Descriptor instead.
+func (ChatChange_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{47, 0}
 }
 
 // Record is one entry of a shard's journal. It changes one mailbox and is
@@ -244,6 +366,11 @@ type Record struct {
 	//	*Record_Step
 	//	*Record_StepMessage
 	//	*Record_Call
+	//	*Record_CreateChat
+	//	*Record_ChangeChat
+	//	*Record_ChatSend
+	//	*Record_ChatAmend
+	//	*Record_ChatCopy
 	Kind          isRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -551,6 +678,51 @@ func (x *Record) GetCall() *Call {
 	return nil
 }
 
+func (x *Record) GetCreateChat() *CreateChat {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_CreateChat); ok {
+			return x.CreateChat
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetChangeChat() *ChangeChat {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_ChangeChat); ok {
+			return x.ChangeChat
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetChatSend() *ChatSend {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_ChatSend); ok {
+			return x.ChatSend
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetChatAmend() *ChatAmend {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_ChatAmend); ok {
+			return x.ChatAmend
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetChatCopy() *ChatCopy {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_ChatCopy); ok {
+			return x.ChatCopy
+		}
+	}
+	return nil
+}
+
 type isRecord_Kind interface {
 	isRecord_Kind()
 }
@@ -656,6 +828,27 @@ type Record_Call struct {
 	Call *Call `protobuf:"bytes,62,opt,name=call,proto3,oneof"`
 }
 
+type Record_CreateChat struct {
+	// Since version 8.
+	CreateChat *CreateChat `protobuf:"bytes,40,opt,name=create_chat,json=createChat,proto3,oneof"`
+}
+
+type Record_ChangeChat struct {
+	ChangeChat *ChangeChat `protobuf:"bytes,41,opt,name=change_chat,json=changeChat,proto3,oneof"`
+}
+
+type Record_ChatSend struct {
+	ChatSend *ChatSend `protobuf:"bytes,42,opt,name=chat_send,json=chatSend,proto3,oneof"`
+}
+
+type Record_ChatAmend struct {
+	ChatAmend *ChatAmend `protobuf:"bytes,43,opt,name=chat_amend,json=chatAmend,proto3,oneof"`
+}
+
+type Record_ChatCopy struct {
+	ChatCopy *ChatCopy `protobuf:"bytes,44,opt,name=chat_copy,json=chatCopy,proto3,oneof"`
+}
+
 func (*Record_Send) isRecord_Kind() {}
 
 func (*Record_SentCopy) isRecord_Kind() {}
@@ -703,6 +896,16 @@ func (*Record_Step) isRecord_Kind() {}
 func (*Record_StepMessage) isRecord_Kind() {}
 
 func (*Record_Call) isRecord_Kind() {}
+
+func (*Record_CreateChat) isRecord_Kind() {}
+
+func (*Record_ChangeChat) isRecord_Kind() {}
+
+func (*Record_ChatSend) isRecord_Kind() {}
+
+func (*Record_ChatAmend) isRecord_Kind() {}
+
+func (*Record_ChatCopy) isRecord_Kind() {}
 
 // Source is the record of another mailbox that a follow-up follows from.
 type Source struct {
@@ -3070,7 +3273,8 @@ func (x *Effect) GetHops() int32 {
 }
 
 // Conversation is a part of a mailbox's state: what is known of all messages
-// with one other user, since the mailbox came to be of version 4.
+// with one other user, since the mailbox came to be of version 4, or of those
+// in a chat.
 type Conversation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Of the newest message.
@@ -3092,6 +3296,10 @@ type Conversation struct {
 	LastMessageId []byte `protobuf:"bytes,10,opt,name=last_message_id,json=lastMessageId,proto3" json:"last_message_id,omitempty"`
 	LastAmended   int64  `protobuf:"varint,11,opt,name=last_amended,json=lastAmended,proto3" json:"last_amended,omitempty"`
 	LastUnsent    bool   `protobuf:"varint,12,opt,name=last_unsent,json=lastUnsent,proto3" json:"last_unsent,omitempty"`
+	// Of a chat: the newest of its revisions that the mailbox has. received and
+	// read count all messages of the chat then, and read_revision is one of the
+	// chat's.
+	ChatRevision  int64 `protobuf:"varint,20,opt,name=chat_revision,json=chatRevision,proto3" json:"chat_revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3208,6 +3416,13 @@ func (x *Conversation) GetLastUnsent() bool {
 		return x.LastUnsent
 	}
 	return false
+}
+
+func (x *Conversation) GetChatRevision() int64 {
+	if x != nil {
+		return x.ChatRevision
+	}
+	return 0
 }
 
 // Settings, DeviceSettings and Profile are parts of a mailbox's state. They
@@ -3469,6 +3684,880 @@ func (x *Profile) GetAvatar() string {
 	return ""
 }
 
+// CreateChat makes a chat of the mailbox that it is for.
+type CreateChat struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Creator      string                 `protobuf:"bytes,1,opt,name=creator,proto3" json:"creator,omitempty"`
+	Device       string                 `protobuf:"bytes,2,opt,name=device,proto3" json:"device,omitempty"`
+	Name         string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	WholeHistory bool                   `protobuf:"varint,4,opt,name=whole_history,json=wholeHistory,proto3" json:"whole_history,omitempty"`
+	// Who is invited.
+	Invite []string `protobuf:"bytes,5,rep,name=invite,proto3" json:"invite,omitempty"`
+	// To how many members at most operations are copied; 0 means 500.
+	MaxCopied     int32 `protobuf:"varint,6,opt,name=max_copied,json=maxCopied,proto3" json:"max_copied,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateChat) Reset() {
+	*x = CreateChat{}
+	mi := &file_record_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateChat) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateChat) ProtoMessage() {}
+
+func (x *CreateChat) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateChat.ProtoReflect.Descriptor instead.
+func (*CreateChat) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *CreateChat) GetCreator() string {
+	if x != nil {
+		return x.Creator
+	}
+	return ""
+}
+
+func (x *CreateChat) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *CreateChat) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CreateChat) GetWholeHistory() bool {
+	if x != nil {
+		return x.WholeHistory
+	}
+	return false
+}
+
+func (x *CreateChat) GetInvite() []string {
+	if x != nil {
+		return x.Invite
+	}
+	return nil
+}
+
+func (x *CreateChat) GetMaxCopied() int32 {
+	if x != nil {
+		return x.MaxCopied
+	}
+	return 0
+}
+
+// ChangeChat changes a chat, or who is in it.
+type ChangeChat struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who asks for it, and on which device.
+	Actor  string `protobuf:"bytes,1,opt,name=actor,proto3" json:"actor,omitempty"`
+	Device string `protobuf:"bytes,2,opt,name=device,proto3" json:"device,omitempty"`
+	// Types that are valid to be assigned to Change:
+	//
+	//	*ChangeChat_Invite_
+	//	*ChangeChat_Accept
+	//	*ChangeChat_Decline
+	//	*ChangeChat_Join
+	//	*ChangeChat_Leave
+	//	*ChangeChat_Remove
+	//	*ChangeChat_Role
+	//	*ChangeChat_Name
+	//	*ChangeChat_WholeHistory
+	//	*ChangeChat_Link
+	Change        isChangeChat_Change `protobuf_oneof:"change"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeChat) Reset() {
+	*x = ChangeChat{}
+	mi := &file_record_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeChat) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeChat) ProtoMessage() {}
+
+func (x *ChangeChat) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeChat.ProtoReflect.Descriptor instead.
+func (*ChangeChat) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *ChangeChat) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *ChangeChat) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *ChangeChat) GetChange() isChangeChat_Change {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+func (x *ChangeChat) GetInvite() *ChangeChat_Invite {
+	if x != nil {
+		if x, ok := x.Change.(*ChangeChat_Invite_); ok {
+			return x.Invite
+		}
+	}
+	return nil
+}
+
+func (x *ChangeChat) GetAccept() bool {
+	if x != nil {
+		if x, ok := x.Change.(*ChangeChat_Accept); ok {
+			return x.Accept
+		}
+	}
+	return false
+}
+
+func (x *ChangeChat) GetDecline() bool {
+	if x != nil {
+		if x, ok := x.Change.(*ChangeChat_Decline); ok {
+			return x.Decline
+		}
+	}
+	return false
+}
+
+func (x *ChangeChat) GetJoin() []byte {
+	if x != nil {
+		if x, ok := x.Change.(*ChangeChat_Join); ok {
+			return x.Join
+		}
+	}
+	return nil
+}
+
+func (x *ChangeChat) GetLeave() bool {
+	if x != nil {
+		if x, ok := x.Change.(*ChangeChat_Leave); ok {
+			return x.Leave
+		}
+	}
+	return false
+}
+
+func (x *ChangeChat) GetRemove() string {
+	if x != nil {
+		if x, ok := x.Change.(*ChangeChat_Remove); ok {
+			return x.Remove
+		}
+	}
+	return ""
+}
+
+func (x *ChangeChat) GetRole() *ChangeChat_ChatRoleOf {
+	if x != nil {
+		if x, ok := x.Change.(*ChangeChat_Role); ok {
+			return x.Role
+		}
+	}
+	return nil
+}
+
+func (x *ChangeChat) GetName() string {
+	if x != nil {
+		if x, ok := x.Change.(*ChangeChat_Name); ok {
+			return x.Name
+		}
+	}
+	return ""
+}
+
+func (x *ChangeChat) GetWholeHistory() bool {
+	if x != nil {
+		if x, ok := x.Change.(*ChangeChat_WholeHistory); ok {
+			return x.WholeHistory
+		}
+	}
+	return false
+}
+
+func (x *ChangeChat) GetLink() []byte {
+	if x != nil {
+		if x, ok := x.Change.(*ChangeChat_Link); ok {
+			return x.Link
+		}
+	}
+	return nil
+}
+
+type isChangeChat_Change interface {
+	isChangeChat_Change()
+}
+
+type ChangeChat_Invite_ struct {
+	Invite *ChangeChat_Invite `protobuf:"bytes,3,opt,name=invite,proto3,oneof"`
+}
+
+type ChangeChat_Accept struct {
+	// The actor's invitation.
+	Accept bool `protobuf:"varint,4,opt,name=accept,proto3,oneof"`
+}
+
+type ChangeChat_Decline struct {
+	Decline bool `protobuf:"varint,5,opt,name=decline,proto3,oneof"`
+}
+
+type ChangeChat_Join struct {
+	// Join by the link whose secret has this SHA-256.
+	Join []byte `protobuf:"bytes,6,opt,name=join,proto3,oneof"`
+}
+
+type ChangeChat_Leave struct {
+	Leave bool `protobuf:"varint,7,opt,name=leave,proto3,oneof"`
+}
+
+type ChangeChat_Remove struct {
+	// End a user's membership or invitation.
+	Remove string `protobuf:"bytes,8,opt,name=remove,proto3,oneof"`
+}
+
+type ChangeChat_Role struct {
+	Role *ChangeChat_ChatRoleOf `protobuf:"bytes,9,opt,name=role,proto3,oneof"`
+}
+
+type ChangeChat_Name struct {
+	Name string `protobuf:"bytes,10,opt,name=name,proto3,oneof"`
+}
+
+type ChangeChat_WholeHistory struct {
+	WholeHistory bool `protobuf:"varint,11,opt,name=whole_history,json=wholeHistory,proto3,oneof"`
+}
+
+type ChangeChat_Link struct {
+	// SHA-256 of the secret of a new link; empty revokes the link.
+	Link []byte `protobuf:"bytes,12,opt,name=link,proto3,oneof"`
+}
+
+func (*ChangeChat_Invite_) isChangeChat_Change() {}
+
+func (*ChangeChat_Accept) isChangeChat_Change() {}
+
+func (*ChangeChat_Decline) isChangeChat_Change() {}
+
+func (*ChangeChat_Join) isChangeChat_Change() {}
+
+func (*ChangeChat_Leave) isChangeChat_Change() {}
+
+func (*ChangeChat_Remove) isChangeChat_Change() {}
+
+func (*ChangeChat_Role) isChangeChat_Change() {}
+
+func (*ChangeChat_Name) isChangeChat_Change() {}
+
+func (*ChangeChat_WholeHistory) isChangeChat_Change() {}
+
+func (*ChangeChat_Link) isChangeChat_Change() {}
+
+// ChatSend adds a message to a chat.
+type ChatSend struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	MessageId       []byte                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	From            string                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
+	FromDevice      string                 `protobuf:"bytes,3,opt,name=from_device,json=fromDevice,proto3" json:"from_device,omitempty"`
+	ClientMessageId string                 `protobuf:"bytes,4,opt,name=client_message_id,json=clientMessageId,proto3" json:"client_message_id,omitempty"`
+	// Sealed with the key of the chat.
+	SealedBody    []byte `protobuf:"bytes,5,opt,name=sealed_body,json=sealedBody,proto3" json:"sealed_body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChatSend) Reset() {
+	*x = ChatSend{}
+	mi := &file_record_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChatSend) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChatSend) ProtoMessage() {}
+
+func (x *ChatSend) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChatSend.ProtoReflect.Descriptor instead.
+func (*ChatSend) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *ChatSend) GetMessageId() []byte {
+	if x != nil {
+		return x.MessageId
+	}
+	return nil
+}
+
+func (x *ChatSend) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *ChatSend) GetFromDevice() string {
+	if x != nil {
+		return x.FromDevice
+	}
+	return ""
+}
+
+func (x *ChatSend) GetClientMessageId() string {
+	if x != nil {
+		return x.ClientMessageId
+	}
+	return ""
+}
+
+func (x *ChatSend) GetSealedBody() []byte {
+	if x != nil {
+		return x.SealedBody
+	}
+	return nil
+}
+
+// ChatAmend changes a message of a chat. Whoever appends it has read the
+// message there.
+type ChatAmend struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	From       string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	FromDevice string                 `protobuf:"bytes,2,opt,name=from_device,json=fromDevice,proto3" json:"from_device,omitempty"`
+	// The log time of the message, in milliseconds since 1970.
+	MessageTime int64 `protobuf:"varint,3,opt,name=message_time,json=messageTime,proto3" json:"message_time,omitempty"`
+	// A body is sealed with the key of the chat.
+	Amendment     *Amendment `protobuf:"bytes,4,opt,name=amendment,proto3" json:"amendment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChatAmend) Reset() {
+	*x = ChatAmend{}
+	mi := &file_record_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChatAmend) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChatAmend) ProtoMessage() {}
+
+func (x *ChatAmend) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChatAmend.ProtoReflect.Descriptor instead.
+func (*ChatAmend) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *ChatAmend) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *ChatAmend) GetFromDevice() string {
+	if x != nil {
+		return x.FromDevice
+	}
+	return ""
+}
+
+func (x *ChatAmend) GetMessageTime() int64 {
+	if x != nil {
+		return x.MessageTime
+	}
+	return 0
+}
+
+func (x *ChatAmend) GetAmendment() *Amendment {
+	if x != nil {
+		return x.Amendment
+	}
+	return nil
+}
+
+// ChatCopy is a follow-up: an operation of a chat, the source, for the mailbox
+// of somebody whom it reaches.
+type ChatCopy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it lies in the chat, but for a body that is too large to be copied.
+	// Without a kind it says up to where the owner, who wrote to a large chat,
+	// has read it.
+	Operation *Operation `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
+	// What the owner came to be by it; missing if nothing else than before.
+	Member        *ChatMember `protobuf:"bytes,2,opt,name=member,proto3" json:"member,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChatCopy) Reset() {
+	*x = ChatCopy{}
+	mi := &file_record_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChatCopy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChatCopy) ProtoMessage() {}
+
+func (x *ChatCopy) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChatCopy.ProtoReflect.Descriptor instead.
+func (*ChatCopy) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *ChatCopy) GetOperation() *Operation {
+	if x != nil {
+		return x.Operation
+	}
+	return nil
+}
+
+func (x *ChatCopy) GetMember() *ChatMember {
+	if x != nil {
+		return x.Member
+	}
+	return nil
+}
+
+// Chat is a part of a chat's state.
+type Chat struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Name         string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	WholeHistory bool                   `protobuf:"varint,2,opt,name=whole_history,json=wholeHistory,proto3" json:"whole_history,omitempty"`
+	Members      int32                  `protobuf:"varint,3,opt,name=members,proto3" json:"members,omitempty"`
+	Invited      int32                  `protobuf:"varint,4,opt,name=invited,proto3" json:"invited,omitempty"`
+	// Its operations are not copied to all members.
+	Large bool `protobuf:"varint,5,opt,name=large,proto3" json:"large,omitempty"`
+	// What no copy has: SHA-256 of the secret of its link, empty for none, and to
+	// how many members its operations are copied.
+	LinkHash      []byte `protobuf:"bytes,6,opt,name=link_hash,json=linkHash,proto3" json:"link_hash,omitempty"`
+	MaxCopied     int32  `protobuf:"varint,7,opt,name=max_copied,json=maxCopied,proto3" json:"max_copied,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Chat) Reset() {
+	*x = Chat{}
+	mi := &file_record_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Chat) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Chat) ProtoMessage() {}
+
+func (x *Chat) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Chat.ProtoReflect.Descriptor instead.
+func (*Chat) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *Chat) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Chat) GetWholeHistory() bool {
+	if x != nil {
+		return x.WholeHistory
+	}
+	return false
+}
+
+func (x *Chat) GetMembers() int32 {
+	if x != nil {
+		return x.Members
+	}
+	return 0
+}
+
+func (x *Chat) GetInvited() int32 {
+	if x != nil {
+		return x.Invited
+	}
+	return 0
+}
+
+func (x *Chat) GetLarge() bool {
+	if x != nil {
+		return x.Large
+	}
+	return false
+}
+
+func (x *Chat) GetLinkHash() []byte {
+	if x != nil {
+		return x.LinkHash
+	}
+	return nil
+}
+
+func (x *Chat) GetMaxCopied() int32 {
+	if x != nil {
+		return x.MaxCopied
+	}
+	return 0
+}
+
+// ChatMember is a part of a chat's state: one user of it.
+type ChatMember struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Role  ChatRole               `protobuf:"varint,1,opt,name=role,proto3,enum=tegami.record.v1.ChatRole" json:"role,omitempty"`
+	// Of one who is invited.
+	InvitedBy string `protobuf:"bytes,2,opt,name=invited_by,json=invitedBy,proto3" json:"invited_by,omitempty"`
+	// Log time since when the user is invited, or a member, in milliseconds since
+	// 1970.
+	Since int64 `protobuf:"varint,3,opt,name=since,proto3" json:"since,omitempty"`
+	// Of a member: the revision with which the membership began, and the first
+	// that the user sees.
+	JoinedRevision int64 `protobuf:"varint,4,opt,name=joined_revision,json=joinedRevision,proto3" json:"joined_revision,omitempty"`
+	FirstRevision  int64 `protobuf:"varint,5,opt,name=first_revision,json=firstRevision,proto3" json:"first_revision,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ChatMember) Reset() {
+	*x = ChatMember{}
+	mi := &file_record_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChatMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChatMember) ProtoMessage() {}
+
+func (x *ChatMember) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChatMember.ProtoReflect.Descriptor instead.
+func (*ChatMember) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *ChatMember) GetRole() ChatRole {
+	if x != nil {
+		return x.Role
+	}
+	return ChatRole_CHAT_ROLE_NONE
+}
+
+func (x *ChatMember) GetInvitedBy() string {
+	if x != nil {
+		return x.InvitedBy
+	}
+	return ""
+}
+
+func (x *ChatMember) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+func (x *ChatMember) GetJoinedRevision() int64 {
+	if x != nil {
+		return x.JoinedRevision
+	}
+	return 0
+}
+
+func (x *ChatMember) GetFirstRevision() int64 {
+	if x != nil {
+		return x.FirstRevision
+	}
+	return 0
+}
+
+// ChatMembership is a part of a mailbox's state: one chat that the owner is in
+// or invited to.
+type ChatMembership struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Member *ChatMember            `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	// As of the newest operation that the mailbox got of a change of it, and that
+	// operation's revision in the chat and in the mailbox.
+	Chat          *Chat `protobuf:"bytes,2,opt,name=chat,proto3" json:"chat,omitempty"`
+	ChatRevision  int64 `protobuf:"varint,3,opt,name=chat_revision,json=chatRevision,proto3" json:"chat_revision,omitempty"`
+	Revision      int64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChatMembership) Reset() {
+	*x = ChatMembership{}
+	mi := &file_record_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChatMembership) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChatMembership) ProtoMessage() {}
+
+func (x *ChatMembership) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChatMembership.ProtoReflect.Descriptor instead.
+func (*ChatMembership) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *ChatMembership) GetMember() *ChatMember {
+	if x != nil {
+		return x.Member
+	}
+	return nil
+}
+
+func (x *ChatMembership) GetChat() *Chat {
+	if x != nil {
+		return x.Chat
+	}
+	return nil
+}
+
+func (x *ChatMembership) GetChatRevision() int64 {
+	if x != nil {
+		return x.ChatRevision
+	}
+	return 0
+}
+
+func (x *ChatMembership) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// ChatChange is what happened in a chat.
+type ChatChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  ChatChange_Kind        `protobuf:"varint,1,opt,name=kind,proto3,enum=tegami.record.v1.ChatChange_Kind" json:"kind,omitempty"`
+	By    string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	// Whom it is about.
+	Users []string `protobuf:"bytes,3,rep,name=users,proto3" json:"users,omitempty"`
+	Role  ChatRole `protobuf:"varint,4,opt,name=role,proto3,enum=tegami.record.v1.ChatRole" json:"role,omitempty"`
+	// Who is the owner after the owner has left.
+	Successor string `protobuf:"bytes,5,opt,name=successor,proto3" json:"successor,omitempty"`
+	// What the chat came to be.
+	Chat *Chat `protobuf:"bytes,6,opt,name=chat,proto3" json:"chat,omitempty"`
+	// In the mailboxes of those in it: what the owner is in it, after it.
+	Member        *ChatMember `protobuf:"bytes,7,opt,name=member,proto3" json:"member,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChatChange) Reset() {
+	*x = ChatChange{}
+	mi := &file_record_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChatChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChatChange) ProtoMessage() {}
+
+func (x *ChatChange) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChatChange.ProtoReflect.Descriptor instead.
+func (*ChatChange) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *ChatChange) GetKind() ChatChange_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return ChatChange_KIND_UNSPECIFIED
+}
+
+func (x *ChatChange) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *ChatChange) GetUsers() []string {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+func (x *ChatChange) GetRole() ChatRole {
+	if x != nil {
+		return x.Role
+	}
+	return ChatRole_CHAT_ROLE_NONE
+}
+
+func (x *ChatChange) GetSuccessor() string {
+	if x != nil {
+		return x.Successor
+	}
+	return ""
+}
+
+func (x *ChatChange) GetChat() *Chat {
+	if x != nil {
+		return x.Chat
+	}
+	return nil
+}
+
+func (x *ChatChange) GetMember() *ChatMember {
+	if x != nil {
+		return x.Member
+	}
+	return nil
+}
+
 // Operation is one stored row of a mailbox.
 type Operation struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -3488,14 +4577,20 @@ type Operation struct {
 	//	*Operation_MessageRead
 	//	*Operation_MessageAmended
 	//	*Operation_Called
-	Kind          isOperation_Kind `protobuf_oneof:"kind"`
+	//	*Operation_ChatChanged
+	Kind isOperation_Kind `protobuf_oneof:"kind"`
+	// Of an operation of a chat, in the chat and in the mailboxes of its members:
+	// the chat, its revision there, and how many messages there were by then.
+	Chat          string `protobuf:"bytes,21,opt,name=chat,proto3" json:"chat,omitempty"`
+	ChatRevision  int64  `protobuf:"varint,22,opt,name=chat_revision,json=chatRevision,proto3" json:"chat_revision,omitempty"`
+	ChatMessages  int64  `protobuf:"varint,23,opt,name=chat_messages,json=chatMessages,proto3" json:"chat_messages,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_record_proto_msgTypes[39]
+	mi := &file_record_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3507,7 +4602,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[39]
+	mi := &file_record_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3520,7 +4615,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{39}
+	return file_record_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Operation) GetRevision() int64 {
@@ -3632,6 +4727,36 @@ func (x *Operation) GetCalled() *Called {
 	return nil
 }
 
+func (x *Operation) GetChatChanged() *ChatChange {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_ChatChanged); ok {
+			return x.ChatChanged
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetChat() string {
+	if x != nil {
+		return x.Chat
+	}
+	return ""
+}
+
+func (x *Operation) GetChatRevision() int64 {
+	if x != nil {
+		return x.ChatRevision
+	}
+	return 0
+}
+
+func (x *Operation) GetChatMessages() int64 {
+	if x != nil {
+		return x.ChatMessages
+	}
+	return 0
+}
+
 type isOperation_Kind interface {
 	isOperation_Kind()
 }
@@ -3673,6 +4798,10 @@ type Operation_Called struct {
 	Called *Called `protobuf:"bytes,60,opt,name=called,proto3,oneof"`
 }
 
+type Operation_ChatChanged struct {
+	ChatChanged *ChatChange `protobuf:"bytes,20,opt,name=chat_changed,json=chatChanged,proto3,oneof"`
+}
+
 func (*Operation_ReceiveMessage) isOperation_Kind() {}
 
 func (*Operation_SendMessage) isOperation_Kind() {}
@@ -3691,6 +4820,8 @@ func (*Operation_MessageAmended) isOperation_Kind() {}
 
 func (*Operation_Called) isOperation_Kind() {}
 
+func (*Operation_ChatChanged) isOperation_Kind() {}
+
 // Called is what was asked of a behaviour from outside.
 type Called struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3704,7 +4835,7 @@ type Called struct {
 
 func (x *Called) Reset() {
 	*x = Called{}
-	mi := &file_record_proto_msgTypes[40]
+	mi := &file_record_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3716,7 +4847,7 @@ func (x *Called) String() string {
 func (*Called) ProtoMessage() {}
 
 func (x *Called) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[40]
+	mi := &file_record_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3729,7 +4860,7 @@ func (x *Called) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Called.ProtoReflect.Descriptor instead.
 func (*Called) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{40}
+	return file_record_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Called) GetId() []byte {
@@ -3748,16 +4879,18 @@ func (x *Called) GetSealedBody() []byte {
 
 // ConversationUpdate is what a conversation came to be.
 type ConversationUpdate struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Peer          string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
-	Conversation  *Conversation          `protobuf:"bytes,2,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Peer         string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	Conversation *Conversation          `protobuf:"bytes,2,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	// It is of a large chat, which alone knows how many messages it has.
+	Large         bool `protobuf:"varint,3,opt,name=large,proto3" json:"large,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ConversationUpdate) Reset() {
 	*x = ConversationUpdate{}
-	mi := &file_record_proto_msgTypes[41]
+	mi := &file_record_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3769,7 +4902,7 @@ func (x *ConversationUpdate) String() string {
 func (*ConversationUpdate) ProtoMessage() {}
 
 func (x *ConversationUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[41]
+	mi := &file_record_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3782,7 +4915,7 @@ func (x *ConversationUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConversationUpdate.ProtoReflect.Descriptor instead.
 func (*ConversationUpdate) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{41}
+	return file_record_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ConversationUpdate) GetPeer() string {
@@ -3799,6 +4932,13 @@ func (x *ConversationUpdate) GetConversation() *Conversation {
 	return nil
 }
 
+func (x *ConversationUpdate) GetLarge() bool {
+	if x != nil {
+		return x.Large
+	}
+	return false
+}
+
 // MessageRead says up to which of the owner's messages the peer has read.
 type MessageRead struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -3812,7 +4952,7 @@ type MessageRead struct {
 
 func (x *MessageRead) Reset() {
 	*x = MessageRead{}
-	mi := &file_record_proto_msgTypes[42]
+	mi := &file_record_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3824,7 +4964,7 @@ func (x *MessageRead) String() string {
 func (*MessageRead) ProtoMessage() {}
 
 func (x *MessageRead) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[42]
+	mi := &file_record_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3837,7 +4977,7 @@ func (x *MessageRead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageRead.ProtoReflect.Descriptor instead.
 func (*MessageRead) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{42}
+	return file_record_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *MessageRead) GetPeer() string {
@@ -3872,7 +5012,7 @@ type ContactUpdate struct {
 
 func (x *ContactUpdate) Reset() {
 	*x = ContactUpdate{}
-	mi := &file_record_proto_msgTypes[43]
+	mi := &file_record_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3884,7 +5024,7 @@ func (x *ContactUpdate) String() string {
 func (*ContactUpdate) ProtoMessage() {}
 
 func (x *ContactUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[43]
+	mi := &file_record_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3897,7 +5037,7 @@ func (x *ContactUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactUpdate.ProtoReflect.Descriptor instead.
 func (*ContactUpdate) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{43}
+	return file_record_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ContactUpdate) GetUserId() string {
@@ -3935,7 +5075,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_record_proto_msgTypes[44]
+	mi := &file_record_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3947,7 +5087,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[44]
+	mi := &file_record_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3960,7 +5100,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{44}
+	return file_record_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Message) GetMessageId() []byte {
@@ -4034,7 +5174,7 @@ type SettingsUpdate struct {
 
 func (x *SettingsUpdate) Reset() {
 	*x = SettingsUpdate{}
-	mi := &file_record_proto_msgTypes[45]
+	mi := &file_record_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4046,7 +5186,7 @@ func (x *SettingsUpdate) String() string {
 func (*SettingsUpdate) ProtoMessage() {}
 
 func (x *SettingsUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[45]
+	mi := &file_record_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4059,7 +5199,7 @@ func (x *SettingsUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettingsUpdate.ProtoReflect.Descriptor instead.
 func (*SettingsUpdate) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{45}
+	return file_record_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *SettingsUpdate) GetScope() isSettingsUpdate_Scope {
@@ -4127,7 +5267,7 @@ type Body struct {
 
 func (x *Body) Reset() {
 	*x = Body{}
-	mi := &file_record_proto_msgTypes[46]
+	mi := &file_record_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4139,7 +5279,7 @@ func (x *Body) String() string {
 func (*Body) ProtoMessage() {}
 
 func (x *Body) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[46]
+	mi := &file_record_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4152,7 +5292,7 @@ func (x *Body) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Body.ProtoReflect.Descriptor instead.
 func (*Body) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{46}
+	return file_record_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Body) GetText() string {
@@ -4209,7 +5349,7 @@ type Mention struct {
 
 func (x *Mention) Reset() {
 	*x = Mention{}
-	mi := &file_record_proto_msgTypes[47]
+	mi := &file_record_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4221,7 +5361,7 @@ func (x *Mention) String() string {
 func (*Mention) ProtoMessage() {}
 
 func (x *Mention) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[47]
+	mi := &file_record_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4234,7 +5374,7 @@ func (x *Mention) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mention.ProtoReflect.Descriptor instead.
 func (*Mention) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{47}
+	return file_record_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Mention) GetUserId() string {
@@ -4277,13 +5417,15 @@ type State struct {
 	NextEpoch uint64 `protobuf:"varint,7,opt,name=next_epoch,json=nextEpoch,proto3" json:"next_epoch,omitempty"`
 	// Removed contacts whose revision is not above this are forgotten.
 	ContactsSince int64 `protobuf:"varint,8,opt,name=contacts_since,json=contactsSince,proto3" json:"contacts_since,omitempty"`
+	// Of a chat: how many messages it has had.
+	Messages      int64 `protobuf:"varint,9,opt,name=messages,proto3" json:"messages,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_record_proto_msgTypes[48]
+	mi := &file_record_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4295,7 +5437,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[48]
+	mi := &file_record_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4308,7 +5450,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{48}
+	return file_record_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *State) GetApplyVersion() uint32 {
@@ -4367,6 +5509,13 @@ func (x *State) GetContactsSince() int64 {
 	return 0
 }
 
+func (x *State) GetMessages() int64 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
 type Account struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	DisplayName   string                 `protobuf:"bytes,1,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
@@ -4378,7 +5527,7 @@ type Account struct {
 
 func (x *Account) Reset() {
 	*x = Account{}
-	mi := &file_record_proto_msgTypes[49]
+	mi := &file_record_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4390,7 +5539,7 @@ func (x *Account) String() string {
 func (*Account) ProtoMessage() {}
 
 func (x *Account) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[49]
+	mi := &file_record_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4403,7 +5552,7 @@ func (x *Account) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Account.ProtoReflect.Descriptor instead.
 func (*Account) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{49}
+	return file_record_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Account) GetDisplayName() string {
@@ -4442,7 +5591,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_record_proto_msgTypes[50]
+	mi := &file_record_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4454,7 +5603,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[50]
+	mi := &file_record_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4467,7 +5616,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{50}
+	return file_record_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Device) GetDeviceId() string {
@@ -4526,6 +5675,9 @@ type Query struct {
 	//	*Query_Conversation
 	//	*Query_Conversations
 	//	*Query_Behaviour
+	//	*Query_Chats
+	//	*Query_ChatFor
+	//	*Query_Members
 	About         isQuery_About `protobuf_oneof:"about"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4533,7 +5685,7 @@ type Query struct {
 
 func (x *Query) Reset() {
 	*x = Query{}
-	mi := &file_record_proto_msgTypes[51]
+	mi := &file_record_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4545,7 +5697,7 @@ func (x *Query) String() string {
 func (*Query) ProtoMessage() {}
 
 func (x *Query) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[51]
+	mi := &file_record_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4558,7 +5710,7 @@ func (x *Query) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Query.ProtoReflect.Descriptor instead.
 func (*Query) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{51}
+	return file_record_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Query) GetAbout() isQuery_About {
@@ -4640,6 +5792,33 @@ func (x *Query) GetBehaviour() bool {
 	return false
 }
 
+func (x *Query) GetChats() *ChatsQuery {
+	if x != nil {
+		if x, ok := x.About.(*Query_Chats); ok {
+			return x.Chats
+		}
+	}
+	return nil
+}
+
+func (x *Query) GetChatFor() string {
+	if x != nil {
+		if x, ok := x.About.(*Query_ChatFor); ok {
+			return x.ChatFor
+		}
+	}
+	return ""
+}
+
+func (x *Query) GetMembers() *MembersQuery {
+	if x != nil {
+		if x, ok := x.About.(*Query_Members); ok {
+			return x.Members
+		}
+	}
+	return nil
+}
+
 type isQuery_About interface {
 	isQuery_About()
 }
@@ -4682,6 +5861,20 @@ type Query_Behaviour struct {
 	Behaviour bool `protobuf:"varint,60,opt,name=behaviour,proto3,oneof"`
 }
 
+type Query_Chats struct {
+	// The chats that the owner is in or invited to.
+	Chats *ChatsQuery `protobuf:"bytes,20,opt,name=chats,proto3,oneof"`
+}
+
+type Query_ChatFor struct {
+	// A chat as a user may see it.
+	ChatFor string `protobuf:"bytes,21,opt,name=chat_for,json=chatFor,proto3,oneof"`
+}
+
+type Query_Members struct {
+	Members *MembersQuery `protobuf:"bytes,22,opt,name=members,proto3,oneof"`
+}
+
 func (*Query_Contact) isQuery_About() {}
 
 func (*Query_Contacts) isQuery_About() {}
@@ -4697,6 +5890,128 @@ func (*Query_Conversation) isQuery_About() {}
 func (*Query_Conversations) isQuery_About() {}
 
 func (*Query_Behaviour) isQuery_About() {}
+
+func (*Query_Chats) isQuery_About() {}
+
+func (*Query_ChatFor) isQuery_About() {}
+
+func (*Query_Members) isQuery_About() {}
+
+// ChatsQuery asks for a page of chats, by their ids.
+type ChatsQuery struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The page begins behind this chat.
+	After         string `protobuf:"bytes,1,opt,name=after,proto3" json:"after,omitempty"`
+	Limit         int32  `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChatsQuery) Reset() {
+	*x = ChatsQuery{}
+	mi := &file_record_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChatsQuery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChatsQuery) ProtoMessage() {}
+
+func (x *ChatsQuery) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChatsQuery.ProtoReflect.Descriptor instead.
+func (*ChatsQuery) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *ChatsQuery) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *ChatsQuery) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// MembersQuery asks a chat for a page of its members, by user id.
+type MembersQuery struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who asks.
+	Reader        string `protobuf:"bytes,1,opt,name=reader,proto3" json:"reader,omitempty"`
+	After         string `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
+	Limit         int32  `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MembersQuery) Reset() {
+	*x = MembersQuery{}
+	mi := &file_record_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MembersQuery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MembersQuery) ProtoMessage() {}
+
+func (x *MembersQuery) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MembersQuery.ProtoReflect.Descriptor instead.
+func (*MembersQuery) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *MembersQuery) GetReader() string {
+	if x != nil {
+		return x.Reader
+	}
+	return ""
+}
+
+func (x *MembersQuery) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *MembersQuery) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
 
 // ContactsQuery asks for a page of contacts, by user id.
 type ContactsQuery struct {
@@ -4714,7 +6029,7 @@ type ContactsQuery struct {
 
 func (x *ContactsQuery) Reset() {
 	*x = ContactsQuery{}
-	mi := &file_record_proto_msgTypes[52]
+	mi := &file_record_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4726,7 +6041,7 @@ func (x *ContactsQuery) String() string {
 func (*ContactsQuery) ProtoMessage() {}
 
 func (x *ContactsQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[52]
+	mi := &file_record_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4739,7 +6054,7 @@ func (x *ContactsQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactsQuery.ProtoReflect.Descriptor instead.
 func (*ContactsQuery) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{52}
+	return file_record_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ContactsQuery) GetSince() int64 {
@@ -4788,7 +6103,7 @@ type ConversationsQuery struct {
 
 func (x *ConversationsQuery) Reset() {
 	*x = ConversationsQuery{}
-	mi := &file_record_proto_msgTypes[53]
+	mi := &file_record_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4800,7 +6115,7 @@ func (x *ConversationsQuery) String() string {
 func (*ConversationsQuery) ProtoMessage() {}
 
 func (x *ConversationsQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[53]
+	mi := &file_record_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4813,7 +6128,7 @@ func (x *ConversationsQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConversationsQuery.ProtoReflect.Descriptor instead.
 func (*ConversationsQuery) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{53}
+	return file_record_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ConversationsQuery) GetSince() int64 {
@@ -4863,6 +6178,8 @@ type Known struct {
 	Settings       *Settings       `protobuf:"bytes,6,opt,name=settings,proto3" json:"settings,omitempty"`
 	DeviceSettings *DeviceSettings `protobuf:"bytes,7,opt,name=device_settings,json=deviceSettings,proto3" json:"device_settings,omitempty"`
 	Profile        *Profile        `protobuf:"bytes,8,opt,name=profile,proto3" json:"profile,omitempty"`
+	Chats          []*ChatOf       `protobuf:"bytes,20,rep,name=chats,proto3" json:"chats,omitempty"`
+	Members        []*MemberOf     `protobuf:"bytes,21,rep,name=members,proto3" json:"members,omitempty"`
 	// Nothing before the first step.
 	Behaviour     *Behaviour `protobuf:"bytes,60,opt,name=behaviour,proto3" json:"behaviour,omitempty"`
 	Timers        []*Timer   `protobuf:"bytes,61,rep,name=timers,proto3" json:"timers,omitempty"`
@@ -4872,7 +6189,7 @@ type Known struct {
 
 func (x *Known) Reset() {
 	*x = Known{}
-	mi := &file_record_proto_msgTypes[54]
+	mi := &file_record_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4884,7 +6201,7 @@ func (x *Known) String() string {
 func (*Known) ProtoMessage() {}
 
 func (x *Known) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[54]
+	mi := &file_record_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4897,7 +6214,7 @@ func (x *Known) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Known.ProtoReflect.Descriptor instead.
 func (*Known) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{54}
+	return file_record_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Known) GetContacts() []*ContactUpdate {
@@ -4956,6 +6273,20 @@ func (x *Known) GetProfile() *Profile {
 	return nil
 }
 
+func (x *Known) GetChats() []*ChatOf {
+	if x != nil {
+		return x.Chats
+	}
+	return nil
+}
+
+func (x *Known) GetMembers() []*MemberOf {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
 func (x *Known) GetBehaviour() *Behaviour {
 	if x != nil {
 		return x.Behaviour
@@ -4970,11 +6301,213 @@ func (x *Known) GetTimers() []*Timer {
 	return nil
 }
 
+// ChatOf is a chat as somebody sees it.
+type ChatOf struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Chat          string                 `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
+	Membership    *ChatMembership        `protobuf:"bytes,2,opt,name=membership,proto3" json:"membership,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChatOf) Reset() {
+	*x = ChatOf{}
+	mi := &file_record_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChatOf) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChatOf) ProtoMessage() {}
+
+func (x *ChatOf) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChatOf.ProtoReflect.Descriptor instead.
+func (*ChatOf) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *ChatOf) GetChat() string {
+	if x != nil {
+		return x.Chat
+	}
+	return ""
+}
+
+func (x *ChatOf) GetMembership() *ChatMembership {
+	if x != nil {
+		return x.Membership
+	}
+	return nil
+}
+
+// MemberOf is a user of a chat.
+type MemberOf struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Member        *ChatMember            `protobuf:"bytes,2,opt,name=member,proto3" json:"member,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MemberOf) Reset() {
+	*x = MemberOf{}
+	mi := &file_record_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MemberOf) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MemberOf) ProtoMessage() {}
+
+func (x *MemberOf) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MemberOf.ProtoReflect.Descriptor instead.
+func (*MemberOf) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *MemberOf) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *MemberOf) GetMember() *ChatMember {
+	if x != nil {
+		return x.Member
+	}
+	return nil
+}
+
+type ChangeChat_Invite struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Users         []string               `protobuf:"bytes,1,rep,name=users,proto3" json:"users,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeChat_Invite) Reset() {
+	*x = ChangeChat_Invite{}
+	mi := &file_record_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeChat_Invite) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeChat_Invite) ProtoMessage() {}
+
+func (x *ChangeChat_Invite) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeChat_Invite.ProtoReflect.Descriptor instead.
+func (*ChangeChat_Invite) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{40, 0}
+}
+
+func (x *ChangeChat_Invite) GetUsers() []string {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+type ChangeChat_ChatRoleOf struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Role          ChatRole               `protobuf:"varint,2,opt,name=role,proto3,enum=tegami.record.v1.ChatRole" json:"role,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeChat_ChatRoleOf) Reset() {
+	*x = ChangeChat_ChatRoleOf{}
+	mi := &file_record_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeChat_ChatRoleOf) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeChat_ChatRoleOf) ProtoMessage() {}
+
+func (x *ChangeChat_ChatRoleOf) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeChat_ChatRoleOf.ProtoReflect.Descriptor instead.
+func (*ChangeChat_ChatRoleOf) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{40, 1}
+}
+
+func (x *ChangeChat_ChatRoleOf) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *ChangeChat_ChatRoleOf) GetRole() ChatRole {
+	if x != nil {
+		return x.Role
+	}
+	return ChatRole_CHAT_ROLE_NONE
+}
+
 var File_record_proto protoreflect.FileDescriptor
 
 const file_record_proto_rawDesc = "" +
 	"\n" +
-	"\frecord.proto\x12\x10tegami.record.v1\"\xbb\r\n" +
+	"\frecord.proto\x12\x10tegami.record.v1\"\xf1\x0f\n" +
 	"\x06Record\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x18\n" +
 	"\amailbox\x18\x02 \x01(\tR\amailbox\x12\x1b\n" +
@@ -5010,7 +6543,15 @@ const file_record_proto_rawDesc = "" +
 	"amend_copy\x18\x1e \x01(\v2\x1b.tegami.record.v1.AmendCopyH\x00R\tamendCopy\x12,\n" +
 	"\x04step\x18< \x01(\v2\x16.tegami.record.v1.StepH\x00R\x04step\x12B\n" +
 	"\fstep_message\x18= \x01(\v2\x1d.tegami.record.v1.StepMessageH\x00R\vstepMessage\x12,\n" +
-	"\x04call\x18> \x01(\v2\x16.tegami.record.v1.CallH\x00R\x04callB\x06\n" +
+	"\x04call\x18> \x01(\v2\x16.tegami.record.v1.CallH\x00R\x04call\x12?\n" +
+	"\vcreate_chat\x18( \x01(\v2\x1c.tegami.record.v1.CreateChatH\x00R\n" +
+	"createChat\x12?\n" +
+	"\vchange_chat\x18) \x01(\v2\x1c.tegami.record.v1.ChangeChatH\x00R\n" +
+	"changeChat\x129\n" +
+	"\tchat_send\x18* \x01(\v2\x1a.tegami.record.v1.ChatSendH\x00R\bchatSend\x12<\n" +
+	"\n" +
+	"chat_amend\x18+ \x01(\v2\x1b.tegami.record.v1.ChatAmendH\x00R\tchatAmend\x129\n" +
+	"\tchat_copy\x18, \x01(\v2\x1a.tegami.record.v1.ChatCopyH\x00R\bchatCopyB\x06\n" +
 	"\x04kind\"Z\n" +
 	"\x06Source\x12\x18\n" +
 	"\amailbox\x18\x01 \x01(\tR\amailbox\x12\x1e\n" +
@@ -5195,7 +6736,7 @@ const file_record_proto_rawDesc = "" +
 	"\x02to\x18\x01 \x01(\tR\x02to\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\fR\x02id\x12\x12\n" +
 	"\x04body\x18\x03 \x01(\fR\x04body\x12\x12\n" +
-	"\x04hops\x18\x04 \x01(\x05R\x04hops\"\x86\x03\n" +
+	"\x04hops\x18\x04 \x01(\x05R\x04hops\"\xab\x03\n" +
 	"\fConversation\x12#\n" +
 	"\rlast_revision\x18\x01 \x01(\x03R\flastRevision\x12\x1a\n" +
 	"\breceived\x18\x02 \x01(\x03R\breceived\x12\x12\n" +
@@ -5211,7 +6752,8 @@ const file_record_proto_rawDesc = "" +
 	" \x01(\fR\rlastMessageId\x12!\n" +
 	"\flast_amended\x18\v \x01(\x03R\vlastAmended\x12\x1f\n" +
 	"\vlast_unsent\x18\f \x01(\bR\n" +
-	"lastUnsent\"\xfb\x02\n" +
+	"lastUnsent\x12#\n" +
+	"\rchat_revision\x18\x14 \x01(\x03R\fchatRevision\"\xfb\x02\n" +
 	"\bSettings\x12<\n" +
 	"\tmay_write\x18\x01 \x01(\x0e2\x1a.tegami.record.v1.AudienceH\x00R\bmayWrite\x88\x01\x01\x12(\n" +
 	"\rread_receipts\x18\x02 \x01(\bH\x01R\freadReceipts\x88\x01\x01\x12\x1f\n" +
@@ -5245,7 +6787,98 @@ const file_record_proto_rawDesc = "" +
 	"\x06avatar\x18\x03 \x01(\tH\x02R\x06avatar\x88\x01\x01B\x0f\n" +
 	"\r_display_nameB\x11\n" +
 	"\x0f_status_messageB\t\n" +
-	"\a_avatar\"\xea\x05\n" +
+	"\a_avatar\"\xae\x01\n" +
+	"\n" +
+	"CreateChat\x12\x18\n" +
+	"\acreator\x18\x01 \x01(\tR\acreator\x12\x16\n" +
+	"\x06device\x18\x02 \x01(\tR\x06device\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12#\n" +
+	"\rwhole_history\x18\x04 \x01(\bR\fwholeHistory\x12\x16\n" +
+	"\x06invite\x18\x05 \x03(\tR\x06invite\x12\x1d\n" +
+	"\n" +
+	"max_copied\x18\x06 \x01(\x05R\tmaxCopied\"\x85\x04\n" +
+	"\n" +
+	"ChangeChat\x12\x14\n" +
+	"\x05actor\x18\x01 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06device\x18\x02 \x01(\tR\x06device\x12=\n" +
+	"\x06invite\x18\x03 \x01(\v2#.tegami.record.v1.ChangeChat.InviteH\x00R\x06invite\x12\x18\n" +
+	"\x06accept\x18\x04 \x01(\bH\x00R\x06accept\x12\x1a\n" +
+	"\adecline\x18\x05 \x01(\bH\x00R\adecline\x12\x14\n" +
+	"\x04join\x18\x06 \x01(\fH\x00R\x04join\x12\x16\n" +
+	"\x05leave\x18\a \x01(\bH\x00R\x05leave\x12\x18\n" +
+	"\x06remove\x18\b \x01(\tH\x00R\x06remove\x12=\n" +
+	"\x04role\x18\t \x01(\v2'.tegami.record.v1.ChangeChat.ChatRoleOfH\x00R\x04role\x12\x14\n" +
+	"\x04name\x18\n" +
+	" \x01(\tH\x00R\x04name\x12%\n" +
+	"\rwhole_history\x18\v \x01(\bH\x00R\fwholeHistory\x12\x14\n" +
+	"\x04link\x18\f \x01(\fH\x00R\x04link\x1a\x1e\n" +
+	"\x06Invite\x12\x14\n" +
+	"\x05users\x18\x01 \x03(\tR\x05users\x1aP\n" +
+	"\n" +
+	"ChatRoleOf\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12.\n" +
+	"\x04role\x18\x02 \x01(\x0e2\x1a.tegami.record.v1.ChatRoleR\x04roleB\b\n" +
+	"\x06change\"\xab\x01\n" +
+	"\bChatSend\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x01 \x01(\fR\tmessageId\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\x12\x1f\n" +
+	"\vfrom_device\x18\x03 \x01(\tR\n" +
+	"fromDevice\x12*\n" +
+	"\x11client_message_id\x18\x04 \x01(\tR\x0fclientMessageId\x12\x1f\n" +
+	"\vsealed_body\x18\x05 \x01(\fR\n" +
+	"sealedBody\"\x9e\x01\n" +
+	"\tChatAmend\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\x12\x1f\n" +
+	"\vfrom_device\x18\x02 \x01(\tR\n" +
+	"fromDevice\x12!\n" +
+	"\fmessage_time\x18\x03 \x01(\x03R\vmessageTime\x129\n" +
+	"\tamendment\x18\x04 \x01(\v2\x1b.tegami.record.v1.AmendmentR\tamendment\"{\n" +
+	"\bChatCopy\x129\n" +
+	"\toperation\x18\x01 \x01(\v2\x1b.tegami.record.v1.OperationR\toperation\x124\n" +
+	"\x06member\x18\x02 \x01(\v2\x1c.tegami.record.v1.ChatMemberR\x06member\"\xc5\x01\n" +
+	"\x04Chat\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12#\n" +
+	"\rwhole_history\x18\x02 \x01(\bR\fwholeHistory\x12\x18\n" +
+	"\amembers\x18\x03 \x01(\x05R\amembers\x12\x18\n" +
+	"\ainvited\x18\x04 \x01(\x05R\ainvited\x12\x14\n" +
+	"\x05large\x18\x05 \x01(\bR\x05large\x12\x1b\n" +
+	"\tlink_hash\x18\x06 \x01(\fR\blinkHash\x12\x1d\n" +
+	"\n" +
+	"max_copied\x18\a \x01(\x05R\tmaxCopied\"\xc1\x01\n" +
+	"\n" +
+	"ChatMember\x12.\n" +
+	"\x04role\x18\x01 \x01(\x0e2\x1a.tegami.record.v1.ChatRoleR\x04role\x12\x1d\n" +
+	"\n" +
+	"invited_by\x18\x02 \x01(\tR\tinvitedBy\x12\x14\n" +
+	"\x05since\x18\x03 \x01(\x03R\x05since\x12'\n" +
+	"\x0fjoined_revision\x18\x04 \x01(\x03R\x0ejoinedRevision\x12%\n" +
+	"\x0efirst_revision\x18\x05 \x01(\x03R\rfirstRevision\"\xb3\x01\n" +
+	"\x0eChatMembership\x124\n" +
+	"\x06member\x18\x01 \x01(\v2\x1c.tegami.record.v1.ChatMemberR\x06member\x12*\n" +
+	"\x04chat\x18\x02 \x01(\v2\x16.tegami.record.v1.ChatR\x04chat\x12#\n" +
+	"\rchat_revision\x18\x03 \x01(\x03R\fchatRevision\x12\x1a\n" +
+	"\brevision\x18\x04 \x01(\x03R\brevision\"\xa2\x03\n" +
+	"\n" +
+	"ChatChange\x125\n" +
+	"\x04kind\x18\x01 \x01(\x0e2!.tegami.record.v1.ChatChange.KindR\x04kind\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\x12\x14\n" +
+	"\x05users\x18\x03 \x03(\tR\x05users\x12.\n" +
+	"\x04role\x18\x04 \x01(\x0e2\x1a.tegami.record.v1.ChatRoleR\x04role\x12\x1c\n" +
+	"\tsuccessor\x18\x05 \x01(\tR\tsuccessor\x12*\n" +
+	"\x04chat\x18\x06 \x01(\v2\x16.tegami.record.v1.ChatR\x04chat\x124\n" +
+	"\x06member\x18\a \x01(\v2\x1c.tegami.record.v1.ChatMemberR\x06member\"\x86\x01\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\v\n" +
+	"\aCREATED\x10\x01\x12\v\n" +
+	"\aINVITED\x10\x02\x12\n" +
+	"\n" +
+	"\x06JOINED\x10\x03\x12\f\n" +
+	"\bDECLINED\x10\x04\x12\b\n" +
+	"\x04LEFT\x10\x05\x12\v\n" +
+	"\aREMOVED\x10\x06\x12\x10\n" +
+	"\fROLE_CHANGED\x10\a\x12\v\n" +
+	"\aUPDATED\x10\b\"\x8b\a\n" +
 	"\tOperation\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12\x12\n" +
 	"\x04time\x18\x02 \x01(\x03R\x04time\x12#\n" +
@@ -5259,15 +6892,20 @@ const file_record_proto_rawDesc = "" +
 	"\fmessage_read\x18\n" +
 	" \x01(\v2\x1d.tegami.record.v1.MessageReadH\x00R\vmessageRead\x12F\n" +
 	"\x0fmessage_amended\x18\v \x01(\v2\x1b.tegami.record.v1.AmendmentH\x00R\x0emessageAmended\x122\n" +
-	"\x06called\x18< \x01(\v2\x18.tegami.record.v1.CalledH\x00R\x06calledB\x06\n" +
+	"\x06called\x18< \x01(\v2\x18.tegami.record.v1.CalledH\x00R\x06called\x12A\n" +
+	"\fchat_changed\x18\x14 \x01(\v2\x1c.tegami.record.v1.ChatChangeH\x00R\vchatChanged\x12\x12\n" +
+	"\x04chat\x18\x15 \x01(\tR\x04chat\x12#\n" +
+	"\rchat_revision\x18\x16 \x01(\x03R\fchatRevision\x12#\n" +
+	"\rchat_messages\x18\x17 \x01(\x03R\fchatMessagesB\x06\n" +
 	"\x04kind\"9\n" +
 	"\x06Called\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x1f\n" +
 	"\vsealed_body\x18\x02 \x01(\fR\n" +
-	"sealedBody\"l\n" +
+	"sealedBody\"\x82\x01\n" +
 	"\x12ConversationUpdate\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12B\n" +
-	"\fconversation\x18\x02 \x01(\v2\x1e.tegami.record.v1.ConversationR\fconversation\"T\n" +
+	"\fconversation\x18\x02 \x01(\v2\x1e.tegami.record.v1.ConversationR\fconversation\x12\x14\n" +
+	"\x05large\x18\x03 \x01(\bR\x05large\"T\n" +
 	"\vMessageRead\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x1d\n" +
 	"\n" +
@@ -5302,7 +6940,7 @@ const file_record_proto_rawDesc = "" +
 	"\aMention\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\tR\x06userId\x12\x14\n" +
 	"\x05start\x18\x02 \x01(\x05R\x05start\x12\x16\n" +
-	"\x06length\x18\x03 \x01(\x05R\x06length\"\x99\x02\n" +
+	"\x06length\x18\x03 \x01(\x05R\x06length\"\xb5\x02\n" +
 	"\x05State\x12#\n" +
 	"\rapply_version\x18\x01 \x01(\rR\fapplyVersion\x12\x12\n" +
 	"\x04time\x18\x02 \x01(\x03R\x04time\x12\x12\n" +
@@ -5312,7 +6950,8 @@ const file_record_proto_rawDesc = "" +
 	"\adevices\x18\x06 \x03(\v2\x18.tegami.record.v1.DeviceR\adevices\x12\x1d\n" +
 	"\n" +
 	"next_epoch\x18\a \x01(\x04R\tnextEpoch\x12%\n" +
-	"\x0econtacts_since\x18\b \x01(\x03R\rcontactsSince\"r\n" +
+	"\x0econtacts_since\x18\b \x01(\x03R\rcontactsSince\x12\x1a\n" +
+	"\bmessages\x18\t \x01(\x03R\bmessages\"r\n" +
 	"\aAccount\x12!\n" +
 	"\fdisplay_name\x18\x01 \x01(\tR\vdisplayName\x12#\n" +
 	"\rpassword_hash\x18\x02 \x01(\tR\fpasswordHash\x12\x1f\n" +
@@ -5325,7 +6964,7 @@ const file_record_proto_rawDesc = "" +
 	"createTime\x12\x1b\n" +
 	"\tseen_time\x18\x04 \x01(\x03R\bseenTime\x12!\n" +
 	"\frefresh_hash\x18\x05 \x01(\fR\vrefreshHash\x122\n" +
-	"\x15previous_refresh_hash\x18\x06 \x01(\fR\x13previousRefreshHash\"\xec\x02\n" +
+	"\x15previous_refresh_hash\x18\x06 \x01(\fR\x13previousRefreshHash\"\xfb\x03\n" +
 	"\x05Query\x12\x1a\n" +
 	"\acontact\x18\x01 \x01(\tH\x00R\acontact\x12=\n" +
 	"\bcontacts\x18\x02 \x01(\v2\x1f.tegami.record.v1.ContactsQueryH\x00R\bcontacts\x12\x18\n" +
@@ -5335,8 +6974,19 @@ const file_record_proto_rawDesc = "" +
 	"profileFor\x12$\n" +
 	"\fconversation\x18\x06 \x01(\tH\x00R\fconversation\x12L\n" +
 	"\rconversations\x18\a \x01(\v2$.tegami.record.v1.ConversationsQueryH\x00R\rconversations\x12\x1e\n" +
-	"\tbehaviour\x18< \x01(\bH\x00R\tbehaviourB\a\n" +
-	"\x05about\"k\n" +
+	"\tbehaviour\x18< \x01(\bH\x00R\tbehaviour\x124\n" +
+	"\x05chats\x18\x14 \x01(\v2\x1c.tegami.record.v1.ChatsQueryH\x00R\x05chats\x12\x1b\n" +
+	"\bchat_for\x18\x15 \x01(\tH\x00R\achatFor\x12:\n" +
+	"\amembers\x18\x16 \x01(\v2\x1e.tegami.record.v1.MembersQueryH\x00R\amembersB\a\n" +
+	"\x05about\"8\n" +
+	"\n" +
+	"ChatsQuery\x12\x14\n" +
+	"\x05after\x18\x01 \x01(\tR\x05after\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\x05R\x05limit\"R\n" +
+	"\fMembersQuery\x12\x16\n" +
+	"\x06reader\x18\x01 \x01(\tR\x06reader\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\tR\x05after\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x05R\x05limit\"k\n" +
 	"\rContactsQuery\x12\x14\n" +
 	"\x05since\x18\x01 \x01(\x03R\x05since\x12\x18\n" +
 	"\ablocked\x18\x02 \x01(\bR\ablocked\x12\x14\n" +
@@ -5347,7 +6997,7 @@ const file_record_proto_rawDesc = "" +
 	"\aby_peer\x18\x02 \x01(\bR\x06byPeer\x12\x14\n" +
 	"\x05after\x18\x03 \x01(\tR\x05after\x12\x16\n" +
 	"\x06before\x18\x04 \x01(\x03R\x06before\x12\x14\n" +
-	"\x05limit\x18\x05 \x01(\x05R\x05limit\"\x99\x04\n" +
+	"\x05limit\x18\x05 \x01(\x05R\x05limit\"\xff\x04\n" +
 	"\x05Known\x12;\n" +
 	"\bcontacts\x18\x01 \x03(\v2\x1f.tegami.record.v1.ContactUpdateR\bcontacts\x12J\n" +
 	"\rconversations\x18\x02 \x03(\v2$.tegami.record.v1.ConversationUpdateR\rconversations\x12\x19\n" +
@@ -5356,9 +7006,19 @@ const file_record_proto_rawDesc = "" +
 	"\rrequest_count\x18\x05 \x01(\x05R\frequestCount\x126\n" +
 	"\bsettings\x18\x06 \x01(\v2\x1a.tegami.record.v1.SettingsR\bsettings\x12I\n" +
 	"\x0fdevice_settings\x18\a \x01(\v2 .tegami.record.v1.DeviceSettingsR\x0edeviceSettings\x123\n" +
-	"\aprofile\x18\b \x01(\v2\x19.tegami.record.v1.ProfileR\aprofile\x129\n" +
+	"\aprofile\x18\b \x01(\v2\x19.tegami.record.v1.ProfileR\aprofile\x12.\n" +
+	"\x05chats\x18\x14 \x03(\v2\x18.tegami.record.v1.ChatOfR\x05chats\x124\n" +
+	"\amembers\x18\x15 \x03(\v2\x1a.tegami.record.v1.MemberOfR\amembers\x129\n" +
 	"\tbehaviour\x18< \x01(\v2\x1b.tegami.record.v1.BehaviourR\tbehaviour\x12/\n" +
-	"\x06timers\x18= \x03(\v2\x17.tegami.record.v1.TimerR\x06timers*a\n" +
+	"\x06timers\x18= \x03(\v2\x17.tegami.record.v1.TimerR\x06timers\"^\n" +
+	"\x06ChatOf\x12\x12\n" +
+	"\x04chat\x18\x01 \x01(\tR\x04chat\x12@\n" +
+	"\n" +
+	"membership\x18\x02 \x01(\v2 .tegami.record.v1.ChatMembershipR\n" +
+	"membership\"T\n" +
+	"\bMemberOf\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x124\n" +
+	"\x06member\x18\x02 \x01(\v2\x1c.tegami.record.v1.ChatMemberR\x06member*a\n" +
 	"\bRelation\x12\x11\n" +
 	"\rRELATION_NONE\x10\x00\x12\x16\n" +
 	"\x12RELATION_REQUESTED\x10\x01\x12\x15\n" +
@@ -5368,7 +7028,13 @@ const file_record_proto_rawDesc = "" +
 	"\x14AUDIENCE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11AUDIENCE_EVERYONE\x10\x01\x12\x14\n" +
 	"\x10AUDIENCE_FRIENDS\x10\x02\x12\x13\n" +
-	"\x0fAUDIENCE_NOBODY\x10\x03B+Z)github.com/tegami-im/tegami/actors/recordb\x06proto3"
+	"\x0fAUDIENCE_NOBODY\x10\x03*u\n" +
+	"\bChatRole\x12\x12\n" +
+	"\x0eCHAT_ROLE_NONE\x10\x00\x12\x15\n" +
+	"\x11CHAT_ROLE_INVITED\x10\x01\x12\x14\n" +
+	"\x10CHAT_ROLE_MEMBER\x10\x02\x12\x13\n" +
+	"\x0fCHAT_ROLE_ADMIN\x10\x03\x12\x13\n" +
+	"\x0fCHAT_ROLE_OWNER\x10\x04B+Z)github.com/tegami-im/tegami/actors/recordb\x06proto3"
 
 var (
 	file_record_proto_rawDescOnce sync.Once
@@ -5382,143 +7048,185 @@ func file_record_proto_rawDescGZIP() []byte {
 	return file_record_proto_rawDescData
 }
 
-var file_record_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
+var file_record_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 70)
 var file_record_proto_goTypes = []any{
-	(Relation)(0),              // 0: tegami.record.v1.Relation
-	(Audience)(0),              // 1: tegami.record.v1.Audience
-	(Befriend_Action)(0),       // 2: tegami.record.v1.Befriend.Action
-	(*Record)(nil),             // 3: tegami.record.v1.Record
-	(*Source)(nil),             // 4: tegami.record.v1.Source
-	(*Send)(nil),               // 5: tegami.record.v1.Send
-	(*SentCopy)(nil),           // 6: tegami.record.v1.SentCopy
-	(*CreateAccount)(nil),      // 7: tegami.record.v1.CreateAccount
-	(*SignIn)(nil),             // 8: tegami.record.v1.SignIn
-	(*Refresh)(nil),            // 9: tegami.record.v1.Refresh
-	(*SignOut)(nil),            // 10: tegami.record.v1.SignOut
-	(*Version)(nil),            // 11: tegami.record.v1.Version
-	(*Trim)(nil),               // 12: tegami.record.v1.Trim
-	(*Befriend)(nil),           // 13: tegami.record.v1.Befriend
-	(*Friendship)(nil),         // 14: tegami.record.v1.Friendship
-	(*EditContact)(nil),        // 15: tegami.record.v1.EditContact
-	(*CreateInvitation)(nil),   // 16: tegami.record.v1.CreateInvitation
-	(*RedeemInvitation)(nil),   // 17: tegami.record.v1.RedeemInvitation
-	(*Contact)(nil),            // 18: tegami.record.v1.Contact
-	(*Invitation)(nil),         // 19: tegami.record.v1.Invitation
-	(*UpdateSettings)(nil),     // 20: tegami.record.v1.UpdateSettings
-	(*UpdateProfile)(nil),      // 21: tegami.record.v1.UpdateProfile
-	(*ProfileCopy)(nil),        // 22: tegami.record.v1.ProfileCopy
-	(*MarkRead)(nil),           // 23: tegami.record.v1.MarkRead
-	(*PeerRead)(nil),           // 24: tegami.record.v1.PeerRead
-	(*EditConversation)(nil),   // 25: tegami.record.v1.EditConversation
-	(*Amend)(nil),              // 26: tegami.record.v1.Amend
-	(*AmendCopy)(nil),          // 27: tegami.record.v1.AmendCopy
-	(*Amendment)(nil),          // 28: tegami.record.v1.Amendment
-	(*Step)(nil),               // 29: tegami.record.v1.Step
-	(*StepSend)(nil),           // 30: tegami.record.v1.StepSend
-	(*StepMessage)(nil),        // 31: tegami.record.v1.StepMessage
-	(*Call)(nil),               // 32: tegami.record.v1.Call
-	(*Behaviour)(nil),          // 33: tegami.record.v1.Behaviour
-	(*Timer)(nil),              // 34: tegami.record.v1.Timer
-	(*Memory)(nil),             // 35: tegami.record.v1.Memory
-	(*Effect)(nil),             // 36: tegami.record.v1.Effect
-	(*Conversation)(nil),       // 37: tegami.record.v1.Conversation
-	(*Settings)(nil),           // 38: tegami.record.v1.Settings
-	(*DeviceSettings)(nil),     // 39: tegami.record.v1.DeviceSettings
-	(*QuietHours)(nil),         // 40: tegami.record.v1.QuietHours
-	(*Profile)(nil),            // 41: tegami.record.v1.Profile
-	(*Operation)(nil),          // 42: tegami.record.v1.Operation
-	(*Called)(nil),             // 43: tegami.record.v1.Called
-	(*ConversationUpdate)(nil), // 44: tegami.record.v1.ConversationUpdate
-	(*MessageRead)(nil),        // 45: tegami.record.v1.MessageRead
-	(*ContactUpdate)(nil),      // 46: tegami.record.v1.ContactUpdate
-	(*Message)(nil),            // 47: tegami.record.v1.Message
-	(*SettingsUpdate)(nil),     // 48: tegami.record.v1.SettingsUpdate
-	(*Body)(nil),               // 49: tegami.record.v1.Body
-	(*Mention)(nil),            // 50: tegami.record.v1.Mention
-	(*State)(nil),              // 51: tegami.record.v1.State
-	(*Account)(nil),            // 52: tegami.record.v1.Account
-	(*Device)(nil),             // 53: tegami.record.v1.Device
-	(*Query)(nil),              // 54: tegami.record.v1.Query
-	(*ContactsQuery)(nil),      // 55: tegami.record.v1.ContactsQuery
-	(*ConversationsQuery)(nil), // 56: tegami.record.v1.ConversationsQuery
-	(*Known)(nil),              // 57: tegami.record.v1.Known
+	(Relation)(0),                 // 0: tegami.record.v1.Relation
+	(Audience)(0),                 // 1: tegami.record.v1.Audience
+	(ChatRole)(0),                 // 2: tegami.record.v1.ChatRole
+	(Befriend_Action)(0),          // 3: tegami.record.v1.Befriend.Action
+	(ChatChange_Kind)(0),          // 4: tegami.record.v1.ChatChange.Kind
+	(*Record)(nil),                // 5: tegami.record.v1.Record
+	(*Source)(nil),                // 6: tegami.record.v1.Source
+	(*Send)(nil),                  // 7: tegami.record.v1.Send
+	(*SentCopy)(nil),              // 8: tegami.record.v1.SentCopy
+	(*CreateAccount)(nil),         // 9: tegami.record.v1.CreateAccount
+	(*SignIn)(nil),                // 10: tegami.record.v1.SignIn
+	(*Refresh)(nil),               // 11: tegami.record.v1.Refresh
+	(*SignOut)(nil),               // 12: tegami.record.v1.SignOut
+	(*Version)(nil),               // 13: tegami.record.v1.Version
+	(*Trim)(nil),                  // 14: tegami.record.v1.Trim
+	(*Befriend)(nil),              // 15: tegami.record.v1.Befriend
+	(*Friendship)(nil),            // 16: tegami.record.v1.Friendship
+	(*EditContact)(nil),           // 17: tegami.record.v1.EditContact
+	(*CreateInvitation)(nil),      // 18: tegami.record.v1.CreateInvitation
+	(*RedeemInvitation)(nil),      // 19: tegami.record.v1.RedeemInvitation
+	(*Contact)(nil),               // 20: tegami.record.v1.Contact
+	(*Invitation)(nil),            // 21: tegami.record.v1.Invitation
+	(*UpdateSettings)(nil),        // 22: tegami.record.v1.UpdateSettings
+	(*UpdateProfile)(nil),         // 23: tegami.record.v1.UpdateProfile
+	(*ProfileCopy)(nil),           // 24: tegami.record.v1.ProfileCopy
+	(*MarkRead)(nil),              // 25: tegami.record.v1.MarkRead
+	(*PeerRead)(nil),              // 26: tegami.record.v1.PeerRead
+	(*EditConversation)(nil),      // 27: tegami.record.v1.EditConversation
+	(*Amend)(nil),                 // 28: tegami.record.v1.Amend
+	(*AmendCopy)(nil),             // 29: tegami.record.v1.AmendCopy
+	(*Amendment)(nil),             // 30: tegami.record.v1.Amendment
+	(*Step)(nil),                  // 31: tegami.record.v1.Step
+	(*StepSend)(nil),              // 32: tegami.record.v1.StepSend
+	(*StepMessage)(nil),           // 33: tegami.record.v1.StepMessage
+	(*Call)(nil),                  // 34: tegami.record.v1.Call
+	(*Behaviour)(nil),             // 35: tegami.record.v1.Behaviour
+	(*Timer)(nil),                 // 36: tegami.record.v1.Timer
+	(*Memory)(nil),                // 37: tegami.record.v1.Memory
+	(*Effect)(nil),                // 38: tegami.record.v1.Effect
+	(*Conversation)(nil),          // 39: tegami.record.v1.Conversation
+	(*Settings)(nil),              // 40: tegami.record.v1.Settings
+	(*DeviceSettings)(nil),        // 41: tegami.record.v1.DeviceSettings
+	(*QuietHours)(nil),            // 42: tegami.record.v1.QuietHours
+	(*Profile)(nil),               // 43: tegami.record.v1.Profile
+	(*CreateChat)(nil),            // 44: tegami.record.v1.CreateChat
+	(*ChangeChat)(nil),            // 45: tegami.record.v1.ChangeChat
+	(*ChatSend)(nil),              // 46: tegami.record.v1.ChatSend
+	(*ChatAmend)(nil),             // 47: tegami.record.v1.ChatAmend
+	(*ChatCopy)(nil),              // 48: tegami.record.v1.ChatCopy
+	(*Chat)(nil),                  // 49: tegami.record.v1.Chat
+	(*ChatMember)(nil),            // 50: tegami.record.v1.ChatMember
+	(*ChatMembership)(nil),        // 51: tegami.record.v1.ChatMembership
+	(*ChatChange)(nil),            // 52: tegami.record.v1.ChatChange
+	(*Operation)(nil),             // 53: tegami.record.v1.Operation
+	(*Called)(nil),                // 54: tegami.record.v1.Called
+	(*ConversationUpdate)(nil),    // 55: tegami.record.v1.ConversationUpdate
+	(*MessageRead)(nil),           // 56: tegami.record.v1.MessageRead
+	(*ContactUpdate)(nil),         // 57: tegami.record.v1.ContactUpdate
+	(*Message)(nil),               // 58: tegami.record.v1.Message
+	(*SettingsUpdate)(nil),        // 59: tegami.record.v1.SettingsUpdate
+	(*Body)(nil),                  // 60: tegami.record.v1.Body
+	(*Mention)(nil),               // 61: tegami.record.v1.Mention
+	(*State)(nil),                 // 62: tegami.record.v1.State
+	(*Account)(nil),               // 63: tegami.record.v1.Account
+	(*Device)(nil),                // 64: tegami.record.v1.Device
+	(*Query)(nil),                 // 65: tegami.record.v1.Query
+	(*ChatsQuery)(nil),            // 66: tegami.record.v1.ChatsQuery
+	(*MembersQuery)(nil),          // 67: tegami.record.v1.MembersQuery
+	(*ContactsQuery)(nil),         // 68: tegami.record.v1.ContactsQuery
+	(*ConversationsQuery)(nil),    // 69: tegami.record.v1.ConversationsQuery
+	(*Known)(nil),                 // 70: tegami.record.v1.Known
+	(*ChatOf)(nil),                // 71: tegami.record.v1.ChatOf
+	(*MemberOf)(nil),              // 72: tegami.record.v1.MemberOf
+	(*ChangeChat_Invite)(nil),     // 73: tegami.record.v1.ChangeChat.Invite
+	(*ChangeChat_ChatRoleOf)(nil), // 74: tegami.record.v1.ChangeChat.ChatRoleOf
 }
 var file_record_proto_depIdxs = []int32{
-	4,  // 0: tegami.record.v1.Record.source:type_name -> tegami.record.v1.Source
-	5,  // 1: tegami.record.v1.Record.send:type_name -> tegami.record.v1.Send
-	6,  // 2: tegami.record.v1.Record.sent_copy:type_name -> tegami.record.v1.SentCopy
-	7,  // 3: tegami.record.v1.Record.create_account:type_name -> tegami.record.v1.CreateAccount
-	8,  // 4: tegami.record.v1.Record.sign_in:type_name -> tegami.record.v1.SignIn
-	9,  // 5: tegami.record.v1.Record.refresh:type_name -> tegami.record.v1.Refresh
-	10, // 6: tegami.record.v1.Record.sign_out:type_name -> tegami.record.v1.SignOut
-	11, // 7: tegami.record.v1.Record.version:type_name -> tegami.record.v1.Version
-	12, // 8: tegami.record.v1.Record.trim:type_name -> tegami.record.v1.Trim
-	13, // 9: tegami.record.v1.Record.befriend:type_name -> tegami.record.v1.Befriend
-	14, // 10: tegami.record.v1.Record.friendship:type_name -> tegami.record.v1.Friendship
-	15, // 11: tegami.record.v1.Record.edit_contact:type_name -> tegami.record.v1.EditContact
-	16, // 12: tegami.record.v1.Record.create_invitation:type_name -> tegami.record.v1.CreateInvitation
-	17, // 13: tegami.record.v1.Record.redeem_invitation:type_name -> tegami.record.v1.RedeemInvitation
-	20, // 14: tegami.record.v1.Record.update_settings:type_name -> tegami.record.v1.UpdateSettings
-	21, // 15: tegami.record.v1.Record.update_profile:type_name -> tegami.record.v1.UpdateProfile
-	22, // 16: tegami.record.v1.Record.profile_copy:type_name -> tegami.record.v1.ProfileCopy
-	23, // 17: tegami.record.v1.Record.mark_read:type_name -> tegami.record.v1.MarkRead
-	24, // 18: tegami.record.v1.Record.peer_read:type_name -> tegami.record.v1.PeerRead
-	25, // 19: tegami.record.v1.Record.edit_conversation:type_name -> tegami.record.v1.EditConversation
-	26, // 20: tegami.record.v1.Record.amend:type_name -> tegami.record.v1.Amend
-	27, // 21: tegami.record.v1.Record.amend_copy:type_name -> tegami.record.v1.AmendCopy
-	29, // 22: tegami.record.v1.Record.step:type_name -> tegami.record.v1.Step
-	31, // 23: tegami.record.v1.Record.step_message:type_name -> tegami.record.v1.StepMessage
-	32, // 24: tegami.record.v1.Record.call:type_name -> tegami.record.v1.Call
-	2,  // 25: tegami.record.v1.Befriend.action:type_name -> tegami.record.v1.Befriend.Action
-	0,  // 26: tegami.record.v1.Friendship.relation:type_name -> tegami.record.v1.Relation
-	41, // 27: tegami.record.v1.Friendship.profile:type_name -> tegami.record.v1.Profile
-	0,  // 28: tegami.record.v1.Contact.relation:type_name -> tegami.record.v1.Relation
-	41, // 29: tegami.record.v1.Contact.profile:type_name -> tegami.record.v1.Profile
-	38, // 30: tegami.record.v1.UpdateSettings.settings:type_name -> tegami.record.v1.Settings
-	39, // 31: tegami.record.v1.UpdateSettings.device_settings:type_name -> tegami.record.v1.DeviceSettings
-	41, // 32: tegami.record.v1.UpdateProfile.profile:type_name -> tegami.record.v1.Profile
-	41, // 33: tegami.record.v1.ProfileCopy.profile:type_name -> tegami.record.v1.Profile
-	28, // 34: tegami.record.v1.Amend.amendment:type_name -> tegami.record.v1.Amendment
-	28, // 35: tegami.record.v1.AmendCopy.amendment:type_name -> tegami.record.v1.Amendment
-	30, // 36: tegami.record.v1.Step.sends:type_name -> tegami.record.v1.StepSend
-	34, // 37: tegami.record.v1.Step.timers:type_name -> tegami.record.v1.Timer
-	31, // 38: tegami.record.v1.StepSend.message:type_name -> tegami.record.v1.StepMessage
-	36, // 39: tegami.record.v1.Memory.effects:type_name -> tegami.record.v1.Effect
-	1,  // 40: tegami.record.v1.Settings.may_write:type_name -> tegami.record.v1.Audience
-	1,  // 41: tegami.record.v1.Settings.sees_status_message:type_name -> tegami.record.v1.Audience
-	1,  // 42: tegami.record.v1.Settings.sees_avatar:type_name -> tegami.record.v1.Audience
-	40, // 43: tegami.record.v1.DeviceSettings.quiet_hours:type_name -> tegami.record.v1.QuietHours
-	47, // 44: tegami.record.v1.Operation.receive_message:type_name -> tegami.record.v1.Message
-	47, // 45: tegami.record.v1.Operation.send_message:type_name -> tegami.record.v1.Message
-	46, // 46: tegami.record.v1.Operation.contact_updated:type_name -> tegami.record.v1.ContactUpdate
-	48, // 47: tegami.record.v1.Operation.settings_updated:type_name -> tegami.record.v1.SettingsUpdate
-	41, // 48: tegami.record.v1.Operation.profile_updated:type_name -> tegami.record.v1.Profile
-	44, // 49: tegami.record.v1.Operation.conversation_updated:type_name -> tegami.record.v1.ConversationUpdate
-	45, // 50: tegami.record.v1.Operation.message_read:type_name -> tegami.record.v1.MessageRead
-	28, // 51: tegami.record.v1.Operation.message_amended:type_name -> tegami.record.v1.Amendment
-	43, // 52: tegami.record.v1.Operation.called:type_name -> tegami.record.v1.Called
-	37, // 53: tegami.record.v1.ConversationUpdate.conversation:type_name -> tegami.record.v1.Conversation
-	18, // 54: tegami.record.v1.ContactUpdate.contact:type_name -> tegami.record.v1.Contact
-	38, // 55: tegami.record.v1.SettingsUpdate.settings:type_name -> tegami.record.v1.Settings
-	39, // 56: tegami.record.v1.SettingsUpdate.device_settings:type_name -> tegami.record.v1.DeviceSettings
-	50, // 57: tegami.record.v1.Body.mentions:type_name -> tegami.record.v1.Mention
-	52, // 58: tegami.record.v1.State.account:type_name -> tegami.record.v1.Account
-	53, // 59: tegami.record.v1.State.devices:type_name -> tegami.record.v1.Device
-	55, // 60: tegami.record.v1.Query.contacts:type_name -> tegami.record.v1.ContactsQuery
-	56, // 61: tegami.record.v1.Query.conversations:type_name -> tegami.record.v1.ConversationsQuery
-	46, // 62: tegami.record.v1.Known.contacts:type_name -> tegami.record.v1.ContactUpdate
-	44, // 63: tegami.record.v1.Known.conversations:type_name -> tegami.record.v1.ConversationUpdate
-	38, // 64: tegami.record.v1.Known.settings:type_name -> tegami.record.v1.Settings
-	39, // 65: tegami.record.v1.Known.device_settings:type_name -> tegami.record.v1.DeviceSettings
-	41, // 66: tegami.record.v1.Known.profile:type_name -> tegami.record.v1.Profile
-	33, // 67: tegami.record.v1.Known.behaviour:type_name -> tegami.record.v1.Behaviour
-	34, // 68: tegami.record.v1.Known.timers:type_name -> tegami.record.v1.Timer
-	69, // [69:69] is the sub-list for method output_type
-	69, // [69:69] is the sub-list for method input_type
-	69, // [69:69] is the sub-list for extension type_name
-	69, // [69:69] is the sub-list for extension extendee
-	0,  // [0:69] is the sub-list for field type_name
+	6,  // 0: tegami.record.v1.Record.source:type_name -> tegami.record.v1.Source
+	7,  // 1: tegami.record.v1.Record.send:type_name -> tegami.record.v1.Send
+	8,  // 2: tegami.record.v1.Record.sent_copy:type_name -> tegami.record.v1.SentCopy
+	9,  // 3: tegami.record.v1.Record.create_account:type_name -> tegami.record.v1.CreateAccount
+	10, // 4: tegami.record.v1.Record.sign_in:type_name -> tegami.record.v1.SignIn
+	11, // 5: tegami.record.v1.Record.refresh:type_name -> tegami.record.v1.Refresh
+	12, // 6: tegami.record.v1.Record.sign_out:type_name -> tegami.record.v1.SignOut
+	13, // 7: tegami.record.v1.Record.version:type_name -> tegami.record.v1.Version
+	14, // 8: tegami.record.v1.Record.trim:type_name -> tegami.record.v1.Trim
+	15, // 9: tegami.record.v1.Record.befriend:type_name -> tegami.record.v1.Befriend
+	16, // 10: tegami.record.v1.Record.friendship:type_name -> tegami.record.v1.Friendship
+	17, // 11: tegami.record.v1.Record.edit_contact:type_name -> tegami.record.v1.EditContact
+	18, // 12: tegami.record.v1.Record.create_invitation:type_name -> tegami.record.v1.CreateInvitation
+	19, // 13: tegami.record.v1.Record.redeem_invitation:type_name -> tegami.record.v1.RedeemInvitation
+	22, // 14: tegami.record.v1.Record.update_settings:type_name -> tegami.record.v1.UpdateSettings
+	23, // 15: tegami.record.v1.Record.update_profile:type_name -> tegami.record.v1.UpdateProfile
+	24, // 16: tegami.record.v1.Record.profile_copy:type_name -> tegami.record.v1.ProfileCopy
+	25, // 17: tegami.record.v1.Record.mark_read:type_name -> tegami.record.v1.MarkRead
+	26, // 18: tegami.record.v1.Record.peer_read:type_name -> tegami.record.v1.PeerRead
+	27, // 19: tegami.record.v1.Record.edit_conversation:type_name -> tegami.record.v1.EditConversation
+	28, // 20: tegami.record.v1.Record.amend:type_name -> tegami.record.v1.Amend
+	29, // 21: tegami.record.v1.Record.amend_copy:type_name -> tegami.record.v1.AmendCopy
+	31, // 22: tegami.record.v1.Record.step:type_name -> tegami.record.v1.Step
+	33, // 23: tegami.record.v1.Record.step_message:type_name -> tegami.record.v1.StepMessage
+	34, // 24: tegami.record.v1.Record.call:type_name -> tegami.record.v1.Call
+	44, // 25: tegami.record.v1.Record.create_chat:type_name -> tegami.record.v1.CreateChat
+	45, // 26: tegami.record.v1.Record.change_chat:type_name -> tegami.record.v1.ChangeChat
+	46, // 27: tegami.record.v1.Record.chat_send:type_name -> tegami.record.v1.ChatSend
+	47, // 28: tegami.record.v1.Record.chat_amend:type_name -> tegami.record.v1.ChatAmend
+	48, // 29: tegami.record.v1.Record.chat_copy:type_name -> tegami.record.v1.ChatCopy
+	3,  // 30: tegami.record.v1.Befriend.action:type_name -> tegami.record.v1.Befriend.Action
+	0,  // 31: tegami.record.v1.Friendship.relation:type_name -> tegami.record.v1.Relation
+	43, // 32: tegami.record.v1.Friendship.profile:type_name -> tegami.record.v1.Profile
+	0,  // 33: tegami.record.v1.Contact.relation:type_name -> tegami.record.v1.Relation
+	43, // 34: tegami.record.v1.Contact.profile:type_name -> tegami.record.v1.Profile
+	40, // 35: tegami.record.v1.UpdateSettings.settings:type_name -> tegami.record.v1.Settings
+	41, // 36: tegami.record.v1.UpdateSettings.device_settings:type_name -> tegami.record.v1.DeviceSettings
+	43, // 37: tegami.record.v1.UpdateProfile.profile:type_name -> tegami.record.v1.Profile
+	43, // 38: tegami.record.v1.ProfileCopy.profile:type_name -> tegami.record.v1.Profile
+	30, // 39: tegami.record.v1.Amend.amendment:type_name -> tegami.record.v1.Amendment
+	30, // 40: tegami.record.v1.AmendCopy.amendment:type_name -> tegami.record.v1.Amendment
+	32, // 41: tegami.record.v1.Step.sends:type_name -> tegami.record.v1.StepSend
+	36, // 42: tegami.record.v1.Step.timers:type_name -> tegami.record.v1.Timer
+	33, // 43: tegami.record.v1.StepSend.message:type_name -> tegami.record.v1.StepMessage
+	38, // 44: tegami.record.v1.Memory.effects:type_name -> tegami.record.v1.Effect
+	1,  // 45: tegami.record.v1.Settings.may_write:type_name -> tegami.record.v1.Audience
+	1,  // 46: tegami.record.v1.Settings.sees_status_message:type_name -> tegami.record.v1.Audience
+	1,  // 47: tegami.record.v1.Settings.sees_avatar:type_name -> tegami.record.v1.Audience
+	42, // 48: tegami.record.v1.DeviceSettings.quiet_hours:type_name -> tegami.record.v1.QuietHours
+	73, // 49: tegami.record.v1.ChangeChat.invite:type_name -> tegami.record.v1.ChangeChat.Invite
+	74, // 50: tegami.record.v1.ChangeChat.role:type_name -> tegami.record.v1.ChangeChat.ChatRoleOf
+	30, // 51: tegami.record.v1.ChatAmend.amendment:type_name -> tegami.record.v1.Amendment
+	53, // 52: tegami.record.v1.ChatCopy.operation:type_name -> tegami.record.v1.Operation
+	50, // 53: tegami.record.v1.ChatCopy.member:type_name -> tegami.record.v1.ChatMember
+	2,  // 54: tegami.record.v1.ChatMember.role:type_name -> tegami.record.v1.ChatRole
+	50, // 55: tegami.record.v1.ChatMembership.member:type_name -> tegami.record.v1.ChatMember
+	49, // 56: tegami.record.v1.ChatMembership.chat:type_name -> tegami.record.v1.Chat
+	4,  // 57: tegami.record.v1.ChatChange.kind:type_name -> tegami.record.v1.ChatChange.Kind
+	2,  // 58: tegami.record.v1.ChatChange.role:type_name -> tegami.record.v1.ChatRole
+	49, // 59: tegami.record.v1.ChatChange.chat:type_name -> tegami.record.v1.Chat
+	50, // 60: tegami.record.v1.ChatChange.member:type_name -> tegami.record.v1.ChatMember
+	58, // 61: tegami.record.v1.Operation.receive_message:type_name -> tegami.record.v1.Message
+	58, // 62: tegami.record.v1.Operation.send_message:type_name -> tegami.record.v1.Message
+	57, // 63: tegami.record.v1.Operation.contact_updated:type_name -> tegami.record.v1.ContactUpdate
+	59, // 64: tegami.record.v1.Operation.settings_updated:type_name -> tegami.record.v1.SettingsUpdate
+	43, // 65: tegami.record.v1.Operation.profile_updated:type_name -> tegami.record.v1.Profile
+	55, // 66: tegami.record.v1.Operation.conversation_updated:type_name -> tegami.record.v1.ConversationUpdate
+	56, // 67: tegami.record.v1.Operation.message_read:type_name -> tegami.record.v1.MessageRead
+	30, // 68: tegami.record.v1.Operation.message_amended:type_name -> tegami.record.v1.Amendment
+	54, // 69: tegami.record.v1.Operation.called:type_name -> tegami.record.v1.Called
+	52, // 70: tegami.record.v1.Operation.chat_changed:type_name -> tegami.record.v1.ChatChange
+	39, // 71: tegami.record.v1.ConversationUpdate.conversation:type_name -> tegami.record.v1.Conversation
+	20, // 72: tegami.record.v1.ContactUpdate.contact:type_name -> tegami.record.v1.Contact
+	40, // 73: tegami.record.v1.SettingsUpdate.settings:type_name -> tegami.record.v1.Settings
+	41, // 74: tegami.record.v1.SettingsUpdate.device_settings:type_name -> tegami.record.v1.DeviceSettings
+	61, // 75: tegami.record.v1.Body.mentions:type_name -> tegami.record.v1.Mention
+	63, // 76: tegami.record.v1.State.account:type_name -> tegami.record.v1.Account
+	64, // 77: tegami.record.v1.State.devices:type_name -> tegami.record.v1.Device
+	68, // 78: tegami.record.v1.Query.contacts:type_name -> tegami.record.v1.ContactsQuery
+	69, // 79: tegami.record.v1.Query.conversations:type_name -> tegami.record.v1.ConversationsQuery
+	66, // 80: tegami.record.v1.Query.chats:type_name -> tegami.record.v1.ChatsQuery
+	67, // 81: tegami.record.v1.Query.members:type_name -> tegami.record.v1.MembersQuery
+	57, // 82: tegami.record.v1.Known.contacts:type_name -> tegami.record.v1.ContactUpdate
+	55, // 83: tegami.record.v1.Known.conversations:type_name -> tegami.record.v1.ConversationUpdate
+	40, // 84: tegami.record.v1.Known.settings:type_name -> tegami.record.v1.Settings
+	41, // 85: tegami.record.v1.Known.device_settings:type_name -> tegami.record.v1.DeviceSettings
+	43, // 86: tegami.record.v1.Known.profile:type_name -> tegami.record.v1.Profile
+	71, // 87: tegami.record.v1.Known.chats:type_name -> tegami.record.v1.ChatOf
+	72, // 88: tegami.record.v1.Known.members:type_name -> tegami.record.v1.MemberOf
+	35, // 89: tegami.record.v1.Known.behaviour:type_name -> tegami.record.v1.Behaviour
+	36, // 90: tegami.record.v1.Known.timers:type_name -> tegami.record.v1.Timer
+	51, // 91: tegami.record.v1.ChatOf.membership:type_name -> tegami.record.v1.ChatMembership
+	50, // 92: tegami.record.v1.MemberOf.member:type_name -> tegami.record.v1.ChatMember
+	2,  // 93: tegami.record.v1.ChangeChat.ChatRoleOf.role:type_name -> tegami.record.v1.ChatRole
+	94, // [94:94] is the sub-list for method output_type
+	94, // [94:94] is the sub-list for method input_type
+	94, // [94:94] is the sub-list for extension type_name
+	94, // [94:94] is the sub-list for extension extendee
+	0,  // [0:94] is the sub-list for field type_name
 }
 
 func init() { file_record_proto_init() }
@@ -5551,6 +7259,11 @@ func file_record_proto_init() {
 		(*Record_Step)(nil),
 		(*Record_StepMessage)(nil),
 		(*Record_Call)(nil),
+		(*Record_CreateChat)(nil),
+		(*Record_ChangeChat)(nil),
+		(*Record_ChatSend)(nil),
+		(*Record_ChatAmend)(nil),
+		(*Record_ChatCopy)(nil),
 	}
 	file_record_proto_msgTypes[12].OneofWrappers = []any{
 		(*EditContact_Blocked)(nil),
@@ -5573,7 +7286,19 @@ func file_record_proto_init() {
 	file_record_proto_msgTypes[35].OneofWrappers = []any{}
 	file_record_proto_msgTypes[36].OneofWrappers = []any{}
 	file_record_proto_msgTypes[38].OneofWrappers = []any{}
-	file_record_proto_msgTypes[39].OneofWrappers = []any{
+	file_record_proto_msgTypes[40].OneofWrappers = []any{
+		(*ChangeChat_Invite_)(nil),
+		(*ChangeChat_Accept)(nil),
+		(*ChangeChat_Decline)(nil),
+		(*ChangeChat_Join)(nil),
+		(*ChangeChat_Leave)(nil),
+		(*ChangeChat_Remove)(nil),
+		(*ChangeChat_Role)(nil),
+		(*ChangeChat_Name)(nil),
+		(*ChangeChat_WholeHistory)(nil),
+		(*ChangeChat_Link)(nil),
+	}
+	file_record_proto_msgTypes[48].OneofWrappers = []any{
 		(*Operation_ReceiveMessage)(nil),
 		(*Operation_SendMessage)(nil),
 		(*Operation_ContactUpdated)(nil),
@@ -5583,12 +7308,13 @@ func file_record_proto_init() {
 		(*Operation_MessageRead)(nil),
 		(*Operation_MessageAmended)(nil),
 		(*Operation_Called)(nil),
+		(*Operation_ChatChanged)(nil),
 	}
-	file_record_proto_msgTypes[45].OneofWrappers = []any{
+	file_record_proto_msgTypes[54].OneofWrappers = []any{
 		(*SettingsUpdate_Settings)(nil),
 		(*SettingsUpdate_DeviceSettings)(nil),
 	}
-	file_record_proto_msgTypes[51].OneofWrappers = []any{
+	file_record_proto_msgTypes[60].OneofWrappers = []any{
 		(*Query_Contact)(nil),
 		(*Query_Contacts)(nil),
 		(*Query_Counts)(nil),
@@ -5597,14 +7323,17 @@ func file_record_proto_init() {
 		(*Query_Conversation)(nil),
 		(*Query_Conversations)(nil),
 		(*Query_Behaviour)(nil),
+		(*Query_Chats)(nil),
+		(*Query_ChatFor)(nil),
+		(*Query_Members)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_record_proto_rawDesc), len(file_record_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   55,
+			NumEnums:      5,
+			NumMessages:   70,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

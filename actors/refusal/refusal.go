@@ -75,6 +75,16 @@ const (
 	NotNext Reason = 40
 	// TooManyTimers: a behaviour has as many timers as may be.
 	TooManyTimers Reason = 41
+	// UnknownChat: there is no such chat, or the user is not in it.
+	UnknownChat Reason = 20
+	// NotPermitted: the user's role in the chat is too low.
+	NotPermitted Reason = 21
+	// NotInvited: the user is a member, and so is not invited.
+	NotInvited Reason = 22
+	// ChatFull: as many are in the chat, or invited to it, as may be.
+	ChatFull Reason = 23
+	// UnknownMember: the other user is no member of the chat.
+	UnknownMember Reason = 24
 
 	// Busy: a queue is full.
 	Busy Reason = 64
@@ -107,6 +117,8 @@ const (
 	UnknownMessage Reason = 76
 	// NotYours: the message is of another user.
 	NotYours Reason = 77
+	// TooManyChats: the user is in as many chats as may be.
+	TooManyChats Reason = 78
 	// Upgrading: some node of the cluster is of a version that does not know this.
 	Upgrading Reason = 80
 	// WrongClock: the clock of the node that has the shard is not the journal's.
@@ -139,6 +151,13 @@ var words = map[Reason]struct {
 	NotNext:             {CodeAborted, "not_next", "another step of the behaviour was taken first"},
 	TooManyTimers:       {CodeResourceExhausted, "too_many_timers", "there are as many timers as may be"},
 	Yourself:            {CodeInvalidArgument, "yourself", "this is the caller"},
+
+	UnknownChat:   {CodeNotFound, "unknown_chat", "no such chat, or the caller is not in it"},
+	NotPermitted:  {CodePermissionDenied, "not_permitted", "the caller's role in the chat does not permit it"},
+	NotInvited:    {CodeFailedPrecondition, "not_invited", "a member is not invited"},
+	ChatFull:      {CodeFailedPrecondition, "chat_full", "as many are in the chat as may be"},
+	UnknownMember: {CodeNotFound, "unknown_member", "the user is no member of the chat"},
+	TooManyChats:  {CodeFailedPrecondition, "too_many_chats", "the caller is in as many chats as may be"},
 
 	Busy:             {CodeResourceExhausted, "busy", "too much is in flight"},
 	NotReady:         {CodeUnavailable, "not_ready", "not ready yet"},

@@ -9,6 +9,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/tegami-im/tegami/actors/mailbox"
 	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/persistence"
@@ -158,7 +159,8 @@ func (s *shardActor) admit(ctx actor.Context, e *entry, c *Command) {
 // unknown reports whether the mailbox of a command does not exist, as far as this
 // owner has read.
 func (*shardActor) unknown(e *entry, c *Command) bool {
-	return !e.exists && c.Record.GetCreateAccount() == nil && e.appending == 0 && len(e.unstored) == 0
+	creates, _ := mailbox.Creates(c.Record)
+	return !creates && !e.exists && e.appending == 0 && len(e.unstored) == 0
 }
 
 func (s *shardActor) queue(ctx actor.Context, item appendable) {

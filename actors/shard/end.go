@@ -7,6 +7,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/tegami-im/tegami/actors/mailbox"
 	"github.com/tegami-im/tegami/actors/refusal"
 )
 
@@ -175,7 +176,11 @@ func (s *shardActor) confirmedUnknown(ctx actor.Context, c *Command) {
 	case e == nil || s.refuses() != nil || !e.loaded:
 		s.unasked(ctx, c, refusal.After(refusal.NotReady, retryAppend))
 	case s.unknown(e, c):
-		s.unasked(ctx, c, refusal.Of(refusal.UnknownRecipient))
+		_, reason := mailbox.Creates(c.Record)
+		if !mailbox.IsChat(e.name) {
+			reason = refusal.UnknownRecipient
+		}
+		s.unasked(ctx, c, refusal.Of(reason))
 	default:
 		s.admit(ctx, e, c)
 	}

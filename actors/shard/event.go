@@ -25,7 +25,7 @@ func (b *mailboxActor) events(m *applyRecord, outcome *mailbox.Outcome) []*event
 func (b *mailboxActor) absent(origin string) []string {
 	var absent []string
 	for _, device := range b.state.Devices() {
-		if device.ID != origin && b.subscriberOf(device.ID) < 0 {
+		if device.ID != origin && b.subscribers.find(b.name, device.ID) < 0 {
 			absent = append(absent, device.ID)
 		}
 	}

@@ -22,25 +22,16 @@ const (
 	silentAfter       = 75 * time.Second
 )
 
-// subscriber is a held poll.
-type subscriber struct {
-	pid     *actor.PID
-	token   uint64
-	session talk.Session
-	after   int64
-	limit   int
-	renewed time.Time
-}
-
 // fetch answers a cursor: from memory, from the store, or, when there is
 // nothing yet, later.
 func (b *mailboxActor) fetch(ctx actor.Context, m *Fetch) {
-	if epoch, ok := b.state.Epoch(m.Session.Device); !m.Host && (!ok || epoch != m.Session.Epoch) {
-		if !m.confirmed && (!ok || epoch < m.Session.Epoch) { // signed in since, perhaps
-			ctx.Send(b.shard, &unconfirmed{fetch: m})
-			return
-		}
-		m.refuse(refusal.Of(refusal.UnknownDevice), ctx)
+	first, refused, early := b.admits(m)
+	switch {
+	case refused != nil && early && !m.confirmed:
+		ctx.Send(b.shard, &unconfirmed{fetch: m})
+		return
+	case refused != nil:
+		m.refuse(refused, ctx)
 		return
 	}
 	head := b.state.Head()
@@ -49,8 +40,8 @@ func (b *mailboxActor) fetch(ctx actor.Context, m *Fetch) {
 		ctx.Send(b.shard, &unconfirmed{fetch: m})
 	case m.After > head:
 		m.refuse(&refusal.Refusal{Reason: refusal.CursorAhead, Field: "afterRevision", ResumeRevision: head}, ctx)
-	case m.After < b.state.First()-1:
-		m.refuse(&refusal.Refusal{Reason: refusal.CursorTooOld, Field: "afterRevision", ResumeRevision: b.state.First() - 1}, ctx)
+	case m.After < first-1:
+		m.refuse(&refusal.Refusal{Reason: refusal.CursorTooOld, Field: "afterRevision", ResumeRevision: first - 1}, ctx)
 	case m.After == head && m.Hold:
 		b.subscribe(m)
 	case m.After == head:
@@ -64,6 +55,25 @@ func (b *mailboxActor) fetch(ctx actor.Context, m *Fetch) {
 	}
 }
 
+// admits returns the first revision that whoever fetches may read, or why none.
+// early says that the owner may merely be behind: the session, or the membership
+// in the chat, may be newer than what it has read of the log.
+func (b *mailboxActor) admits(m *Fetch) (first int64, refused *refusal.Refusal, early bool) {
+	first = b.state.First()
+	if mailbox.IsChat(b.name) || m.Chat != "" {
+		from, ok := b.state.Reads(m.Session.User)
+		if !ok {
+			return 0, refusal.Of(refusal.UnknownChat), true
+		}
+		return max(first, from), nil, false
+	}
+	epoch, ok := b.state.Epoch(m.Session.Device)
+	if !m.Host && (!ok || epoch != m.Session.Epoch) {
+		return 0, refusal.Of(refusal.UnknownDevice), !ok || epoch < m.Session.Epoch
+	}
+	return first, nil, false
+}
+
 // page returns the page of operations that follow a cursor.
 func page(after int64, operations [][]byte, head int64) talk.Page {
 	last := after + int64(len(operations))
@@ -71,44 +81,42 @@ func page(after int64, operations [][]byte, head int64) talk.Page {
 }
 
 func (b *mailboxActor) subscribe(m *Fetch) {
-	s := subscriber{pid: m.Subscriber, token: m.Token, session: m.Session, after: m.After, limit: m.Limit, renewed: time.Now()}
-	if i := b.subscriberOf(m.Session.Device); i >= 0 {
-		b.subscribers[i] = s
-		return
-	}
-	b.subscribers = append(b.subscribers, s)
-}
-
-// subscriberOf returns the index of a device's subscription, -1 for none.
-func (b *mailboxActor) subscriberOf(device string) int {
-	return slices.IndexFunc(b.subscribers, func(s subscriber) bool { return s.session.Device == device })
+	b.subscribers.put(subscriber{pid: m.Subscriber, token: m.Token, session: m.Session, after: m.After, limit: m.Limit, renewed: time.Now()})
 }
 
 func (b *mailboxActor) unsubscribe(m *Unsubscribe) {
-	if i := b.subscriberOf(m.Session.Device); i >= 0 && b.subscribers[i].token == m.Token {
-		b.subscribers = slices.Delete(b.subscribers, i, i+1)
+	if i := b.subscribers.find(m.Session.User, m.Session.Device); i >= 0 && b.subscribers.polls[i].token == m.Token {
+		b.subscribers.remove(i)
 	}
 }
 
 // dropSilent forgets polls whose connection actor has not renewed them.
 func (b *mailboxActor) dropSilent(now time.Time) {
-	b.subscribers = slices.DeleteFunc(b.subscribers, func(s subscriber) bool { return now.Sub(s.renewed) > silentAfter })
+	b.subscribers.removeFunc(func(s subscriber) bool { return now.Sub(s.renewed) > silentAfter })
 }
 
 // wake answers the polls that wait for the newest operation. The device that it
 // is from goes on waiting: to that it comes with the next answer.
 // The wake-up carries the operations when memory reaches back to the cursor;
 // otherwise the poll reads again.
-func (b *mailboxActor) wake(ctx actor.Context, origin string) (woken bool) {
+func (b *mailboxActor) wake(ctx actor.Context, newest *record.Operation) (woken bool) {
 	if dropWakeUps {
 		return false
 	}
-	b.subscribers = slices.DeleteFunc(b.subscribers, func(s subscriber) bool {
-		if s.session.Device == origin {
+	origin, by := newest.GetOriginDevice(), mailbox.CausedBy(newest)
+	var last subscriber // mostly all polls wait at one place: they share a page
+	var operations [][]byte
+	var ok bool
+	b.subscribers.removeFunc(func(s subscriber) bool {
+		if s.session.Device == origin && (by == "" || by == s.session.User) {
 			return false
 		}
+		if !woken || s.after != last.after || s.limit != last.limit {
+			operations, ok = b.tail.after(s.after, s.limit)
+			last = s
+		}
 		woken = true
-		if operations, ok := b.tail.after(s.after, s.limit); ok {
+		if ok {
 			ctx.Send(s.pid, &Fetched{Token: s.token, Page: page(s.after, operations, b.state.Head())})
 		} else {
 			ctx.Send(s.pid, &Fetched{Token: s.token, Reread: true})
@@ -120,11 +128,27 @@ func (b *mailboxActor) wake(ctx actor.Context, origin string) (woken bool) {
 
 // end ends the poll of a device that was signed out.
 func (b *mailboxActor) end(ctx actor.Context, session talk.Session) {
-	if i := b.subscriberOf(session.Device); i >= 0 && b.subscribers[i].session.Epoch == session.Epoch {
-		ctx.Send(b.subscribers[i].pid, &Fetched{Token: b.subscribers[i].token, Refusal: refusal.Of(refusal.SessionEnded)})
-		b.subscribers = slices.Delete(b.subscribers, i, i+1)
+	if i := b.subscribers.find(session.User, session.Device); i >= 0 && b.subscribers.polls[i].session.Epoch == session.Epoch {
+		s := &b.subscribers.polls[i]
+		ctx.Send(s.pid, &Fetched{Token: s.token, Refusal: refusal.Of(refusal.SessionEnded)})
+		b.subscribers.remove(i)
 	}
 	b.SessionEnded(session)
+}
+
+// endOutsiders ends the polls on a chat of those who are members no longer. It
+// is the one's own device that such an operation does not wake.
+func (b *mailboxActor) endOutsiders(ctx actor.Context, operations []*record.Operation) {
+	if !mailbox.IsChat(b.name) || len(operations) == 0 || operations[0].GetChatChanged() == nil {
+		return
+	}
+	b.subscribers.removeFunc(func(s subscriber) bool {
+		_, reads := b.state.Reads(s.session.User)
+		if !reads {
+			ctx.Send(s.pid, &Fetched{Token: s.token, Refusal: refusal.Of(refusal.UnknownChat)})
+		}
+		return !reads
+	})
 }
 
 const pageTimeout = 5 * time.Second
@@ -200,9 +224,21 @@ func decode(rows []persistence.Row) bool {
 
 // history pages back through a conversation: memory first, then the store.
 func (b *mailboxActor) history(m *History) {
-	before := m.Before
+	before, first := m.Before, b.state.First()
 	if before == 0 {
 		before = persistence.MaxRevision
+	}
+	if m.Reader != "" {
+		from, ok := b.state.Reads(m.Reader)
+		if !ok {
+			m.Answer(HistoryPage{}, refusal.Of(refusal.UnknownChat))
+			return
+		}
+		first = max(first, from)
+		answer := m.Answer
+		m = &History{User: m.User, Peer: m.Peer, Before: m.Before, Limit: m.Limit, Answer: func(h HistoryPage, refused *refusal.Refusal) {
+			answer(since(first, h), refused)
+		}}
 	}
 	newest, size, full := b.tail.conversation(m.Peer, before, m.Limit)
 	if full {
@@ -210,7 +246,7 @@ func (b *mailboxActor) history(m *History) {
 		return
 	}
 	upTo := min(before, b.beforeTail()+1)
-	if upTo <= b.state.First() {
+	if upTo <= first {
 		m.Answer(HistoryPage{Operations: newest}, nil)
 		return
 	}
@@ -244,6 +280,20 @@ func (b *mailboxActor) history(m *History) {
 	}) {
 		m.Answer(HistoryPage{}, refusal.After(refusal.Busy, time.Second))
 	}
+}
+
+// since returns a page without what lies below a revision.
+func since(first int64, h HistoryPage) HistoryPage {
+	for i, operation := range h.Operations {
+		switch revision, err := record.RevisionOf(operation); {
+		case err != nil: // whoever decodes the page finds it
+		case revision < first:
+			return HistoryPage{Operations: h.Operations[:i]}
+		case revision == first:
+			return HistoryPage{Operations: h.Operations[:i+1]}
+		}
+	}
+	return h
 }
 
 // reachesTo returns an error if the store has not all operations up to a

@@ -32,10 +32,10 @@ type mailboxActor struct {
 	tail           tail
 	storedRevision int64
 	unstored       []revisionAt
-	dropped        revisionAt   // the newest that is not held until it is stored
-	subscribers    []subscriber // one for each device that polls
-	trimming       bool         // a Trim is under way
-	aged           time.Time    // when operations too old were last looked for
+	dropped        revisionAt // the newest that is not held until it is stored
+	subscribers    subscribers
+	trimming       bool      // a Trim is under way
+	aged           time.Time // when operations too old were last looked for
 }
 
 // revisionAt is the head after the record at a position.
@@ -266,13 +266,14 @@ func (b *mailboxActor) applyWith(ctx actor.Context, m *applyRecord, entry *persi
 		b.unstored = append(b.unstored, revisionAt{position: m.position, revision: row.Revision})
 	}
 	if n := len(outcome.Operations); n > 0 {
-		if b.wake(ctx, outcome.Operations[n-1].GetOriginDevice()) && m.command != nil {
+		if b.wake(ctx, outcome.Operations[n-1]) && m.command != nil {
 			b.Observe.Stage(Woken, time.Since(m.command.Accepted))
 		}
 	}
 	for _, session := range outcome.Ended {
 		b.end(ctx, session)
 	}
+	b.endOutsiders(ctx, outcome.Operations)
 }
 
 // stored lets operations go from memory that the store has.
@@ -315,17 +316,17 @@ func (b *mailboxActor) shrink() {
 // passivate agrees to be stopped unless something waits here.
 func (b *mailboxActor) passivate(ctx actor.Context, polled bool) {
 	b.dropSilent(time.Now())
-	agreed := len(b.records) == 0 && (polled || b.state != nil && len(b.subscribers) == 0 && !b.trimming)
+	agreed := len(b.records) == 0 && (polled || b.state != nil && b.subscribers.len() == 0 && !b.trimming)
 	ctx.Send(b.shard, &passivated{mailbox: b.name, agreed: agreed})
 }
 
 // stop has every poll come again, to the next instance, and whoever waits for
 // the state.
 func (b *mailboxActor) stop(ctx actor.Context) {
-	for i := range b.subscribers {
-		s := &b.subscribers[i]
+	for i := range b.subscribers.polls {
+		s := &b.subscribers.polls[i]
 		ctx.Send(s.pid, &Fetched{Token: s.token, Reread: true})
 	}
-	b.subscribers = nil
+	b.subscribers = subscribers{}
 	b.refuseWaiting(ctx)
 }

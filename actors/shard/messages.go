@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -58,7 +59,10 @@ type (
 	// Subscriber, at once when there are operations or Hold is false; else
 	// when the first arrives.
 	Fetch struct {
-		Session    talk.Session
+		Session talk.Session
+		// Chat is the chat whose operations are meant; empty for those of the
+		// mailbox of the session's user.
+		Chat       string
 		After      int64
 		Limit      int
 		Hold       bool
@@ -88,6 +92,7 @@ type (
 	// Unsubscribe ends the subscription that a Fetch with the token made.
 	Unsubscribe struct {
 		Session talk.Session
+		Chat    string // as in the Fetch
 		Token   uint64
 	}
 
@@ -103,9 +108,12 @@ type (
 	// History asks for a page of a conversation, newest first.
 	History struct {
 		User, Peer string
-		Before     int64
-		Limit      int
-		Answer     func(HistoryPage, *refusal.Refusal)
+		// Reader, of a chat's History, is as whom it is read, no further than that
+		// member may; empty for all.
+		Reader string
+		Before int64
+		Limit  int
+		Answer func(HistoryPage, *refusal.Refusal)
 	}
 
 	// HistoryPage is a page of a conversation, newest first: operations as they
@@ -134,8 +142,8 @@ type sender interface {
 	Send(pid *actor.PID, message any)
 }
 
-func (m *Fetch) mailbox() string       { return m.Session.User }
-func (m *Unsubscribe) mailbox() string { return m.Session.User }
+func (m *Fetch) mailbox() string       { return cmp.Or(m.Chat, m.Session.User) }
+func (m *Unsubscribe) mailbox() string { return cmp.Or(m.Chat, m.Session.User) }
 func (m *Inspect) mailbox() string     { return m.Mailbox }
 func (m *History) mailbox() string     { return m.User }
 

@@ -38,6 +38,8 @@ type Sent struct {
 	MessageID [16]byte
 	// Time is the log time of the message, in milliseconds since 1970.
 	Time int64
+	// ChatRevision is the revision of the chat that the message went to; else 0.
+	ChatRevision int64
 }
 
 // Session names one signed-in device. A device that signs in again gets a
@@ -75,8 +77,10 @@ const (
 // Poll asks for the operations after a cursor.
 type Poll struct {
 	Session Session
-	After   int64
-	Limit   int
+	// Chat is the chat that is read; empty for the user's mailbox.
+	Chat  string
+	After int64
+	Limit int
 	// Timeout is how long to hold when there is nothing; 0 answers at once.
 	Timeout time.Duration
 	// Lost is called, any number of times and unless it is nil, when the poll
@@ -202,6 +206,30 @@ type ContactEdit struct {
 type Invitation struct {
 	Code       string
 	ExpireTime time.Time
+}
+
+// NewChat asks for a chat to be made.
+type NewChat struct {
+	// ClientID tells a retry.
+	ClientID, Name string
+	WholeHistory   bool
+	Invite         []string
+}
+
+// Chats is a page of the chats of a user, by their ids.
+type Chats struct {
+	Chats   []*record.ChatOf
+	HasMore bool
+	// Revision is the newest of the mailbox.
+	Revision int64
+}
+
+// Members is a page of the users of a chat, by user id.
+type Members struct {
+	Members []*record.MemberOf
+	HasMore bool
+	// Revision is the newest of the chat.
+	Revision int64
 }
 
 // NewAccount asks for a user to be created.

@@ -703,12 +703,15 @@ func (x *FollowUpsAppended) GetShard() uint32 {
 // Fetch asks for the operations after a cursor: at once, or, with hold, when
 // there are some.
 type Fetch struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Token         uint64                 `protobuf:"varint,1,opt,name=token,proto3" json:"token,omitempty"`
-	Session       *Session               `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"`
-	After         int64                  `protobuf:"varint,3,opt,name=after,proto3" json:"after,omitempty"`
-	Limit         int32                  `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
-	Hold          bool                   `protobuf:"varint,5,opt,name=hold,proto3" json:"hold,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Token   uint64                 `protobuf:"varint,1,opt,name=token,proto3" json:"token,omitempty"`
+	Session *Session               `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"`
+	After   int64                  `protobuf:"varint,3,opt,name=after,proto3" json:"after,omitempty"`
+	Limit   int32                  `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	Hold    bool                   `protobuf:"varint,5,opt,name=hold,proto3" json:"hold,omitempty"`
+	// The chat whose sequence is read; empty for the mailbox of the session's
+	// user.
+	Chat          string `protobuf:"bytes,6,opt,name=chat,proto3" json:"chat,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -776,6 +779,13 @@ func (x *Fetch) GetHold() bool {
 		return x.Hold
 	}
 	return false
+}
+
+func (x *Fetch) GetChat() string {
+	if x != nil {
+		return x.Chat
+	}
+	return ""
 }
 
 // Fetched answers a Fetch: with a refusal, with the advice to fetch again, or
@@ -879,6 +889,7 @@ type Unsubscribe struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Token         uint64                 `protobuf:"varint,1,opt,name=token,proto3" json:"token,omitempty"`
 	Session       *Session               `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"`
+	Chat          string                 `protobuf:"bytes,3,opt,name=chat,proto3" json:"chat,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -925,6 +936,13 @@ func (x *Unsubscribe) GetSession() *Session {
 		return x.Session
 	}
 	return nil
+}
+
+func (x *Unsubscribe) GetChat() string {
+	if x != nil {
+		return x.Chat
+	}
+	return ""
 }
 
 // Inspect asks what a mailbox looks like.
@@ -1086,12 +1104,14 @@ func (x *Inspected) GetKnown() *record.Known {
 
 // History asks for a page of a conversation, newest first.
 type History struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	User          string                 `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
-	Peer          string                 `protobuf:"bytes,3,opt,name=peer,proto3" json:"peer,omitempty"`
-	Before        int64                  `protobuf:"varint,4,opt,name=before,proto3" json:"before,omitempty"`
-	Limit         int32                  `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Id     uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	User   string                 `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	Peer   string                 `protobuf:"bytes,3,opt,name=peer,proto3" json:"peer,omitempty"`
+	Before int64                  `protobuf:"varint,4,opt,name=before,proto3" json:"before,omitempty"`
+	Limit  int32                  `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Of a chat: as whom it is read; empty for a node that needs it by itself.
+	Reader        string `protobuf:"bytes,6,opt,name=reader,proto3" json:"reader,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1159,6 +1179,13 @@ func (x *History) GetLimit() int32 {
 		return x.Limit
 	}
 	return 0
+}
+
+func (x *History) GetReader() string {
+	if x != nil {
+		return x.Reader
+	}
+	return ""
 }
 
 type HistoryPage struct {
@@ -1662,13 +1689,14 @@ const file_wire_proto_rawDesc = "" +
 	"\x11FollowUpsAppended\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x14\n" +
-	"\x05shard\x18\x03 \x01(\rR\x05shard\"\x90\x01\n" +
+	"\x05shard\x18\x03 \x01(\rR\x05shard\"\xa4\x01\n" +
 	"\x05Fetch\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\x121\n" +
 	"\asession\x18\x02 \x01(\v2\x17.tegami.node.v1.SessionR\asession\x12\x14\n" +
 	"\x05after\x18\x03 \x01(\x03R\x05after\x12\x14\n" +
 	"\x05limit\x18\x04 \x01(\x05R\x05limit\x12\x12\n" +
-	"\x04hold\x18\x05 \x01(\bR\x04hold\"\xd9\x01\n" +
+	"\x04hold\x18\x05 \x01(\bR\x04hold\x12\x12\n" +
+	"\x04chat\x18\x06 \x01(\tR\x04chat\"\xd9\x01\n" +
 	"\aFetched\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\x121\n" +
 	"\arefusal\x18\x02 \x01(\v2\x17.tegami.node.v1.RefusalR\arefusal\x12\x16\n" +
@@ -1678,10 +1706,11 @@ const file_wire_proto_rawDesc = "" +
 	"operations\x12\x1a\n" +
 	"\brevision\x18\x05 \x01(\x03R\brevision\x12\x19\n" +
 	"\bhas_more\x18\x06 \x01(\bR\ahasMore\x12\x16\n" +
-	"\x06reason\x18\a \x01(\rR\x06reason\"V\n" +
+	"\x06reason\x18\a \x01(\rR\x06reason\"j\n" +
 	"\vUnsubscribe\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\x121\n" +
-	"\asession\x18\x02 \x01(\v2\x17.tegami.node.v1.SessionR\asession\"b\n" +
+	"\asession\x18\x02 \x01(\v2\x17.tegami.node.v1.SessionR\asession\x12\x12\n" +
+	"\x04chat\x18\x03 \x01(\tR\x04chat\"b\n" +
 	"\aInspect\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x18\n" +
 	"\amailbox\x18\x02 \x01(\tR\amailbox\x12-\n" +
@@ -1693,13 +1722,14 @@ const file_wire_proto_rawDesc = "" +
 	"\adevices\x18\x04 \x03(\v2\x16.tegami.node.v1.DeviceR\adevices\x12\x12\n" +
 	"\x04head\x18\x05 \x01(\x03R\x04head\x12\x14\n" +
 	"\x05first\x18\x06 \x01(\x03R\x05first\x12-\n" +
-	"\x05known\x18\a \x01(\v2\x17.tegami.record.v1.KnownR\x05known\"o\n" +
+	"\x05known\x18\a \x01(\v2\x17.tegami.record.v1.KnownR\x05known\"\x87\x01\n" +
 	"\aHistory\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x12\n" +
 	"\x04peer\x18\x03 \x01(\tR\x04peer\x12\x16\n" +
 	"\x06before\x18\x04 \x01(\x03R\x06before\x12\x14\n" +
-	"\x05limit\x18\x05 \x01(\x05R\x05limit\"\x8b\x01\n" +
+	"\x05limit\x18\x05 \x01(\x05R\x05limit\x12\x16\n" +
+	"\x06reader\x18\x06 \x01(\tR\x06reader\"\x8b\x01\n" +
 	"\vHistoryPage\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x121\n" +
 	"\arefusal\x18\x02 \x01(\v2\x17.tegami.node.v1.RefusalR\arefusal\x12\x1e\n" +

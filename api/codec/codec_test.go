@@ -88,9 +88,9 @@ func TestJSONThatIsRead(t *testing.T) {
 // Every field that is not a choice is written, numbers of 64 bits as strings.
 func TestJSONThatIsWritten(t *testing.T) {
 	for want, message := range map[string]proto.Message{
-		`{"ops":[],"revision":"0","hasMore":false,"reason":"TIMEOUT"}`: &tegamiv1.FetchOpsResponse{Reason: tegamiv1.FetchOpsResponse_TIMEOUT},
-		`{"messageId":"m","createTime":"1970-01-01T00:00:01.500Z"}`:    &tegamiv1.SendMessageResponse{MessageId: "m", CreateTime: &timestamppb.Timestamp{Seconds: 1, Nanos: 5e8}},
-		`{"revision":"9223372036854775807","firstRevision":"1"}`:       &tegamiv1.GetHeadResponse{Revision: 1<<63 - 1, FirstRevision: 1},
+		`{"ops":[],"revision":"0","hasMore":false,"reason":"TIMEOUT"}`:                 &tegamiv1.FetchOpsResponse{Reason: tegamiv1.FetchOpsResponse_TIMEOUT},
+		`{"messageId":"m","createTime":"1970-01-01T00:00:01.500Z","chatRevision":"0"}`: &tegamiv1.SendMessageResponse{MessageId: "m", CreateTime: &timestamppb.Timestamp{Seconds: 1, Nanos: 5e8}},
+		`{"revision":"9223372036854775807","firstRevision":"1"}`:                       &tegamiv1.GetHeadResponse{Revision: 1<<63 - 1, FirstRevision: 1},
 		`{}`: &tegamiv1.LogoutResponse{},
 	} {
 		got, err := JSON.MarshalAppend([]byte("kept "), message)

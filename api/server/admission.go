@@ -72,6 +72,20 @@ var rules = map[string]access{
 	tegamiv1connect.TalkServiceForwardMessageProcedure:           device,
 	tegamiv1connect.TalkServiceSyncProcedure:                     device,
 	tegamiv1connect.GatewayServiceListGatewaysProcedure:          everybody,
+	tegamiv1connect.ChatServiceCreateChatProcedure:               device,
+	tegamiv1connect.ChatServiceInviteToChatProcedure:             device,
+	tegamiv1connect.ChatServiceAcceptInvitationProcedure:         device,
+	tegamiv1connect.ChatServiceDeclineInvitationProcedure:        device,
+	tegamiv1connect.ChatServiceJoinByLinkProcedure:               device,
+	tegamiv1connect.ChatServiceLeaveChatProcedure:                device,
+	tegamiv1connect.ChatServiceRemoveFromChatProcedure:           device,
+	tegamiv1connect.ChatServiceSetChatRoleProcedure:              device,
+	tegamiv1connect.ChatServiceUpdateChatProcedure:               device,
+	tegamiv1connect.ChatServiceCreateChatLinkProcedure:           device,
+	tegamiv1connect.ChatServiceRevokeChatLinkProcedure:           device,
+	tegamiv1connect.ChatServiceGetChatProcedure:                  device,
+	tegamiv1connect.ChatServiceListChatsProcedure:                device,
+	tegamiv1connect.ChatServiceListMembersProcedure:              device,
 	tegamiv1connect.AdminServiceCreateUsersProcedure:             operator,
 	tegamiv1connect.AdminServiceIssueTokenProcedure:              operator,
 }
@@ -165,7 +179,8 @@ func (a *admission) limitCaller(procedure string, caller talk.Session) error {
 		tegamiv1connect.ContactServiceBlockProcedure, tegamiv1connect.ContactServiceUnblockProcedure,
 		tegamiv1connect.ContactServiceSetFavoriteProcedure, tegamiv1connect.ContactServiceSetAliasProcedure,
 		tegamiv1connect.ContactServiceCreateInvitationProcedure, tegamiv1connect.ContactServiceRedeemInvitationProcedure,
-		tegamiv1connect.SettingsServiceUpdateSettingsProcedure, tegamiv1connect.ProfileServiceUpdateProfileProcedure:
+		tegamiv1connect.SettingsServiceUpdateSettingsProcedure, tegamiv1connect.ProfileServiceUpdateProfileProcedure,
+		tegamiv1connect.ChatServiceCreateChatProcedure, tegamiv1connect.ChatServiceJoinByLinkProcedure:
 		if wait, ok := a.finds.Allow(caller.User); !ok {
 			return refusal.After(refusal.RateLimited, wait)
 		}

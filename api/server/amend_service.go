@@ -13,6 +13,7 @@ import (
 
 var amendFields = fieldNames{
 	refusal.UnknownMessage: "revision", refusal.NotYours: "revision", refusal.TooLate: "revision", refusal.UnknownRecipient: "peer",
+	refusal.UnknownChat: "peer",
 }
 
 func (s talkService) UnsendMessage(ctx context.Context, request *tegamiv1.UnsendMessageRequest) (*tegamiv1.UnsendMessageResponse, error) {
@@ -87,6 +88,11 @@ func (s talkService) bodyAt(ctx context.Context, peer string, revision int64) (t
 		}
 	}
 	return talk.Body{}, &refusal.Refusal{Reason: refusal.UnknownMessage, Field: "revision"}
+}
+
+// messageIn reports whether an operation carries a message.
+func messageIn(operation *record.Operation) bool {
+	return operation.GetReceiveMessage() != nil || operation.GetSendMessage() != nil
 }
 
 // amendmentOf returns a change of a message in the form that clients get, with

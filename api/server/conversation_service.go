@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/tegami-im/tegami/actors/mailbox"
 	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/talk"
@@ -13,7 +14,7 @@ import (
 	"github.com/tegami-im/tegami/api/validate"
 )
 
-var conversationFields = fieldNames{refusal.UnknownConversation: "peer", refusal.CursorAhead: "sinceRevision"}
+var conversationFields = fieldNames{refusal.UnknownConversation: "peer", refusal.UnknownChat: "peer", refusal.CursorAhead: "sinceRevision"}
 
 func (s talkService) MarkRead(ctx context.Context, request *tegamiv1.MarkReadRequest) (*tegamiv1.MarkReadResponse, error) {
 	if err := validate.MarkRead(request); err != nil {
@@ -40,7 +41,7 @@ func (s talkService) conversation(ctx context.Context, peer string) (*tegamiv1.C
 }
 
 func (s talkService) UpdateConversation(ctx context.Context, request *tegamiv1.UpdateConversationRequest) (*tegamiv1.UpdateConversationResponse, error) {
-	if err := validate.UserID("peer", request.GetPeer()); err != nil {
+	if err := validate.Peer("peer", request.GetPeer()); err != nil {
 		return nil, err
 	}
 	ctx, cancel := s.bounded(ctx)
@@ -120,6 +121,9 @@ func conversationOf(peer string, c *record.Conversation) *tegamiv1.Conversation 
 		Muted:        c.GetMuted(),
 		LastRevision: c.GetLastRevision(),
 		Revision:     c.GetRevision(),
+	}
+	if mailbox.IsChat(peer) {
+		conversation.ReadMessages = c.GetRead()
 	}
 	if len(c.GetPeerReadId()) > 0 {
 		conversation.PeerReadMessageId = messageID(c.GetPeerReadId())

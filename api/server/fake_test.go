@@ -23,6 +23,7 @@ type fakeTalk struct {
 	ended     []func(talk.Session)
 	checks    int // how often CheckSession was asked
 	cancelled int // how many polls were cancelled
+	chats     map[string]*fakeChat
 	fail      map[string]error
 	silent    bool // sends and polls are never answered
 }

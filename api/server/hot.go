@@ -102,7 +102,7 @@ func bodyOf(request *tegamiv1.SendMessageRequest) talk.Body {
 // the edge alone knows.
 type fieldNames map[refusal.Reason]string
 
-var sendFields = fieldNames{refusal.UnknownRecipient: "to", refusal.DifferentBody: "clientMessageId"}
+var sendFields = fieldNames{refusal.UnknownRecipient: "to", refusal.UnknownChat: "to", refusal.DifferentBody: "clientMessageId"}
 
 // naming returns err with the field that it is about, if it is one of those.
 func naming(err error, fields fieldNames) error {
@@ -146,8 +146,9 @@ func (r sentReply) Message(context.Context) (proto.Message, error) {
 	created := new(timestamppb.Timestamp)
 	setTime(created, r.Time)
 	return &tegamiv1.SendMessageResponse{
-		MessageId:  uuid.UUID(r.MessageID).String(),
-		CreateTime: created,
+		MessageId:    uuid.UUID(r.MessageID).String(),
+		CreateTime:   created,
+		ChatRevision: r.ChatRevision,
 	}, nil
 }
 
@@ -176,12 +177,15 @@ func (s *Server) fetchOps(ctx context.Context, caller talk.Session, deadline tim
 		reply(failure{err})
 		return noCancel
 	}
-	poll := &pendingPoll{leave: leave, server: s, caller: caller, after: request.GetAfterRevision(), reply: reply, held: hold > 0}
+	poll := &pendingPoll{
+		leave: leave, server: s, caller: caller, ofChat: request.GetChatId() != "", after: request.GetAfterRevision(), reply: reply, held: hold > 0,
+	}
 	if poll.held {
 		s.opts.Hooks.held(+1)
 	}
 	cancelPoll := s.talk.Poll(talk.Poll{
 		Session: caller,
+		Chat:    request.GetChatId(),
 		After:   poll.after,
 		Limit:   validate.PageSize(request.GetLimit()),
 		Timeout: hold,
@@ -196,6 +200,9 @@ func (s *Server) fetchOps(ctx context.Context, caller talk.Session, deadline tim
 type pendingPoll struct {
 	server *Server
 	caller talk.Session
+	// ofChat: the talk tier does not end it with the session, of which a chat
+	// does not know.
+	ofChat bool
 	after  int64
 	held   bool
 	reply  func(Reply)
@@ -245,7 +252,7 @@ func (p *pendingPoll) due() {
 	}
 	margin := p.margin
 	p.margin = 0
-	if p.held {
+	if p.held && !p.ofChat {
 		p.vouch()
 	}
 	p.keep(time.AfterFunc(margin, p.due))
@@ -292,10 +299,10 @@ func (p *pendingPoll) answer(page talk.Page, refused *refusal.Refusal) {
 		}
 		p.reply(failure{refused})
 	default:
-		if page.Reason == talk.Operations { // so the mailbox knows the session
+		if page.Reason == talk.Operations && !p.ofChat { // so the mailbox knows the session
 			p.server.admission.sessions.Confirm(p.caller)
 		}
-		p.reply(&pageReply{server: p.server, user: p.caller.User, page: page})
+		p.reply(&pageReply{server: p.server, caller: p.caller, check: p.held && p.ofChat, page: page})
 	}
 }
 

@@ -125,6 +125,7 @@ func (s *Server) publicHandler(hot map[string]*hotMethod) http.Handler {
 	tegamiv1connect.RegisterAuthServiceHandler(rpc, authService{s})
 	tegamiv1connect.RegisterTalkServiceHandler(rpc, talkService{s})
 	tegamiv1connect.RegisterContactServiceHandler(rpc, contactService{s})
+	tegamiv1connect.RegisterChatServiceHandler(rpc, chatService{s})
 	tegamiv1connect.RegisterSettingsServiceHandler(rpc, settingsService{s})
 	tegamiv1connect.RegisterProfileServiceHandler(rpc, profileService{s})
 	tegamiv1connect.RegisterGatewayServiceHandler(rpc, gatewayService{s})

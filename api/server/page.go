@@ -49,6 +49,7 @@ func (o *opened) fill(from *record.Operation, body talk.Body) {
 	setTime(&o.time, from.GetTime())
 	o.operation.Revision = from.GetRevision()
 	o.operation.CreateTime = &o.time
+	o.operation.ChatId, o.operation.ChatRevision = from.GetChat(), from.GetChatRevision()
 
 	var message *record.Message
 	switch kind := from.GetKind().(type) {
@@ -80,6 +81,9 @@ func (o *opened) fill(from *record.Operation, body talk.Body) {
 	case *record.Operation_MessageAmended:
 		o.operation.Kind = &tegamiv1.Operation_MessageAmended{MessageAmended: amendmentOf(from.GetRevision(), kind.MessageAmended, body)}
 		return
+	case *record.Operation_ChatChanged:
+		o.operation.Kind = &tegamiv1.Operation_ChatChanged{ChatChanged: chatChangeOf(from)}
+		return
 	default:
 		return // a kind of a later version: the client sees its revision
 	}
@@ -92,6 +96,7 @@ func (o *opened) fill(from *record.Operation, body talk.Body) {
 	m.CreateTime = &o.logTime
 	m.Revision = from.GetRevision()
 	m.Forwarded = body.Forwarded
+	m.ChatRevision, m.ChatMessages = from.GetChatRevision(), from.GetChatMessages()
 	if body.ReplyTo != "" {
 		m.ReplyTo = messageID([]byte(body.ReplyTo))
 	}

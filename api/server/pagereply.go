@@ -15,12 +15,25 @@ import (
 // pageReply is a page of operations as they are stored.
 type pageReply struct {
 	server *Server
-	user   string
+	caller talk.Session
+	check  bool // whether the session has lasted until now
 	page   talk.Page
+}
+
+// lasts returns why the session of who asked has ended, where a chat, which does
+// not know of it, held the poll.
+func (r *pageReply) lasts(ctx context.Context) error {
+	if !r.check || len(r.page.Operations) == 0 {
+		return nil
+	}
+	return r.server.admission.sessions.Check(ctx, r.caller)
 }
 
 // Message implements [Reply].
 func (r *pageReply) Message(ctx context.Context) (proto.Message, error) {
+	if err := r.lasts(ctx); err != nil {
+		return nil, err
+	}
 	response := r.withoutOperations()
 	stored, err := record.DecodeOperations(r.page.Operations)
 	if err != nil {
@@ -31,7 +44,7 @@ func (r *pageReply) Message(ctx context.Context) (proto.Message, error) {
 			return nil, err
 		}
 	}
-	operations, err := r.server.open(ctx, r.user, stored)
+	operations, err := r.server.open(ctx, r.caller.User, stored)
 	if err != nil {
 		return nil, err
 	}
@@ -63,8 +76,11 @@ func (r *pageReply) checkPlace(i int, revision int64) error {
 // are text, up to a thousand in a page: their parts go from one encoding to the
 // other, with nothing allocated for each.
 func (r *pageReply) appendBinary(ctx context.Context, dst []byte) ([]byte, error) {
+	if err := r.lasts(ctx); err != nil {
+		return nil, err
+	}
 	if len(r.page.Operations) > 0 {
-		opener, err := r.server.talk.Opener(ctx, r.user)
+		opener, err := r.server.talk.Opener(ctx, r.caller.User)
 		if err != nil {
 			return nil, err
 		}
@@ -107,7 +123,7 @@ func (r *pageReply) appendOther(ctx context.Context, dst []byte, i int, stored [
 	if err := r.checkPlace(i, decoded[0].GetRevision()); err != nil {
 		return nil, err
 	}
-	operations, err := r.server.open(ctx, r.user, decoded)
+	operations, err := r.server.open(ctx, r.caller.User, decoded)
 	if err != nil {
 		return nil, err
 	}

@@ -58,7 +58,7 @@ func (o sealedOpener) Open(dst, messageID, sealed []byte) []byte {
 
 // storedPage returns operations up to a revision as a page.
 func (s sealedTalk) reply(revision int64, operations ...[]byte) *pageReply {
-	return &pageReply{server: &Server{talk: s}, user: reader, page: talk.Page{
+	return &pageReply{server: &Server{talk: s}, caller: talk.Session{User: reader}, page: talk.Page{
 		Operations: operations, Revision: revision, HasMore: true, Reason: talk.Operations,
 	}}
 }

@@ -182,6 +182,48 @@ var rows = map[string]route{
 	tegamiv1connect.GatewayServiceListGatewaysProcedure: {caller: noToken, request: func(device, device, string) proto.Message {
 		return &tegamiv1.ListGatewaysRequest{}
 	}},
+	tegamiv1connect.ChatServiceCreateChatProcedure: {caller: deviceToken, request: func(_, peer device, n string) proto.Message {
+		return &tegamiv1.CreateChatRequest{Name: "friends", ClientChatId: n, Invite: []string{peer.user}}
+	}},
+	tegamiv1connect.ChatServiceInviteToChatProcedure: {caller: deviceToken, prepare: gathered, request: func(_, peer device, _ string) proto.Message {
+		return &tegamiv1.InviteToChatRequest{ChatId: fakeChatID, UserIds: []string{peer.user}}
+	}},
+	tegamiv1connect.ChatServiceAcceptInvitationProcedure: {caller: deviceToken, prepare: gathered, request: func(device, device, string) proto.Message {
+		return &tegamiv1.AcceptInvitationRequest{ChatId: fakeChatID}
+	}},
+	tegamiv1connect.ChatServiceDeclineInvitationProcedure: {caller: deviceToken, prepare: gathered, request: func(device, device, string) proto.Message {
+		return &tegamiv1.DeclineInvitationRequest{ChatId: fakeChatID}
+	}},
+	tegamiv1connect.ChatServiceJoinByLinkProcedure: {caller: deviceToken, prepare: gathered, request: func(device, device, string) proto.Message {
+		return &tegamiv1.JoinByLinkRequest{Code: fakeCode + fakeChatID}
+	}},
+	tegamiv1connect.ChatServiceLeaveChatProcedure: {caller: deviceToken, prepare: gathered, request: func(device, device, string) proto.Message {
+		return &tegamiv1.LeaveChatRequest{ChatId: fakeChatID}
+	}},
+	tegamiv1connect.ChatServiceRemoveFromChatProcedure: {caller: deviceToken, prepare: gathered, request: func(_, peer device, _ string) proto.Message {
+		return &tegamiv1.RemoveFromChatRequest{ChatId: fakeChatID, UserId: peer.user}
+	}},
+	tegamiv1connect.ChatServiceSetChatRoleProcedure: {caller: deviceToken, prepare: gathered, request: func(_, peer device, _ string) proto.Message {
+		return &tegamiv1.SetChatRoleRequest{ChatId: fakeChatID, UserId: peer.user, Role: tegamiv1.ChatRole_CHAT_ADMIN}
+	}},
+	tegamiv1connect.ChatServiceUpdateChatProcedure: {caller: deviceToken, prepare: gathered, request: func(device, device, string) proto.Message {
+		return &tegamiv1.UpdateChatRequest{ChatId: fakeChatID, Name: new("best friends")}
+	}},
+	tegamiv1connect.ChatServiceCreateChatLinkProcedure: {caller: deviceToken, prepare: gathered, request: func(device, device, string) proto.Message {
+		return &tegamiv1.CreateChatLinkRequest{ChatId: fakeChatID}
+	}},
+	tegamiv1connect.ChatServiceRevokeChatLinkProcedure: {caller: deviceToken, prepare: gathered, request: func(device, device, string) proto.Message {
+		return &tegamiv1.RevokeChatLinkRequest{ChatId: fakeChatID}
+	}},
+	tegamiv1connect.ChatServiceGetChatProcedure: {caller: deviceToken, prepare: gathered, request: func(device, device, string) proto.Message {
+		return &tegamiv1.GetChatRequest{ChatId: fakeChatID}
+	}},
+	tegamiv1connect.ChatServiceListChatsProcedure: {caller: deviceToken, request: func(device, device, string) proto.Message {
+		return &tegamiv1.ListChatsRequest{}
+	}},
+	tegamiv1connect.ChatServiceListMembersProcedure: {caller: deviceToken, prepare: gathered, request: func(device, device, string) proto.Message {
+		return &tegamiv1.ListMembersRequest{ChatId: fakeChatID}
+	}},
 	tegamiv1connect.AdminServiceCreateUsersProcedure: {caller: operatorToken, request: func(_, _ device, n string) proto.Message {
 		return &tegamiv1.CreateUsersRequest{Users: []*tegamiv1.NewUser{{UserId: "made-" + n}}}
 	}},

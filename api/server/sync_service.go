@@ -66,8 +66,10 @@ func (p *syncPage) add(ctx context.Context, place validate.SyncPlace) (*validate
 		return nil, p.addProfile(ctx)
 	case tegamiv1.SyncCategory_CONTACTS:
 		return p.addContacts(ctx, place)
-	default:
+	case tegamiv1.SyncCategory_CONVERSATIONS:
 		return p.addConversations(ctx, place)
+	default:
+		return p.addChats(ctx, place)
 	}
 }
 
@@ -123,4 +125,19 @@ func (p *syncPage) addConversations(ctx context.Context, place validate.SyncPlac
 		return nil, nil
 	}
 	return &validate.SyncPlace{Category: place.Category, User: items[len(items)-1].Conversation.Peer}, nil
+}
+
+func (p *syncPage) addChats(ctx context.Context, place validate.SyncPlace) (*validate.SyncPlace, error) {
+	list, err := p.server.talk.Chats(ctx, callerOf(ctx).User, &record.ChatsQuery{After: place.User, Limit: int32(p.room)})
+	if err != nil {
+		return nil, err
+	}
+	chats, next := chatPage(list)
+	for _, chat := range chats {
+		p.item(&tegamiv1.SyncResponse_Item{Item: &tegamiv1.SyncResponse_Item_Chat{Chat: chat}})
+	}
+	if next == "" {
+		return nil, nil
+	}
+	return &validate.SyncPlace{Category: place.Category, User: next}, nil
 }

@@ -33,8 +33,9 @@ type Talk interface {
 	Devices(ctx context.Context, user string) ([]talk.Device, error)
 	// Head returns the limits of a mailbox.
 	Head(ctx context.Context, user string) (talk.Head, error)
-	// Messages pages back through a conversation. before 0 starts at the
-	// newest.
+	// Messages pages back through a conversation: with another user in the
+	// user's mailbox, or a chat. before 0 starts at the newest. Refused with
+	// UnknownChat.
 	Messages(ctx context.Context, user, peer string, before int64, limit int) (talk.History, error)
 	// Open opens the bodies of a user's operations. A body whose key is gone
 	// comes back empty.
@@ -85,6 +86,25 @@ type Talk interface {
 	// Redeem makes the session's user a friend of whoever made a code, and
 	// returns who that is. Refused with UnknownInvitation, Yourself.
 	Redeem(ctx context.Context, session talk.Session, code string) (owner string, err error)
+	// CreateChat makes a chat of the session's user and returns its id. Refused
+	// with UnknownRecipient, DifferentBody, ChatFull, TooManyChats.
+	CreateChat(ctx context.Context, session talk.Session, c talk.NewChat) (chat string, err error)
+	// ChangeChat does what the session's user asks of a chat. Refused with
+	// UnknownChat, NotPermitted, NotInvited, ChatFull, UnknownMember, Yourself,
+	// UnknownRecipient, TooManyChats.
+	ChangeChat(ctx context.Context, session talk.Session, chat string, change *record.ChangeChat) error
+	// CreateChatLink makes a code with which anybody joins a chat. Refused with
+	// UnknownChat, NotPermitted.
+	CreateChatLink(ctx context.Context, session talk.Session, chat string) (code string, err error)
+	// JoinByLink makes the session's user a member of the chat of a code and
+	// returns its id. Refused with UnknownInvitation, ChatFull, TooManyChats.
+	JoinByLink(ctx context.Context, session talk.Session, code string) (chat string, err error)
+	// Chat returns a chat as a user sees it. Refused with UnknownChat.
+	Chat(ctx context.Context, user, chat string) (*record.ChatOf, error)
+	// Chats returns a page of the chats that a user is in or invited to.
+	Chats(ctx context.Context, user string, page *record.ChatsQuery) (talk.Chats, error)
+	// Members returns a page of the users of a chat. Refused with UnknownChat.
+	Members(ctx context.Context, chat string, page *record.MembersQuery) (talk.Members, error)
 	// OnSessionEnded has a function called, without delay on this node, for
 	// each session that ends. It must not block.
 	OnSessionEnded(func(talk.Session))

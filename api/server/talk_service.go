@@ -42,7 +42,7 @@ func (s talkService) ListMessages(ctx context.Context, request *tegamiv1.ListMes
 	user := callerOf(ctx).User
 	history, err := s.talk.Messages(ctx, user, request.GetPeer(), request.GetBefore(), validate.PageSize(request.GetLimit()))
 	if err != nil {
-		return nil, naming(err, fieldNames{refusal.UnknownRecipient: "peer"})
+		return nil, naming(err, fieldNames{refusal.UnknownRecipient: "peer", refusal.UnknownChat: "peer"})
 	}
 	operations, err := s.open(ctx, user, history.Operations)
 	if err != nil {
@@ -55,6 +55,8 @@ func (s talkService) ListMessages(ctx context.Context, request *tegamiv1.ListMes
 			response.Messages = append(response.Messages, &operations[i].message)
 		case *tegamiv1.Operation_MessageAmended:
 			response.Amendments = append(response.Amendments, kind.MessageAmended)
+		case *tegamiv1.Operation_ChatChanged:
+			response.ChatChanges = append(response.ChatChanges, kind.ChatChanged)
 		}
 	}
 	if history.HasMore {

@@ -15,7 +15,7 @@ func MarkRead(r *tegamiv1.MarkReadRequest) error {
 
 // MessagePlace checks where a message is said to lie.
 func MessagePlace(peer string, revision int64) error {
-	if err := UserID("peer", peer); err != nil {
+	if err := Peer("peer", peer); err != nil {
 		return err
 	}
 	if revision < 1 {

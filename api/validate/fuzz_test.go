@@ -15,7 +15,7 @@ func FuzzPageTokens(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, token string) {
 		if categories, place, err := Sync(&tegamiv1.SyncRequest{PageToken: token}); err == nil {
-			if place.Category < tegamiv1.SyncCategory_SETTINGS || place.Category > tegamiv1.SyncCategory_CONVERSATIONS || len(categories) != 4 {
+			if place.Category < tegamiv1.SyncCategory_SETTINGS || place.Category > tegamiv1.SyncCategory_CHATS || len(categories) != 5 {
 				t.Fatalf("%q is %+v", token, place)
 			}
 			if _, again, err := Sync(&tegamiv1.SyncRequest{PageToken: place.Token()}); err != nil || again != place {

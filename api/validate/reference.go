@@ -40,7 +40,7 @@ func ForwardMessage(r *tegamiv1.ForwardMessageRequest) error {
 	if err := MessagePlace(r.GetPeer(), r.GetRevision()); err != nil {
 		return err
 	}
-	if err := UserID("to", r.GetTo()); err != nil || r.GetClientMessageId() == "" {
+	if err := Peer("to", r.GetTo()); err != nil || r.GetClientMessageId() == "" {
 		return err
 	}
 	return printable("clientMessageId", r.GetClientMessageId(), MaxClientIDLength)

@@ -15,8 +15,8 @@ const MinSyncItems = 3
 // SyncPlace is where a page of a snapshot begins.
 type SyncPlace struct {
 	Category tegamiv1.SyncCategory
-	// User is the contact or peer that the page before ended with; empty at the
-	// beginning of a category.
+	// User is the contact, peer or chat that the page before ended with; empty at
+	// the beginning of a category.
 	User string
 }
 
@@ -32,13 +32,13 @@ func Sync(r *tegamiv1.SyncRequest) (categories []tegamiv1.SyncCategory, place Sy
 		return nil, place, fault.Invalid("limit", outOfBounds, "a limit is between 3 and 1,000, or 0 for the default")
 	}
 	for i, category := range r.GetCategories() {
-		if category < tegamiv1.SyncCategory_SETTINGS || category > tegamiv1.SyncCategory_CONVERSATIONS {
+		if category < tegamiv1.SyncCategory_SETTINGS || category > tegamiv1.SyncCategory_CHATS {
 			return nil, place, fault.Invalid("categories["+strconv.Itoa(i)+"]", outOfBounds, "there is no such category")
 		}
 	}
 	categories = slices.Compact(slices.Sorted(slices.Values(r.GetCategories())))
 	if len(categories) == 0 {
-		for c := tegamiv1.SyncCategory_SETTINGS; c <= tegamiv1.SyncCategory_CONVERSATIONS; c++ {
+		for c := tegamiv1.SyncCategory_SETTINGS; c <= tegamiv1.SyncCategory_CHATS; c++ {
 			categories = append(categories, c)
 		}
 	}
@@ -57,10 +57,10 @@ func syncPlace(token string) (place SyncPlace, err error) {
 		return place, bad
 	}
 	place = SyncPlace{Category: tegamiv1.SyncCategory(number), User: rest}
-	if place.Category < tegamiv1.SyncCategory_SETTINGS || place.Category > tegamiv1.SyncCategory_CONVERSATIONS {
+	if place.Category < tegamiv1.SyncCategory_SETTINGS || place.Category > tegamiv1.SyncCategory_CHATS {
 		return place, bad
 	}
-	if rest != "" && (place.Category < tegamiv1.SyncCategory_CONTACTS || UserID("pageToken", rest) != nil) {
+	if rest != "" && (place.Category < tegamiv1.SyncCategory_CONTACTS || Peer("pageToken", rest) != nil) {
 		return place, bad
 	}
 	return place, nil

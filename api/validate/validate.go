@@ -41,6 +41,8 @@ const (
 	MaxTimeZoneLength     = 64
 	MaxStatusMessageRunes = 500
 	MaxAvatarLength       = 512
+	MaxChatNameRunes      = 128
+	MaxGuests             = 100
 )
 
 // Reasons, as clients see them.
@@ -130,7 +132,7 @@ func DisplayName(field, name string) error {
 // SendMessage checks a request to send, but for a missing client message id,
 // which is made later.
 func SendMessage(r *tegamiv1.SendMessageRequest) error {
-	if err := UserID("to", r.GetTo()); err != nil {
+	if err := Peer("to", r.GetTo()); err != nil {
 		return err
 	}
 	if id := r.GetClientMessageId(); id != "" {
@@ -201,6 +203,11 @@ func FetchOps(r *tegamiv1.FetchOpsRequest, maxHold time.Duration) error {
 	if err := Limit("limit", r.GetLimit()); err != nil {
 		return err
 	}
+	if r.GetChatId() != "" {
+		if err := ChatID("chatId", r.GetChatId()); err != nil {
+			return err
+		}
+	}
 	return hold("timeout", r.GetTimeout(), maxHold)
 }
 
@@ -232,7 +239,7 @@ func PageSize(limit int32) int {
 
 // ListMessages checks a request for a page of a conversation.
 func ListMessages(r *tegamiv1.ListMessagesRequest) error {
-	if err := UserID("peer", r.GetPeer()); err != nil {
+	if err := Peer("peer", r.GetPeer()); err != nil {
 		return err
 	}
 	if r.GetBefore() < 0 {

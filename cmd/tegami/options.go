@@ -95,7 +95,8 @@ func nodeOptions(c *config.Config, s *storage, keys node.Keyring) node.Options {
 		Limits:   limits,
 		Commands: c.Limits.Commands,
 
-		Publisher: s.publisher,
+		ChatCopies: c.Mailbox.ChatCopies,
+		Publisher:  s.publisher,
 
 		Retention:          shard.Retention{Age: c.Retention.Age, Operations: c.Retention.Operations},
 		CheckpointInterval: c.Store.CheckpointInterval,

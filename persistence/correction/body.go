@@ -11,10 +11,14 @@ import (
 	"github.com/tegami-im/tegami/persistence/sealing"
 )
 
-// bodyOf returns the sealed body in an operation, and the message that it is bound
-// to; nil for none.
-func bodyOf(op *record.Operation) (messageID, sealed []byte) {
-	if message, _ := messageOf(op); message != nil {
+// bodyOf returns the body in an operation that is sealed with the mailbox's key, and
+// the message that it is bound to; nil for none. What is copied from a chat is
+// sealed with the chat's, where it is opened.
+func bodyOf(name string, op *record.Operation) (messageID, sealed []byte) {
+	if op.GetChat() != "" && op.GetChat() != name {
+		return nil, nil
+	}
+	if message := messageOf(op); message != nil {
 		return message.GetMessageId(), message.GetSealedBody()
 	}
 	amended := op.GetMessageAmended()
@@ -24,7 +28,7 @@ func bodyOf(op *record.Operation) (messageID, sealed []byte) {
 // openBody opens the body in an operation. One that does not open is damaged, was
 // put into the wrong mailbox, or the mailbox's key is another than it was.
 func (b *box) openBody(ctx context.Context, op *record.Operation) error {
-	messageID, sealed := bodyOf(op)
+	messageID, sealed := bodyOf(b.name, op)
 	if sealed == nil || b.keys == nil || !b.first || b.keyless {
 		return nil
 	}
@@ -53,7 +57,7 @@ func (m *mender) shut(row persistence.Row) bool {
 	if m.opener == nil || proto.Unmarshal(row.Data, op) != nil {
 		return false
 	}
-	messageID, sealed := bodyOf(op)
+	messageID, sealed := bodyOf(m.name, op)
 	if sealed == nil {
 		return false
 	}

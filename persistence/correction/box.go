@@ -247,7 +247,7 @@ func (b *box) takeRow(ctx context.Context, item *persistence.Item) error {
 		b.rows = append(b.rows, 0)
 	}
 	op, err := operation(b.name, item)
-	message, peer := messageOf(op)
+	message, peer := messageOf(op), mailbox.PeerOf(b.name, op)
 	n := revision - b.base
 	if err != nil {
 		b.found(DifferentRow, revision, 1, "%v", err)
@@ -267,7 +267,7 @@ func (b *box) takeRow(ctx context.Context, item *persistence.Item) error {
 		b.compareDedup(revision, op, message)
 		b.compareJournal(revision, message)
 	}
-	if op.GetSendMessage() != nil && b.state != nil {
+	if followsFromPeer(b.name, op) && b.state != nil {
 		if _, ok := b.sources[digestName(peer)]; !ok {
 			b.missingSource(peer)
 		}
@@ -304,8 +304,7 @@ func operation(name string, item *persistence.Item) (*record.Operation, error) {
 	if err := proto.Unmarshal(item.Row.Data, op); err != nil {
 		return op, err
 	}
-	message, peer := messageOf(op)
-	return op, checkOperation(name, item.Row.Peer, item.Row.Revision, op, message, peer)
+	return op, checkOperation(name, item.Row.Peer, item.Row.Revision, op)
 }
 
 func (b *box) missingSource(peer string) {
@@ -331,20 +330,30 @@ func rowDigest(peer string, data []byte) uint64 {
 // anyPlace stands for a row that does not tell where its place is.
 const anyPlace = 1
 
-// messageOf returns the message of an operation, nil for none, and the other user
-// of the conversation that it lies in; empty when it lies in none.
-func messageOf(op *record.Operation) (message *record.Message, peer string) {
-	if message = op.GetReceiveMessage(); message != nil {
-		return message, message.GetFrom()
+// messageOf returns the message of an operation, nil for none.
+func messageOf(op *record.Operation) *record.Message {
+	if message := op.GetReceiveMessage(); message != nil {
+		return message
 	}
-	if message = op.GetSendMessage(); message != nil {
-		return message, message.GetTo()
+	return op.GetSendMessage()
+}
+
+// followsFromPeer reports whether an operation of a mailbox comes by a follow-up
+// of the other side of its conversation.
+func followsFromPeer(name string, op *record.Operation) bool {
+	if op.GetChat() != "" {
+		return op.GetChat() != name
 	}
-	return nil, op.GetMessageAmended().GetPeer()
+	return op.GetSendMessage() != nil
 }
 
 // checkOperation returns what an operation says that cannot be.
-func checkOperation(name, rowPeer string, revision int64, op *record.Operation, message *record.Message, peer string) error {
+func checkOperation(name, rowPeer string, revision int64, op *record.Operation) error {
+	message, peer := messageOf(op), mailbox.PeerOf(name, op)
+	received := name
+	if op.GetChat() != "" {
+		received = op.GetChat()
+	}
 	switch {
 	case op.GetRevision() != revision:
 		return fmt.Errorf("it says revision %d", op.GetRevision())
@@ -356,7 +365,7 @@ func checkOperation(name, rowPeer string, revision int64, op *record.Operation, 
 		return nil
 	case len(message.GetMessageId()) != persistence.MessageIDSize:
 		return fmt.Errorf("a message id of %d bytes", len(message.GetMessageId()))
-	case op.GetReceiveMessage() != nil && message.GetTo() != name, op.GetSendMessage() != nil && message.GetFrom() != name:
+	case op.GetReceiveMessage() != nil && message.GetTo() != received, op.GetSendMessage() != nil && message.GetFrom() != name:
 		return fmt.Errorf("it is from %q to %q", message.GetFrom(), message.GetTo())
 	default:
 		return nil
@@ -365,7 +374,7 @@ func checkOperation(name, rowPeer string, revision int64, op *record.Operation, 
 
 // compareDedup holds a message that came by a Send against the dedup entries.
 func (b *box) compareDedup(revision int64, op *record.Operation, message *record.Message) {
-	if op.GetReceiveMessage() == nil || op.GetTime() < b.kept || b.state == nil {
+	if op.GetReceiveMessage() == nil || followsFromPeer(b.name, op) || op.GetTime() < b.kept || b.state == nil {
 		return
 	}
 	from, found := slices.BinarySearchFunc(b.answers, revision, func(a answered, revision int64) int { return cmp.Compare(a.revision, revision) })

@@ -157,7 +157,7 @@ func (d *derived) take(out mailbox.Outcome, wanted map[int64]bool, head int64) {
 // still has, and not before: the journal was never truncated, or the store
 // remembers that it was not refused.
 func (m *mender) madeHere(ctx context.Context) (bool, error) {
-	i := slices.IndexFunc(m.entries, func(e entry) bool { return e.record.GetCreateAccount() != nil })
+	i := slices.IndexFunc(m.entries, func(e entry) bool { return makes(e.record) })
 	if i < 0 {
 		return false, nil
 	}
@@ -168,6 +168,12 @@ func (m *mender) madeHere(ctx context.Context) (bool, error) {
 	made := m.entries[i]
 	remembered, found, err := m.Store.Dedup(ctx, m.shard, m.name, [persistence.DedupKeySize]byte(made.record.GetDedupKey()), made.time-mailbox.DedupWindow.Milliseconds())
 	return err == nil && found && remembered.Position == made.position && refusal.Reason(remembered.Reason) == refusal.None, ignoreDamage(err)
+}
+
+// makes reports whether a record makes its mailbox.
+func makes(r *record.Record) bool {
+	creates, _ := mailbox.Creates(r)
+	return creates
 }
 
 func ignoreDamage(err error) error {
@@ -286,7 +292,10 @@ func (m *mender) countReceived(ctx context.Context, rows []persistence.Row) erro
 			if err := proto.Unmarshal(row.Data, op); err != nil {
 				return err
 			}
-			message, _ := messageOf(op)
+			if op.GetChat() != "" { // the chat has counted
+				continue
+			}
+			message := messageOf(op)
 			message.Received += received[row.Peer]
 			received[row.Peer] = message.Received
 			encoded, err := proto.MarshalOptions{Deterministic: true}.Marshal(op)
@@ -308,7 +317,7 @@ func (m *mender) countReceived(ctx context.Context, rows []persistence.Row) erro
 		if next < len(rows) && rows[next].Revision == item.Row.Revision || proto.Unmarshal(item.Row.Data, op) != nil {
 			return nil //nolint:nilerr // it is found as a different row
 		}
-		if message, _ := messageOf(op); message != nil {
+		if message := messageOf(op); message != nil {
 			received[item.Row.Peer] = message.GetReceived()
 		}
 		return nil
@@ -320,10 +329,8 @@ func (m *mender) countReceived(ctx context.Context, rows []persistence.Row) erro
 }
 
 func messageIDOf(r *record.Record) (id []byte, source string) {
-	if send := r.GetSend(); send != nil {
-		return send.GetMessageId(), ""
-	}
-	return r.GetSentCopy().GetMessageId(), r.GetSentCopy().GetSource()
+	message, _ := messageOfRecord(r)
+	return message, mailbox.SourceOf(r).Mailbox
 }
 
 // mayOperate reports whether a record that is of no message may have made an
@@ -372,7 +379,7 @@ func (m *mender) heldMessages(ctx context.Context, wanted map[int64]bool) (map[s
 		if err := proto.Unmarshal(item.Row.Data, op); err != nil {
 			return nil //nolint:nilerr // it is found as a different row
 		}
-		if message, _ := messageOf(op); ids[string(message.GetMessageId())] {
+		if message := messageOf(op); ids[string(message.GetMessageId())] {
 			held[string(message.GetMessageId())] = item.Row.Revision
 		}
 		return nil
@@ -405,8 +412,7 @@ func decodes(name string, row *persistence.Row) bool {
 	if proto.Unmarshal(row.Data, op) != nil {
 		return false
 	}
-	message, peer := messageOf(op)
-	return checkOperation(name, row.Peer, row.Revision, op, message, peer) == nil
+	return checkOperation(name, row.Peer, row.Revision, op) == nil
 }
 
 // mendDedup makes dedup entries anew: by what the journal derives, else from the

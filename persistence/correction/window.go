@@ -123,13 +123,10 @@ func (w *window) add(entry *persistence.Entry, since int64) error {
 		return nil
 	}
 	l := logged{mailbox: digestName(r.GetMailbox()), position: entry.Position, time: entry.Time}
-	switch kind := r.GetKind().(type) {
-	case *record.Record_Send:
-		l.message, l.body = digest(kind.Send.GetMessageId()), digest(kind.Send.GetSealedBody())
-	case *record.Record_SentCopy:
-		c := kind.SentCopy
-		l.message, l.body = digest(c.GetMessageId()), digest(c.GetSealedBody())
-	case *record.Record_CreateAccount:
+	if message, body := messageOfRecord(r); message != nil {
+		l.message, l.body = digest(message), digest(body)
+	}
+	if makes(r) {
 		w.created[r.GetMailbox()] = struct{}{}
 	}
 	if source := mailbox.SourceOf(r); source.Mailbox != "" {
@@ -140,6 +137,24 @@ func (w *window) add(entry *persistence.Entry, since int64) error {
 	}
 	w.records = append(w.records, l)
 	return nil
+}
+
+// messageOfRecord returns the id and the sealed body of the message that a record
+// brings its mailbox; nil for none.
+func messageOfRecord(r *record.Record) (id, body []byte) {
+	switch kind := r.GetKind().(type) {
+	case *record.Record_Send:
+		return kind.Send.GetMessageId(), kind.Send.GetSealedBody()
+	case *record.Record_SentCopy:
+		return kind.SentCopy.GetMessageId(), kind.SentCopy.GetSealedBody()
+	case *record.Record_ChatSend:
+		return kind.ChatSend.GetMessageId(), kind.ChatSend.GetSealedBody()
+	case *record.Record_ChatCopy:
+		m := kind.ChatCopy.GetOperation().GetReceiveMessage()
+		return m.GetMessageId(), m.GetSealedBody()
+	default:
+		return nil, nil
+	}
 }
 
 func (w *window) sort() {

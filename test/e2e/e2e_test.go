@@ -168,10 +168,13 @@ type answer struct {
 // poll asks to be held. It returns at once; awaitHeld waits until the server
 // has it.
 func (u user) poll(after int64, timeout time.Duration) *held {
+	return u.hold(&tegamiv1.FetchOpsRequest{AfterRevision: after, Timeout: durationpb.New(timeout)})
+}
+
+func (u user) hold(request *tegamiv1.FetchOpsRequest) *held {
 	h := &held{t: u.t, answers: make(chan answer, 1)}
-	request := &tegamiv1.FetchOpsRequest{AfterRevision: after, Timeout: durationpb.New(timeout)}
 	go func() {
-		ctx, cancel := context.WithTimeout(u.t.Context(), timeout+hangLimit)
+		ctx, cancel := context.WithTimeout(u.t.Context(), request.GetTimeout().AsDuration()+hangLimit)
 		defer cancel()
 		page := new(tegamiv1.FetchOpsResponse)
 		err := u.Call(ctx, "TalkService/FetchOps", request, page)

@@ -26,11 +26,15 @@ const (
 // user, alike for all devices.
 type Conversation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The other user; the caller for notes to oneself.
+	// The other user, the caller for notes to oneself, or a chat.
 	Peer string `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
-	// How many of the peer's messages lie above the mark.
+	// How many of the peer's messages lie above the mark; of a chat, those of
+	// others. Whoever writes to a chat has read it up to there. Of a large chat
+	// an operation does not know: there it is what read_messages says less than
+	// the chat_messages of the chat's newest message.
 	Unread int64 `protobuf:"varint,2,opt,name=unread,proto3" json:"unread,omitempty"`
-	// The mark: up to this revision the caller has read. It never moves back.
+	// The mark: up to this revision, of a chat the chat's, the caller has read. It
+	// never moves back.
 	ReadRevision int64 `protobuf:"varint,3,opt,name=read_revision,json=readRevision,proto3" json:"read_revision,omitempty"`
 	Pinned       bool  `protobuf:"varint,4,opt,name=pinned,proto3" json:"pinned,omitempty"`
 	Muted        bool  `protobuf:"varint,5,opt,name=muted,proto3" json:"muted,omitempty"`
@@ -44,8 +48,10 @@ type Conversation struct {
 	// missing when the peer has read none, or does not let others know.
 	PeerReadMessageId string                 `protobuf:"bytes,8,opt,name=peer_read_message_id,json=peerReadMessageId,proto3" json:"peer_read_message_id,omitempty"`
 	PeerReadTime      *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=peer_read_time,json=peerReadTime,proto3" json:"peer_read_time,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Of a chat: how many messages it had up to the mark.
+	ReadMessages  int64 `protobuf:"varint,10,opt,name=read_messages,json=readMessages,proto3" json:"read_messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Conversation) Reset() {
@@ -141,6 +147,13 @@ func (x *Conversation) GetPeerReadTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Conversation) GetReadMessages() int64 {
+	if x != nil {
+		return x.ReadMessages
+	}
+	return 0
+}
+
 // MessageRead says that the peer has read the caller's messages up to one.
 type MessageRead struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -207,7 +220,7 @@ var File_tegami_v1_conversation_proto protoreflect.FileDescriptor
 
 const file_tegami_v1_conversation_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctegami/v1/conversation.proto\x12\ttegami.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc1\x02\n" +
+	"\x1ctegami/v1/conversation.proto\x12\ttegami.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe6\x02\n" +
 	"\fConversation\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x16\n" +
 	"\x06unread\x18\x02 \x01(\x03R\x06unread\x12#\n" +
@@ -217,7 +230,9 @@ const file_tegami_v1_conversation_proto_rawDesc = "" +
 	"\rlast_revision\x18\x06 \x01(\x03R\flastRevision\x12\x1a\n" +
 	"\brevision\x18\a \x01(\x03R\brevision\x12/\n" +
 	"\x14peer_read_message_id\x18\b \x01(\tR\x11peerReadMessageId\x12@\n" +
-	"\x0epeer_read_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\fpeerReadTime\"}\n" +
+	"\x0epeer_read_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\fpeerReadTime\x12#\n" +
+	"\rread_messages\x18\n" +
+	" \x01(\x03R\freadMessages\"}\n" +
 	"\vMessageRead\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x1d\n" +
 	"\n" +

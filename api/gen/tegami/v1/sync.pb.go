@@ -35,6 +35,8 @@ const (
 	SyncCategory_CONTACTS SyncCategory = 3
 	// By peer, with the newest message of each.
 	SyncCategory_CONVERSATIONS SyncCategory = 4
+	// By their ids, those that the caller is invited to among them.
+	SyncCategory_CHATS SyncCategory = 5
 )
 
 // Enum value maps for SyncCategory.
@@ -45,6 +47,7 @@ var (
 		2: "PROFILE",
 		3: "CONTACTS",
 		4: "CONVERSATIONS",
+		5: "CHATS",
 	}
 	SyncCategory_value = map[string]int32{
 		"SYNC_CATEGORY_UNSPECIFIED": 0,
@@ -52,6 +55,7 @@ var (
 		"PROFILE":                   2,
 		"CONTACTS":                  3,
 		"CONVERSATIONS":             4,
+		"CHATS":                     5,
 	}
 )
 
@@ -158,13 +162,14 @@ const file_tegami_v1_sync_proto_rawDesc = "" +
 	"categories\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\x05R\x05limit\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x03 \x01(\tR\tpageToken*i\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken*t\n" +
 	"\fSyncCategory\x12\x1d\n" +
 	"\x19SYNC_CATEGORY_UNSPECIFIED\x10\x00\x12\f\n" +
 	"\bSETTINGS\x10\x01\x12\v\n" +
 	"\aPROFILE\x10\x02\x12\f\n" +
 	"\bCONTACTS\x10\x03\x12\x11\n" +
-	"\rCONVERSATIONS\x10\x04B8Z6github.com/tegami-im/tegami/api/gen/tegami/v1;tegamiv1b\x06proto3"
+	"\rCONVERSATIONS\x10\x04\x12\t\n" +
+	"\x05CHATS\x10\x05B8Z6github.com/tegami-im/tegami/api/gen/tegami/v1;tegamiv1b\x06proto3"
 
 var (
 	file_tegami_v1_sync_proto_rawDescOnce sync.Once

@@ -84,7 +84,9 @@ func (FetchOpsResponse_Reason) EnumDescriptor() ([]byte, []int) {
 
 type SendMessageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The recipient's user id.
+	// The recipient's user id, or the id of a chat of which the caller is a
+	// member: then every member receives it. Error: not_found with reason
+	// unknown_recipient, of a chat with reason unknown_chat.
 	To string `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`
 	// Types that are valid to be assigned to Body:
 	//
@@ -323,9 +325,11 @@ func (x *Content) GetData() []byte {
 }
 
 type SendMessageResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	MessageId     string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
-	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	MessageId  string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// In a chat: the chat's revision that carries the message; else 0.
+	ChatRevision  int64 `protobuf:"varint,3,opt,name=chat_revision,json=chatRevision,proto3" json:"chat_revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -374,6 +378,13 @@ func (x *SendMessageResponse) GetCreateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *SendMessageResponse) GetChatRevision() int64 {
+	if x != nil {
+		return x.ChatRevision
+	}
+	return 0
+}
+
 type FetchOpsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The cursor: the revision of the last operation that the device has.
@@ -383,7 +394,13 @@ type FetchOpsRequest struct {
 	Limit int32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
 	// How long to hold the request when there is nothing to answer, at most
 	// 120 s. Missing or 0 answers at once.
-	Timeout       *durationpb.Duration `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Timeout *durationpb.Duration `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Read the sequence of this chat, of which the caller is a member, in place of
+	// the caller's mailbox: all operations of a large chat, or, of any, what a
+	// device finds that it lacks. A device may hold one poll for each sequence.
+	// Error: not_found with reason unknown_chat, also of a poll that is held when
+	// the caller's membership ends.
+	ChatId        string `protobuf:"bytes,4,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -437,6 +454,13 @@ func (x *FetchOpsRequest) GetTimeout() *durationpb.Duration {
 		return x.Timeout
 	}
 	return nil
+}
+
+func (x *FetchOpsRequest) GetChatId() string {
+	if x != nil {
+		return x.ChatId
+	}
+	return ""
 }
 
 type FetchOpsResponse struct {
@@ -524,7 +548,15 @@ type Operation struct {
 	//	*Operation_ConversationUpdated
 	//	*Operation_MessageRead
 	//	*Operation_MessageAmended
-	Kind          isOperation_Kind `protobuf_oneof:"kind"`
+	//	*Operation_ChatChanged
+	Kind isOperation_Kind `protobuf_oneof:"kind"`
+	// Of an operation of a chat: the chat, and the operation's revision in it.
+	// These are dense for a member from the one with which the membership began,
+	// and alike for all members: an operation whose chat_revision is not above
+	// the last one that the device has of the chat is there already, and where
+	// some are missing in between they are read with FetchOps and chat_id.
+	ChatId        string `protobuf:"bytes,12,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
+	ChatRevision  int64  `protobuf:"varint,13,opt,name=chat_revision,json=chatRevision,proto3" json:"chat_revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -652,6 +684,29 @@ func (x *Operation) GetMessageAmended() *MessageAmendment {
 	return nil
 }
 
+func (x *Operation) GetChatChanged() *ChatChange {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_ChatChanged); ok {
+			return x.ChatChanged
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetChatId() string {
+	if x != nil {
+		return x.ChatId
+	}
+	return ""
+}
+
+func (x *Operation) GetChatRevision() int64 {
+	if x != nil {
+		return x.ChatRevision
+	}
+	return 0
+}
+
 type isOperation_Kind interface {
 	isOperation_Kind()
 }
@@ -696,6 +751,11 @@ type Operation_MessageAmended struct {
 	MessageAmended *MessageAmendment `protobuf:"bytes,10,opt,name=message_amended,json=messageAmended,proto3,oneof"`
 }
 
+type Operation_ChatChanged struct {
+	// What happened in a chat.
+	ChatChanged *ChatChange `protobuf:"bytes,11,opt,name=chat_changed,json=chatChanged,proto3,oneof"`
+}
+
 func (*Operation_ReceiveMessage) isOperation_Kind() {}
 
 func (*Operation_SendMessage) isOperation_Kind() {}
@@ -712,6 +772,8 @@ func (*Operation_MessageRead) isOperation_Kind() {}
 
 func (*Operation_MessageAmended) isOperation_Kind() {}
 
+func (*Operation_ChatChanged) isOperation_Kind() {}
+
 type Message struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	MessageId string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
@@ -725,13 +787,17 @@ type Message struct {
 	ClientMessageId string                 `protobuf:"bytes,6,opt,name=client_message_id,json=clientMessageId,proto3" json:"client_message_id,omitempty"`
 	CreateTime      *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// The revision of the operation that carries the message, in the mailbox of
-	// the reader.
+	// the reader; in the chat, where that was read.
 	Revision int64 `protobuf:"varint,8,opt,name=revision,proto3" json:"revision,omitempty"`
 	// As in SendMessageRequest.
 	ReplyTo  string     `protobuf:"bytes,9,opt,name=reply_to,json=replyTo,proto3" json:"reply_to,omitempty"`
 	Mentions []*Mention `protobuf:"bytes,10,rep,name=mentions,proto3" json:"mentions,omitempty"`
 	// Whether it was sent by ForwardMessage.
-	Forwarded     bool `protobuf:"varint,11,opt,name=forwarded,proto3" json:"forwarded,omitempty"`
+	Forwarded bool `protobuf:"varint,11,opt,name=forwarded,proto3" json:"forwarded,omitempty"`
+	// In a chat: the chat's revision that carries the message, and how many
+	// messages the chat had by then, this one included.
+	ChatRevision  int64 `protobuf:"varint,12,opt,name=chat_revision,json=chatRevision,proto3" json:"chat_revision,omitempty"`
+	ChatMessages  int64 `protobuf:"varint,13,opt,name=chat_messages,json=chatMessages,proto3" json:"chat_messages,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -854,6 +920,20 @@ func (x *Message) GetForwarded() bool {
 	return false
 }
 
+func (x *Message) GetChatRevision() int64 {
+	if x != nil {
+		return x.ChatRevision
+	}
+	return 0
+}
+
+func (x *Message) GetChatMessages() int64 {
+	if x != nil {
+		return x.ChatMessages
+	}
+	return 0
+}
+
 type isMessage_Body interface {
 	isMessage_Body()
 }
@@ -962,9 +1042,11 @@ func (x *GetHeadResponse) GetFirstRevision() int64 {
 
 type ListMessagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The other user of the conversation.
+	// The other user of the conversation, or a chat of which the caller is a
+	// member. Error: not_found with reason unknown_chat.
 	Peer string `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
-	// Only messages below this revision; 0 starts at the newest.
+	// Only messages below this revision, in a chat of the chat; 0 starts at the
+	// newest.
 	Before int64 `protobuf:"varint,2,opt,name=before,proto3" json:"before,omitempty"`
 	// 1 to 1,000; 0 means 100.
 	Limit         int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
@@ -1032,7 +1114,9 @@ type ListMessagesResponse struct {
 	// first: each lies above the message that it is of.
 	Amendments []*MessageAmendment `protobuf:"bytes,3,rep,name=amendments,proto3" json:"amendments,omitempty"`
 	// With has_more: what to send as before for the next page.
-	NextBefore    int64 `protobuf:"varint,4,opt,name=next_before,json=nextBefore,proto3" json:"next_before,omitempty"`
+	NextBefore int64 `protobuf:"varint,4,opt,name=next_before,json=nextBefore,proto3" json:"next_before,omitempty"`
+	// The changes of a chat that lie in the page, newest first.
+	ChatChanges   []*ChatChange `protobuf:"bytes,5,rep,name=chat_changes,json=chatChanges,proto3" json:"chat_changes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1095,13 +1179,20 @@ func (x *ListMessagesResponse) GetNextBefore() int64 {
 	return 0
 }
 
+func (x *ListMessagesResponse) GetChatChanges() []*ChatChange {
+	if x != nil {
+		return x.ChatChanges
+	}
+	return nil
+}
+
 type MarkReadRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The other user of the conversation. Error: not_found with reason
 	// unknown_conversation when there is none.
 	Peer string `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
-	// Everything up to this revision is read; 1 or above. One below the mark
-	// changes nothing.
+	// Everything up to this revision, in a chat of the chat, is read; 1 or above.
+	// One below the mark changes nothing.
 	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1436,9 +1527,10 @@ func (x *UpdateConversationResponse) GetConversation() *Conversation {
 type MessageAmendment struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	MessageId string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
-	// The other user of the conversation.
+	// The other user of the conversation, or the chat.
 	Peer string `protobuf:"bytes,2,opt,name=peer,proto3" json:"peer,omitempty"`
-	// Who made it: whoever sent the message, or, of a reaction, either of both.
+	// Who made it: whoever sent the message, or, of a reaction, anybody in the
+	// conversation.
 	By string `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`
 	// Types that are valid to be assigned to Change:
 	//
@@ -1446,7 +1538,8 @@ type MessageAmendment struct {
 	//	*MessageAmendment_Text
 	//	*MessageAmendment_Reaction
 	Change isMessageAmendment_Change `protobuf_oneof:"change"`
-	// The revision of the operation that carries it, in the mailbox of the reader.
+	// The revision of the operation that carries it, in the mailbox of the reader;
+	// in the chat, where that was read.
 	Revision      int64 `protobuf:"varint,7,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1570,9 +1663,10 @@ func (*MessageAmendment_Reaction) isMessageAmendment_Change() {}
 
 type UnsendMessageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The other user of the conversation.
+	// The other user of the conversation, or a chat.
 	Peer string `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
-	// The revision of the message in the caller's own mailbox. Errors: not_found
+	// The revision of the message in the caller's own mailbox, or in the chat:
+	// its chat_revision. Errors: not_found
 	// with reason unknown_message; permission_denied with reason not_yours;
 	// failed_precondition with reason too_late 24 hours after it was sent.
 	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
@@ -1989,8 +2083,8 @@ type SyncResponse struct {
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	// Every item of the page is at least as new as this revision of the mailbox.
 	// Go on with FetchOps from the lowest of all pages, and apply an operation to
-	// an item only if its revision is above the item's own (contacts and
-	// conversations have one); settings and the profile come whole, and are
+	// an item only if its revision is above the item's own (contacts,
+	// conversations and chats have one); settings and the profile come whole, and are
 	// replaced.
 	Revision      int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -2119,6 +2213,7 @@ type SyncResponse_Item struct {
 	//	*SyncResponse_Item_Profile
 	//	*SyncResponse_Item_Contact
 	//	*SyncResponse_Item_Conversation
+	//	*SyncResponse_Item_Chat
 	Item          isSyncResponse_Item_Item `protobuf_oneof:"item"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2197,6 +2292,15 @@ func (x *SyncResponse_Item) GetConversation() *ListConversationsResponse_Item {
 	return nil
 }
 
+func (x *SyncResponse_Item) GetChat() *Chat {
+	if x != nil {
+		if x, ok := x.Item.(*SyncResponse_Item_Chat); ok {
+			return x.Chat
+		}
+	}
+	return nil
+}
+
 type isSyncResponse_Item_Item interface {
 	isSyncResponse_Item_Item()
 }
@@ -2217,6 +2321,10 @@ type SyncResponse_Item_Conversation struct {
 	Conversation *ListConversationsResponse_Item `protobuf:"bytes,4,opt,name=conversation,proto3,oneof"`
 }
 
+type SyncResponse_Item_Chat struct {
+	Chat *Chat `protobuf:"bytes,5,opt,name=chat,proto3,oneof"`
+}
+
 func (*SyncResponse_Item_Settings) isSyncResponse_Item_Item() {}
 
 func (*SyncResponse_Item_Profile) isSyncResponse_Item_Item() {}
@@ -2225,11 +2333,13 @@ func (*SyncResponse_Item_Contact) isSyncResponse_Item_Item() {}
 
 func (*SyncResponse_Item_Conversation) isSyncResponse_Item_Item() {}
 
+func (*SyncResponse_Item_Chat) isSyncResponse_Item_Item() {}
+
 var File_tegami_v1_talk_proto protoreflect.FileDescriptor
 
 const file_tegami_v1_talk_proto_rawDesc = "" +
 	"\n" +
-	"\x14tegami/v1/talk.proto\x12\ttegami.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17tegami/v1/contact.proto\x1a\x1ctegami/v1/conversation.proto\x1a\x17tegami/v1/profile.proto\x1a\x18tegami/v1/settings.proto\x1a\x14tegami/v1/sync.proto\"\xe9\x01\n" +
+	"\x14tegami/v1/talk.proto\x12\ttegami.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14tegami/v1/chat.proto\x1a\x17tegami/v1/contact.proto\x1a\x1ctegami/v1/conversation.proto\x1a\x17tegami/v1/profile.proto\x1a\x18tegami/v1/settings.proto\x1a\x14tegami/v1/sync.proto\"\xe9\x01\n" +
 	"\x12SendMessageRequest\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\tR\x02to\x12\x14\n" +
 	"\x04text\x18\x02 \x01(\tH\x00R\x04text\x12.\n" +
@@ -2244,16 +2354,18 @@ const file_tegami_v1_talk_proto_rawDesc = "" +
 	"\x06length\x18\x03 \x01(\x05R\x06length\":\n" +
 	"\aContent\x12\x1b\n" +
 	"\tmime_type\x18\x01 \x01(\tR\bmimeType\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\fR\x04data\"q\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"\x96\x01\n" +
 	"\x13SendMessageResponse\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tR\tmessageId\x12;\n" +
 	"\vcreate_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"\x83\x01\n" +
+	"createTime\x12#\n" +
+	"\rchat_revision\x18\x03 \x01(\x03R\fchatRevision\"\x9c\x01\n" +
 	"\x0fFetchOpsRequest\x12%\n" +
 	"\x0eafter_revision\x18\x01 \x01(\x03R\rafterRevision\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\x05R\x05limit\x123\n" +
-	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"\x8a\x02\n" +
+	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x17\n" +
+	"\achat_id\x18\x04 \x01(\tR\x06chatId\"\x8a\x02\n" +
 	"\x10FetchOpsResponse\x12&\n" +
 	"\x03ops\x18\x01 \x03(\v2\x14.tegami.v1.OperationR\x03ops\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x19\n" +
@@ -2266,7 +2378,7 @@ const file_tegami_v1_talk_proto_rawDesc = "" +
 	"\aTIMEOUT\x10\x02\x12\x0e\n" +
 	"\n" +
 	"SUPERSEDED\x10\x03\x12\f\n" +
-	"\bDRAINING\x10\x04\"\xfd\x04\n" +
+	"\bDRAINING\x10\x04\"\xf7\x05\n" +
 	"\tOperation\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12;\n" +
 	"\vcreate_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
@@ -2279,8 +2391,11 @@ const file_tegami_v1_talk_proto_rawDesc = "" +
 	"\x14conversation_updated\x18\b \x01(\v2\x17.tegami.v1.ConversationH\x00R\x13conversationUpdated\x12;\n" +
 	"\fmessage_read\x18\t \x01(\v2\x16.tegami.v1.MessageReadH\x00R\vmessageRead\x12F\n" +
 	"\x0fmessage_amended\x18\n" +
-	" \x01(\v2\x1b.tegami.v1.MessageAmendmentH\x00R\x0emessageAmendedB\x06\n" +
-	"\x04kind\"\x88\x03\n" +
+	" \x01(\v2\x1b.tegami.v1.MessageAmendmentH\x00R\x0emessageAmended\x12:\n" +
+	"\fchat_changed\x18\v \x01(\v2\x15.tegami.v1.ChatChangeH\x00R\vchatChanged\x12\x17\n" +
+	"\achat_id\x18\f \x01(\tR\x06chatId\x12#\n" +
+	"\rchat_revision\x18\r \x01(\x03R\fchatRevisionB\x06\n" +
+	"\x04kind\"\xd2\x03\n" +
 	"\aMessage\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tR\tmessageId\x12\x12\n" +
@@ -2295,7 +2410,9 @@ const file_tegami_v1_talk_proto_rawDesc = "" +
 	"\breply_to\x18\t \x01(\tR\areplyTo\x12.\n" +
 	"\bmentions\x18\n" +
 	" \x03(\v2\x12.tegami.v1.MentionR\bmentions\x12\x1c\n" +
-	"\tforwarded\x18\v \x01(\bR\tforwardedB\x06\n" +
+	"\tforwarded\x18\v \x01(\bR\tforwarded\x12#\n" +
+	"\rchat_revision\x18\f \x01(\x03R\fchatRevision\x12#\n" +
+	"\rchat_messages\x18\r \x01(\x03R\fchatMessagesB\x06\n" +
 	"\x04body\"\x10\n" +
 	"\x0eGetHeadRequest\"T\n" +
 	"\x0fGetHeadResponse\x12\x1a\n" +
@@ -2304,7 +2421,7 @@ const file_tegami_v1_talk_proto_rawDesc = "" +
 	"\x13ListMessagesRequest\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x16\n" +
 	"\x06before\x18\x02 \x01(\x03R\x06before\x12\x14\n" +
-	"\x05limit\x18\x03 \x01(\x05R\x05limit\"\xbf\x01\n" +
+	"\x05limit\x18\x03 \x01(\x05R\x05limit\"\xf9\x01\n" +
 	"\x14ListMessagesResponse\x12.\n" +
 	"\bmessages\x18\x01 \x03(\v2\x12.tegami.v1.MessageR\bmessages\x12\x19\n" +
 	"\bhas_more\x18\x02 \x01(\bR\ahasMore\x12;\n" +
@@ -2312,7 +2429,8 @@ const file_tegami_v1_talk_proto_rawDesc = "" +
 	"amendments\x18\x03 \x03(\v2\x1b.tegami.v1.MessageAmendmentR\n" +
 	"amendments\x12\x1f\n" +
 	"\vnext_before\x18\x04 \x01(\x03R\n" +
-	"nextBefore\"A\n" +
+	"nextBefore\x128\n" +
+	"\fchat_changes\x18\x05 \x03(\v2\x15.tegami.v1.ChatChangeR\vchatChanges\"A\n" +
 	"\x0fMarkReadRequest\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"O\n" +
@@ -2372,16 +2490,17 @@ const file_tegami_v1_talk_proto_rawDesc = "" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tR\tmessageId\x12;\n" +
 	"\vcreate_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"\x81\x03\n" +
+	"createTime\"\xa8\x03\n" +
 	"\fSyncResponse\x122\n" +
 	"\x05items\x18\x01 \x03(\v2\x1c.tegami.v1.SyncResponse.ItemR\x05items\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n" +
-	"\brevision\x18\x03 \x01(\x03R\brevision\x1a\xf8\x01\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x1a\x9f\x02\n" +
 	"\x04Item\x127\n" +
 	"\bsettings\x18\x01 \x01(\v2\x19.tegami.v1.SettingsUpdateH\x00R\bsettings\x12.\n" +
 	"\aprofile\x18\x02 \x01(\v2\x12.tegami.v1.ProfileH\x00R\aprofile\x12.\n" +
 	"\acontact\x18\x03 \x01(\v2\x12.tegami.v1.ContactH\x00R\acontact\x12O\n" +
-	"\fconversation\x18\x04 \x01(\v2).tegami.v1.ListConversationsResponse.ItemH\x00R\fconversationB\x06\n" +
+	"\fconversation\x18\x04 \x01(\v2).tegami.v1.ListConversationsResponse.ItemH\x00R\fconversation\x12%\n" +
+	"\x04chat\x18\x05 \x01(\v2\x0f.tegami.v1.ChatH\x00R\x04chatB\x06\n" +
 	"\x04item2\xc4\a\n" +
 	"\vTalkService\x12L\n" +
 	"\vSendMessage\x12\x1d.tegami.v1.SendMessageRequest\x1a\x1e.tegami.v1.SendMessageResponse\x12U\n" +
@@ -2450,7 +2569,9 @@ var file_tegami_v1_talk_proto_goTypes = []any{
 	(*Profile)(nil),                        // 35: tegami.v1.Profile
 	(*Conversation)(nil),                   // 36: tegami.v1.Conversation
 	(*MessageRead)(nil),                    // 37: tegami.v1.MessageRead
-	(*SyncRequest)(nil),                    // 38: tegami.v1.SyncRequest
+	(*ChatChange)(nil),                     // 38: tegami.v1.ChatChange
+	(*Chat)(nil),                           // 39: tegami.v1.Chat
+	(*SyncRequest)(nil),                    // 40: tegami.v1.SyncRequest
 }
 var file_tegami_v1_talk_proto_depIdxs = []int32{
 	3,  // 0: tegami.v1.SendMessageRequest.content:type_name -> tegami.v1.Content
@@ -2468,52 +2589,55 @@ var file_tegami_v1_talk_proto_depIdxs = []int32{
 	36, // 12: tegami.v1.Operation.conversation_updated:type_name -> tegami.v1.Conversation
 	37, // 13: tegami.v1.Operation.message_read:type_name -> tegami.v1.MessageRead
 	19, // 14: tegami.v1.Operation.message_amended:type_name -> tegami.v1.MessageAmendment
-	3,  // 15: tegami.v1.Message.content:type_name -> tegami.v1.Content
-	31, // 16: tegami.v1.Message.create_time:type_name -> google.protobuf.Timestamp
-	2,  // 17: tegami.v1.Message.mentions:type_name -> tegami.v1.Mention
-	8,  // 18: tegami.v1.ListMessagesResponse.messages:type_name -> tegami.v1.Message
-	19, // 19: tegami.v1.ListMessagesResponse.amendments:type_name -> tegami.v1.MessageAmendment
-	36, // 20: tegami.v1.MarkReadResponse.conversation:type_name -> tegami.v1.Conversation
-	29, // 21: tegami.v1.ListConversationsResponse.items:type_name -> tegami.v1.ListConversationsResponse.Item
-	36, // 22: tegami.v1.UpdateConversationResponse.conversation:type_name -> tegami.v1.Conversation
-	31, // 23: tegami.v1.ForwardMessageResponse.create_time:type_name -> google.protobuf.Timestamp
-	30, // 24: tegami.v1.SyncResponse.items:type_name -> tegami.v1.SyncResponse.Item
-	36, // 25: tegami.v1.ListConversationsResponse.Item.conversation:type_name -> tegami.v1.Conversation
-	8,  // 26: tegami.v1.ListConversationsResponse.Item.last_message:type_name -> tegami.v1.Message
-	19, // 27: tegami.v1.ListConversationsResponse.Item.last_amendment:type_name -> tegami.v1.MessageAmendment
-	34, // 28: tegami.v1.SyncResponse.Item.settings:type_name -> tegami.v1.SettingsUpdate
-	35, // 29: tegami.v1.SyncResponse.Item.profile:type_name -> tegami.v1.Profile
-	33, // 30: tegami.v1.SyncResponse.Item.contact:type_name -> tegami.v1.Contact
-	29, // 31: tegami.v1.SyncResponse.Item.conversation:type_name -> tegami.v1.ListConversationsResponse.Item
-	1,  // 32: tegami.v1.TalkService.SendMessage:input_type -> tegami.v1.SendMessageRequest
-	26, // 33: tegami.v1.TalkService.ForwardMessage:input_type -> tegami.v1.ForwardMessageRequest
-	5,  // 34: tegami.v1.TalkService.FetchOps:input_type -> tegami.v1.FetchOpsRequest
-	9,  // 35: tegami.v1.TalkService.GetHead:input_type -> tegami.v1.GetHeadRequest
-	11, // 36: tegami.v1.TalkService.ListMessages:input_type -> tegami.v1.ListMessagesRequest
-	38, // 37: tegami.v1.TalkService.Sync:input_type -> tegami.v1.SyncRequest
-	13, // 38: tegami.v1.TalkService.MarkRead:input_type -> tegami.v1.MarkReadRequest
-	15, // 39: tegami.v1.TalkService.ListConversations:input_type -> tegami.v1.ListConversationsRequest
-	17, // 40: tegami.v1.TalkService.UpdateConversation:input_type -> tegami.v1.UpdateConversationRequest
-	20, // 41: tegami.v1.TalkService.UnsendMessage:input_type -> tegami.v1.UnsendMessageRequest
-	22, // 42: tegami.v1.TalkService.EditMessage:input_type -> tegami.v1.EditMessageRequest
-	24, // 43: tegami.v1.TalkService.ReactToMessage:input_type -> tegami.v1.ReactToMessageRequest
-	4,  // 44: tegami.v1.TalkService.SendMessage:output_type -> tegami.v1.SendMessageResponse
-	27, // 45: tegami.v1.TalkService.ForwardMessage:output_type -> tegami.v1.ForwardMessageResponse
-	6,  // 46: tegami.v1.TalkService.FetchOps:output_type -> tegami.v1.FetchOpsResponse
-	10, // 47: tegami.v1.TalkService.GetHead:output_type -> tegami.v1.GetHeadResponse
-	12, // 48: tegami.v1.TalkService.ListMessages:output_type -> tegami.v1.ListMessagesResponse
-	28, // 49: tegami.v1.TalkService.Sync:output_type -> tegami.v1.SyncResponse
-	14, // 50: tegami.v1.TalkService.MarkRead:output_type -> tegami.v1.MarkReadResponse
-	16, // 51: tegami.v1.TalkService.ListConversations:output_type -> tegami.v1.ListConversationsResponse
-	18, // 52: tegami.v1.TalkService.UpdateConversation:output_type -> tegami.v1.UpdateConversationResponse
-	21, // 53: tegami.v1.TalkService.UnsendMessage:output_type -> tegami.v1.UnsendMessageResponse
-	23, // 54: tegami.v1.TalkService.EditMessage:output_type -> tegami.v1.EditMessageResponse
-	25, // 55: tegami.v1.TalkService.ReactToMessage:output_type -> tegami.v1.ReactToMessageResponse
-	44, // [44:56] is the sub-list for method output_type
-	32, // [32:44] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	38, // 15: tegami.v1.Operation.chat_changed:type_name -> tegami.v1.ChatChange
+	3,  // 16: tegami.v1.Message.content:type_name -> tegami.v1.Content
+	31, // 17: tegami.v1.Message.create_time:type_name -> google.protobuf.Timestamp
+	2,  // 18: tegami.v1.Message.mentions:type_name -> tegami.v1.Mention
+	8,  // 19: tegami.v1.ListMessagesResponse.messages:type_name -> tegami.v1.Message
+	19, // 20: tegami.v1.ListMessagesResponse.amendments:type_name -> tegami.v1.MessageAmendment
+	38, // 21: tegami.v1.ListMessagesResponse.chat_changes:type_name -> tegami.v1.ChatChange
+	36, // 22: tegami.v1.MarkReadResponse.conversation:type_name -> tegami.v1.Conversation
+	29, // 23: tegami.v1.ListConversationsResponse.items:type_name -> tegami.v1.ListConversationsResponse.Item
+	36, // 24: tegami.v1.UpdateConversationResponse.conversation:type_name -> tegami.v1.Conversation
+	31, // 25: tegami.v1.ForwardMessageResponse.create_time:type_name -> google.protobuf.Timestamp
+	30, // 26: tegami.v1.SyncResponse.items:type_name -> tegami.v1.SyncResponse.Item
+	36, // 27: tegami.v1.ListConversationsResponse.Item.conversation:type_name -> tegami.v1.Conversation
+	8,  // 28: tegami.v1.ListConversationsResponse.Item.last_message:type_name -> tegami.v1.Message
+	19, // 29: tegami.v1.ListConversationsResponse.Item.last_amendment:type_name -> tegami.v1.MessageAmendment
+	34, // 30: tegami.v1.SyncResponse.Item.settings:type_name -> tegami.v1.SettingsUpdate
+	35, // 31: tegami.v1.SyncResponse.Item.profile:type_name -> tegami.v1.Profile
+	33, // 32: tegami.v1.SyncResponse.Item.contact:type_name -> tegami.v1.Contact
+	29, // 33: tegami.v1.SyncResponse.Item.conversation:type_name -> tegami.v1.ListConversationsResponse.Item
+	39, // 34: tegami.v1.SyncResponse.Item.chat:type_name -> tegami.v1.Chat
+	1,  // 35: tegami.v1.TalkService.SendMessage:input_type -> tegami.v1.SendMessageRequest
+	26, // 36: tegami.v1.TalkService.ForwardMessage:input_type -> tegami.v1.ForwardMessageRequest
+	5,  // 37: tegami.v1.TalkService.FetchOps:input_type -> tegami.v1.FetchOpsRequest
+	9,  // 38: tegami.v1.TalkService.GetHead:input_type -> tegami.v1.GetHeadRequest
+	11, // 39: tegami.v1.TalkService.ListMessages:input_type -> tegami.v1.ListMessagesRequest
+	40, // 40: tegami.v1.TalkService.Sync:input_type -> tegami.v1.SyncRequest
+	13, // 41: tegami.v1.TalkService.MarkRead:input_type -> tegami.v1.MarkReadRequest
+	15, // 42: tegami.v1.TalkService.ListConversations:input_type -> tegami.v1.ListConversationsRequest
+	17, // 43: tegami.v1.TalkService.UpdateConversation:input_type -> tegami.v1.UpdateConversationRequest
+	20, // 44: tegami.v1.TalkService.UnsendMessage:input_type -> tegami.v1.UnsendMessageRequest
+	22, // 45: tegami.v1.TalkService.EditMessage:input_type -> tegami.v1.EditMessageRequest
+	24, // 46: tegami.v1.TalkService.ReactToMessage:input_type -> tegami.v1.ReactToMessageRequest
+	4,  // 47: tegami.v1.TalkService.SendMessage:output_type -> tegami.v1.SendMessageResponse
+	27, // 48: tegami.v1.TalkService.ForwardMessage:output_type -> tegami.v1.ForwardMessageResponse
+	6,  // 49: tegami.v1.TalkService.FetchOps:output_type -> tegami.v1.FetchOpsResponse
+	10, // 50: tegami.v1.TalkService.GetHead:output_type -> tegami.v1.GetHeadResponse
+	12, // 51: tegami.v1.TalkService.ListMessages:output_type -> tegami.v1.ListMessagesResponse
+	28, // 52: tegami.v1.TalkService.Sync:output_type -> tegami.v1.SyncResponse
+	14, // 53: tegami.v1.TalkService.MarkRead:output_type -> tegami.v1.MarkReadResponse
+	16, // 54: tegami.v1.TalkService.ListConversations:output_type -> tegami.v1.ListConversationsResponse
+	18, // 55: tegami.v1.TalkService.UpdateConversation:output_type -> tegami.v1.UpdateConversationResponse
+	21, // 56: tegami.v1.TalkService.UnsendMessage:output_type -> tegami.v1.UnsendMessageResponse
+	23, // 57: tegami.v1.TalkService.EditMessage:output_type -> tegami.v1.EditMessageResponse
+	25, // 58: tegami.v1.TalkService.ReactToMessage:output_type -> tegami.v1.ReactToMessageResponse
+	47, // [47:59] is the sub-list for method output_type
+	35, // [35:47] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_tegami_v1_talk_proto_init() }
@@ -2521,6 +2645,7 @@ func file_tegami_v1_talk_proto_init() {
 	if File_tegami_v1_talk_proto != nil {
 		return
 	}
+	file_tegami_v1_chat_proto_init()
 	file_tegami_v1_contact_proto_init()
 	file_tegami_v1_conversation_proto_init()
 	file_tegami_v1_profile_proto_init()
@@ -2539,6 +2664,7 @@ func file_tegami_v1_talk_proto_init() {
 		(*Operation_ConversationUpdated)(nil),
 		(*Operation_MessageRead)(nil),
 		(*Operation_MessageAmended)(nil),
+		(*Operation_ChatChanged)(nil),
 	}
 	file_tegami_v1_talk_proto_msgTypes[7].OneofWrappers = []any{
 		(*Message_Text)(nil),
@@ -2555,6 +2681,7 @@ func file_tegami_v1_talk_proto_init() {
 		(*SyncResponse_Item_Profile)(nil),
 		(*SyncResponse_Item_Contact)(nil),
 		(*SyncResponse_Item_Conversation)(nil),
+		(*SyncResponse_Item_Chat)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -242,6 +242,9 @@ type MessageReceived struct {
 	// whom a push notification is for. After a restart of the server it may name
 	// devices that came back meanwhile.
 	AbsentDevices []string `protobuf:"bytes,6,rep,name=absent_devices,json=absentDevices,proto3" json:"absent_devices,omitempty"`
+	// The chat that the message is of; empty between two users. Of what happens
+	// in a large chat there are no events.
+	Chat          string `protobuf:"bytes,7,opt,name=chat,proto3" json:"chat,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -318,15 +321,23 @@ func (x *MessageReceived) GetAbsentDevices() []string {
 	return nil
 }
 
+func (x *MessageReceived) GetChat() string {
+	if x != nil {
+		return x.Chat
+	}
+	return ""
+}
+
 // MessageSent: a message that the user sent is in the user's own mailbox, for
 // the other devices.
 type MessageSent struct {
-	state           protoimpl.MessageState `protogen:"open.v1"`
-	MessageId       string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
-	To              string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
-	ClientMessageId string                 `protobuf:"bytes,3,opt,name=client_message_id,json=clientMessageId,proto3" json:"client_message_id,omitempty"`
-	Revision        int64                  `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
-	BodyBytes       int64                  `protobuf:"varint,5,opt,name=body_bytes,json=bodyBytes,proto3" json:"body_bytes,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	MessageId string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	// A user or a chat.
+	To              string `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	ClientMessageId string `protobuf:"bytes,3,opt,name=client_message_id,json=clientMessageId,proto3" json:"client_message_id,omitempty"`
+	Revision        int64  `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	BodyBytes       int64  `protobuf:"varint,5,opt,name=body_bytes,json=bodyBytes,proto3" json:"body_bytes,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -562,7 +573,7 @@ const file_tegami_events_v1_events_proto_rawDesc = "" +
 	"\x0faccount_created\x18\f \x01(\v2 .tegami.events.v1.AccountCreatedH\x00R\x0eaccountCreated\x12K\n" +
 	"\x0fsession_started\x18\r \x01(\v2 .tegami.events.v1.SessionStartedH\x00R\x0esessionStarted\x12E\n" +
 	"\rsession_ended\x18\x0e \x01(\v2\x1e.tegami.events.v1.SessionEndedH\x00R\fsessionEndedB\x06\n" +
-	"\x04kind\"\xd2\x01\n" +
+	"\x04kind\"\xe6\x01\n" +
 	"\x0fMessageReceived\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tR\tmessageId\x12\x12\n" +
@@ -571,7 +582,8 @@ const file_tegami_events_v1_events_proto_rawDesc = "" +
 	"\brevision\x18\x04 \x01(\x03R\brevision\x12\x1d\n" +
 	"\n" +
 	"body_bytes\x18\x05 \x01(\x03R\tbodyBytes\x12%\n" +
-	"\x0eabsent_devices\x18\x06 \x03(\tR\rabsentDevices\"\xa3\x01\n" +
+	"\x0eabsent_devices\x18\x06 \x03(\tR\rabsentDevices\x12\x12\n" +
+	"\x04chat\x18\a \x01(\tR\x04chat\"\xa3\x01\n" +
 	"\vMessageSent\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tR\tmessageId\x12\x0e\n" +

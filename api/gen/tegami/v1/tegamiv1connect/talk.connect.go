@@ -167,14 +167,15 @@ type TalkServiceClient interface {
 	// UpdateConversation pins or mutes a conversation, of which the caller's
 	// devices receive conversation_updated.
 	UpdateConversation(context.Context, *v1.UpdateConversationRequest) (*v1.UpdateConversationResponse, error)
-	// UnsendMessage withdraws a message of the caller's. Both users receive
-	// message_amended. Clients no longer show the message.
+	// UnsendMessage withdraws a message of the caller's. Both users, or all
+	// members of the chat, receive message_amended. Clients no longer show the message.
 	UnsendMessage(context.Context, *v1.UnsendMessageRequest) (*v1.UnsendMessageResponse, error)
-	// EditMessage gives a message of the caller's another text. Both users receive
-	// message_amended.
+	// EditMessage gives a message of the caller's another text. Both users, or all
+	// members of the chat, receive message_amended.
 	EditMessage(context.Context, *v1.EditMessageRequest) (*v1.EditMessageResponse, error)
 	// ReactToMessage puts the caller's reaction to a message in place of an
-	// earlier one. Both users receive message_amended.
+	// earlier one. Both users, or all members of the chat, receive
+	// message_amended.
 	ReactToMessage(context.Context, *v1.ReactToMessageRequest) (*v1.ReactToMessageResponse, error)
 }
 
@@ -212,14 +213,15 @@ type TalkServiceHandler interface {
 	// UpdateConversation pins or mutes a conversation, of which the caller's
 	// devices receive conversation_updated.
 	UpdateConversation(context.Context, *v1.UpdateConversationRequest) (*v1.UpdateConversationResponse, error)
-	// UnsendMessage withdraws a message of the caller's. Both users receive
-	// message_amended. Clients no longer show the message.
+	// UnsendMessage withdraws a message of the caller's. Both users, or all
+	// members of the chat, receive message_amended. Clients no longer show the message.
 	UnsendMessage(context.Context, *v1.UnsendMessageRequest) (*v1.UnsendMessageResponse, error)
-	// EditMessage gives a message of the caller's another text. Both users receive
-	// message_amended.
+	// EditMessage gives a message of the caller's another text. Both users, or all
+	// members of the chat, receive message_amended.
 	EditMessage(context.Context, *v1.EditMessageRequest) (*v1.EditMessageResponse, error)
 	// ReactToMessage puts the caller's reaction to a message in place of an
-	// earlier one. Both users receive message_amended.
+	// earlier one. Both users, or all members of the chat, receive
+	// message_amended.
 	ReactToMessage(context.Context, *v1.ReactToMessageRequest) (*v1.ReactToMessageResponse, error)
 }
 
