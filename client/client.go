@@ -17,7 +17,7 @@ import (
 const callTimeout = 10 * time.Second
 
 // Client is one device of one user. Its methods are safe for concurrent use,
-// but one Run at a time.
+// but one Run at a time, and one RunChat for each chat.
 type Client struct {
 	options
 	wire   wire

@@ -35,6 +35,13 @@
 // ([ErrCursorTooOld], [ErrCursorAhead]; [Error.ResumeRevision] is where to go on
 // after the history was read again with [Client.Messages]).
 //
+// # Chats
+//
+// A group chat's id is a recipient like any other. What happens in a chat of up
+// to 500 members comes to the mailbox, each operation with its place in the chat
+// (chat_revision, without gaps); of a large chat ([Chat] says) it is read from
+// the chat, with [Client.RunChat] and a cursor for each.
+//
 // # Errors
 //
 // What the server refuses is an [*Error] with a code, the field at fault and a

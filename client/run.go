@@ -39,12 +39,17 @@ func (e *RevisionError) Error() string {
 // ErrCursorTooOld or ErrCursorAhead, CodeUnauthenticated when the device was
 // signed out, or a *RevisionError. Everything that may pass it waits out.
 func (c *Client) Run(ctx context.Context, cursor CursorStore, handle Handler) error {
+	return c.run(ctx, "", cursor, handle)
+}
+
+// run reads the mailbox, or a chat unless that is empty.
+func (c *Client) run(ctx context.Context, chat string, cursor CursorStore, handle Handler) error {
 	after, err := cursor.Load(ctx)
 	if err != nil {
 		return err
 	}
 	for failures := 0; ; {
-		page, err := c.poll(ctx, after)
+		page, err := c.poll(ctx, chat, after)
 		if err != nil {
 			if err := c.pause(ctx, failures, err); err != nil {
 				return err
@@ -71,9 +76,9 @@ func (c *Client) Run(ctx context.Context, cursor CursorStore, handle Handler) er
 	}
 }
 
-func (c *Client) poll(ctx context.Context, after int64) (*tegamiv1.FetchOpsResponse, error) {
+func (c *Client) poll(ctx context.Context, chat string, after int64) (*tegamiv1.FetchOpsResponse, error) {
 	hold := c.pollTimeout - rand.N(c.pollTimeout/10+1) //nolint:gosec // spreads load
-	request := &tegamiv1.FetchOpsRequest{AfterRevision: after, Timeout: durationpb.New(hold)}
+	request := &tegamiv1.FetchOpsRequest{ChatId: chat, AfterRevision: after, Timeout: durationpb.New(hold)}
 	page := new(tegamiv1.FetchOpsResponse)
 	err := c.call(ctx, hold+callTimeout, "TalkService/FetchOps", request, page)
 	return page, err

@@ -18,14 +18,14 @@ import (
 type chatCommand struct {
 	asFlags
 	passwordFlags
-	With     string `placeholder:"USER" help:"Who to talk with. Missing: whoever writes first, or /with USER."`
+	With     string `placeholder:"USER" help:"Who to talk with: a user, or a group chat by its id. Missing: whoever writes first, or /with USER."`
 	History  int32  `default:"20" help:"How many earlier messages to show, at most 1000."`
 	Register bool   `help:"Register the user if need be, without asking."`
 	Follow   bool   `short:"f" help:"Between pipes: stay after the input has ended."`
 }
 
 func (chatCommand) Help() string {
-	return `Shows the newest messages, then those that arrive; each line that is typed is sent. Lines that begin with a slash are commands: /with USER, /help, /quit. A line that begins with two slashes is sent without the first.
+	return `Shows the newest messages, then those that arrive; each line that is typed is sent. Lines that begin with a slash are commands: /with USER, /group NAME USER... makes a group chat, /invite, /join, /members and /leave are about it, /help, /quit. A line that begins with two slashes is sent without the first.
 
 Without a terminal it reads lines from standard input and prints what arrives, and ends once the input has ended and all is sent, or when interrupted with --follow.
 
@@ -170,7 +170,7 @@ func (c *chat) partner() string {
 func (c *chat) show(_ context.Context, op *client.Operation) error {
 	message := messageOf(op)
 	if message == nil {
-		return nil
+		return c.showChange(op)
 	}
 	c.mu.Lock()
 	known := c.mine[message.GetClientMessageId()]
@@ -182,19 +182,28 @@ func (c *chat) show(_ context.Context, op *client.Operation) error {
 	if err := c.print(message); err != nil {
 		return err
 	}
-	if c.partner() == "" && message.GetFrom() != c.me {
-		c.direct(message.GetFrom())
+	if peer := peerOf(message, c.me); c.partner() == "" && message.GetFrom() != c.me {
+		c.direct(peer)
 		if c.console.Interactive() {
-			return c.console.Print("You are talking with " + message.GetFrom() + " now.")
+			return c.console.Print("You are talking with " + peer + " now.")
 		}
 	}
 	return nil
 }
 
+// peerOf returns the conversation of a message: the other user, or the group
+// chat.
+func peerOf(message *client.Message, me string) string {
+	if message.GetFrom() == me || message.GetChatRevision() > 0 {
+		return message.GetTo()
+	}
+	return message.GetFrom()
+}
+
 func (c *chat) print(message *client.Message) error {
 	who := message.GetFrom()
-	if who == c.me && message.GetTo() != c.me {
-		who += " → " + message.GetTo()
+	if peer := peerOf(message, c.me); who == c.me && peer != c.me || message.GetChatRevision() > 0 && peer != c.partner() {
+		who += " → " + peer
 	}
 	text := bodyText(message)
 	if c.console.Interactive() {
@@ -233,7 +242,11 @@ func (c *chat) command(ctx context.Context, line string) error {
 	case name == "with" && argument != "":
 		return c.refused(c.talkWith(ctx, argument, 0))
 	default:
-		return c.console.Print("/with USER talks with a user; /quit ends; //text sends a line that begins with a slash")
+		known, err := c.groupCommand(ctx, name, strings.Fields(argument))
+		if known {
+			return c.refused(err)
+		}
+		return c.console.Print("/with USER talks with a user, or a group chat by its id; /group NAME USER... makes one, /invite USER... /members and /leave are about the one you talk in, /join CHAT accepts an invitation or a code; /quit ends; //text sends a line that begins with a slash")
 	}
 }
 

@@ -112,6 +112,8 @@ func withoutMessage(op *client.Operation) string {
 	case op.GetMessageAmended() != nil:
 		return fmt.Sprintf("message %s of the conversation with %s was changed by %s",
 			op.GetMessageAmended().GetMessageId(), op.GetMessageAmended().GetPeer(), op.GetMessageAmended().GetBy())
+	case op.GetChatChanged() != nil:
+		return "chat " + op.GetChatId() + ": " + chatChangeText(op.GetChatChanged())
 	case op.GetMessageRead() != nil:
 		return fmt.Sprintf("%s has read up to %s", op.GetMessageRead().GetPeer(), op.GetMessageRead().GetMessageId())
 	default:
