@@ -37,8 +37,8 @@ func (c cell) pollChat(session talk.Session, chat string, after int64, timeout t
 	return answers
 }
 
-// heard returns what a page has of a chat: the texts, and the kinds of changes.
-func (c cell) heard(user string, page talk.Page) (list []string) {
+// heardInChat returns what a page has of a chat: the texts, and the kinds of changes.
+func (c cell) heardInChat(user string, page talk.Page) (list []string) {
 	c.t.Helper()
 	operations := c.decoded(page)
 	bodies, err := c.Open(c.context(), user, operations)
@@ -88,14 +88,14 @@ func TestGatewayServesChats(t *testing.T) {
 	expected := []string{fmt.Sprint(sent.ChatRevision, " ", large)}
 	for name, poll := range polls {
 		got := gateway.await(poll)
-		if got.refused != nil || !slices.Equal(gateway.heard(name, got.page), expected) {
+		if got.refused != nil || !slices.Equal(gateway.heardInChat(name, got.page), expected) {
 			t.Fatalf("%s's poll was answered %+v", name, got)
 		}
 		if len(got.page.Operations[0]) > 500 {
 			t.Errorf("%s was given a copy of the body, with %d bytes", name, len(got.page.Operations[0]))
 		}
 	}
-	if got := gateway.await(inChat); got.refused != nil || !slices.Equal(gateway.heard(names[1], got.page), expected) {
+	if got := gateway.await(inChat); got.refused != nil || !slices.Equal(gateway.heardInChat(names[1], got.page), expected) {
 		t.Errorf("the poll of the chat was answered %+v", got)
 	}
 	history, err := gateway.Messages(gateway.context(), names[2], chat, 0, 1)
@@ -127,7 +127,7 @@ func TestALargeChatIsPolled(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, poll := range map[string]<-chan pageOr{"bob": bob, "carol": carol} {
-		if got := c.await(poll); got.refused != nil || !slices.Equal(c.heard(name, got.page), []string{"4 hello all"}) {
+		if got := c.await(poll); got.refused != nil || !slices.Equal(c.heardInChat(name, got.page), []string{"4 hello all"}) {
 			t.Errorf("%s's poll was answered %+v", name, got)
 		}
 	}
@@ -152,7 +152,7 @@ func TestALargeChatIsPolled(t *testing.T) {
 	if err := c.ChangeChat(c.context(), users["bob"], chat, &record.ChangeChat{Change: &record.ChangeChat_Leave{Leave: true}}); err != nil {
 		t.Fatal(err)
 	}
-	if got := c.await(alice); got.refused != nil || !slices.Equal(c.heard("alice", got.page), []string{"5 LEFT"}) {
+	if got := c.await(alice); got.refused != nil || !slices.Equal(c.heardInChat("alice", got.page), []string{"5 LEFT"}) {
 		t.Errorf("alice's poll was answered %+v", got)
 	}
 	if got := c.await(bob); got.refused == nil || got.refused.Reason != refusal.UnknownChat {
