@@ -83,6 +83,7 @@ var createChatKind = kind{
 	since:   ChatVersion,
 	chat:    true,
 	command: true,
+	follows: true,
 	creates: true,
 	malformed: func(r *record.Record) bool {
 		return r.GetCreateChat().GetCreator() == "" || slices.Contains(r.GetCreateChat().GetInvite(), "")
@@ -94,6 +95,7 @@ var chatSendKind = kind{
 	since:          ChatVersion,
 	chat:           true,
 	command:        true,
+	follows:        true,
 	withoutAccount: refusal.UnknownChat,
 	malformed: func(r *record.Record) bool {
 		return r.GetChatSend().GetFrom() == "" || len(r.GetChatSend().GetMessageId()) != persistence.MessageIDSize
@@ -105,6 +107,7 @@ var chatAmendKind = kind{
 	since:          ChatVersion,
 	chat:           true,
 	command:        true,
+	follows:        true,
 	withoutAccount: refusal.UnknownChat,
 	malformed: func(r *record.Record) bool {
 		return r.GetChatAmend().GetFrom() == "" || isNoAmendment(r.GetChatAmend().GetAmendment())
