@@ -7,11 +7,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	"pgregory.net/rapid"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"

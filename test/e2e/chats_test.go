@@ -210,3 +210,79 @@ func TestAChat(t *testing.T) {
 		server.Start()
 	}
 }
+
+// The conversations of the corpus in a chat of three, who write in turn: some of
+// each language, in one order for all.
+func TestCorpusIsKeptByteForByteInAChat(t *testing.T) {
+	turns := corpus(t, 20)
+	server := start(t)
+	users := signIn(t, server, "alice", "bob", "carol")
+	chat := users[0].createChat("corpus", "bob", "carol").GetChatId()
+	users[1].accept(chat)
+	users[2].accept(chat)
+	for i, body := range turns {
+		users[i%3].send(&tegamiv1.SendMessageRequest{To: chat, Body: &tegamiv1.SendMessageRequest_Text{Text: body}})
+	}
+	for _, u := range users {
+		next, cursor := 0, int64(0)
+		for more := true; more; {
+			page := u.fetch(cursor)
+			for _, op := range page.GetOps() {
+				if m := message(op); m != nil {
+					if next == len(turns) || m.GetText() != turns[next] {
+						t.Fatalf("%s: turn %d came back as %q", u.name, next, m.GetText())
+					}
+					next++
+				}
+			}
+			cursor, more = page.GetRevision(), page.GetHasMore()
+		}
+		if next != len(turns) {
+			t.Errorf("%s has %d turns, want %d", u.name, next, len(turns))
+		}
+	}
+}
+
+// With more members than are copied to, devices read the chat; what it was before,
+// and is afterwards, comes to the mailbox. Nothing is missed or doubled.
+func TestAChatGrowsAndShrinks(t *testing.T) {
+	server := start(t, "mailbox: {chat_copies: 5}")
+	users := signIn(t, server, "alice", "bob", "carol", "dave", "erin", "frank")
+	alice := users[0]
+	id := alice.createChat("many", "bob", "carol", "dave", "erin", "frank").GetChatId()
+	for _, u := range users[1:5] {
+		u.accept(id)
+	}
+	alice.send(text(id, "small"))
+	users[5].accept(id)
+	poll := users[2].pollChat(id, 7)
+	sent := alice.send(text(id, "large"))
+	if got := chatOps(poll.page(tegamiv1.FetchOpsResponse_OPERATIONS)); !slices.Equal(got, []string{fmt.Sprint(sent.ChatRevision, " alice: large")}) {
+		t.Errorf("carol's poll of the chat has %q", got)
+	}
+	call(users[5], "ChatService/LeaveChat", &tegamiv1.LeaveChatRequest{ChatId: id}, new(tegamiv1.LeaveChatResponse))
+	call(users[4], "ChatService/LeaveChat", &tegamiv1.LeaveChatRequest{ChatId: id}, new(tegamiv1.LeaveChatResponse))
+	alice.send(text(id, "small again"))
+	whole := chatOps(alice.fetchChat(id, 0))
+	for range 2 {
+		for _, u := range users[:4] {
+			var got []string
+			for _, op := range u.fetch(0).GetOps() {
+				if op.ChatRevision == 0 || op.GetChatChanged().GetChat().GetRole() == tegamiv1.ChatRole_CHAT_INVITED {
+					continue
+				}
+				if n := len(got); n > 0 { // what lies between is read from the chat
+					var last int64
+					_, _ = fmt.Sscan(got[n-1], &last)
+					got = append(got, whole[last:op.ChatRevision-1]...)
+				}
+				got = append(got, chatOps(&tegamiv1.FetchOpsResponse{Ops: []*tegamiv1.Operation{op}})...)
+			}
+			if n := len(whole) - len(got); !slices.Equal(got, whole[n:]) {
+				t.Errorf("%s has (-chat +device):\n%s", u.name, cmp.Diff(whole[n:], got))
+			}
+		}
+		server.Kill()
+		server.Start()
+	}
+}
