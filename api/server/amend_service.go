@@ -90,11 +90,6 @@ func (s talkService) bodyAt(ctx context.Context, peer string, revision int64) (t
 	return talk.Body{}, &refusal.Refusal{Reason: refusal.UnknownMessage, Field: "revision"}
 }
 
-// messageIn reports whether an operation carries a message.
-func messageIn(operation *record.Operation) bool {
-	return operation.GetReceiveMessage() != nil || operation.GetSendMessage() != nil
-}
-
 // amendmentOf returns a change of a message in the form that clients get, with
 // the body of an edit.
 func amendmentOf(revision int64, a *record.Amendment, body talk.Body) *tegamiv1.MessageAmendment {
