@@ -68,7 +68,7 @@ func TestWhatFindsIsLimited(t *testing.T) {
 	for procedure := range rules {
 		service, method, _ := strings.Cut(strings.TrimPrefix(procedure, "/tegami.v1."), "/")
 		want := service == "ContactService" && !strings.HasPrefix(method, "List") ||
-			slices.Contains([]string{"GetProfile", "UpdateProfile", "UpdateSettings"}, method)
+			slices.Contains([]string{"GetProfile", "UpdateProfile", "UpdateSettings", "CreateChat", "JoinByLink"}, method)
 		a := &admission{finds: limit.NewTable[string](limit.Rate{PerSecond: 0.1, Burst: 1}, 100)}
 		alice := talk.Session{User: "alice", Device: "phone"}
 		if err := a.limitCaller(tegamiv1connect.ContactServiceFindUserProcedure, alice); err != nil {

@@ -150,7 +150,7 @@ func (n *Node) Receive(receive func(*wire.Frame)) {
 	n.node.receive = receive
 }
 
-// Close ends the node: what is sent to its address is lost.
+// Close ends the node: what is sent to its address is lost. It may be called again.
 func (n *Node) Close() {
 	n.network.mu.Lock()
 	if n.network.nodes[n.address] == n.node {
@@ -158,9 +158,11 @@ func (n *Node) Close() {
 	}
 	n.network.mu.Unlock()
 	n.mu.Lock()
-	n.closing = true
+	if !n.closing {
+		n.closing = true
+		close(n.closed)
+	}
 	n.mu.Unlock()
-	close(n.closed)
 	n.running.Wait()
 	n.node.close()
 }
