@@ -177,7 +177,12 @@ func TestDamage(t *testing.T) {
 	wantRepaired("without load")
 	tl.wantNothing("after the repair")
 	d.compare(before)
-	// What is written meanwhile mends some of it, and must not be harmed.
+	// The cache is filled again by what is used, and then harmed again, with the
+	// rest. What is written meanwhile mends some of it, and must not be harmed.
+	users.StartSending()
+	await(t, "after the repair without load", users, 500)
+	users.StopSending()
+	settle(t, server)
 	d.harm()
 	users.StartSending()
 	wantRepaired("under load")

@@ -16,7 +16,7 @@ const (
 
 // A lane is run from its first suite to its last. Beside the compilers and the
 // fuzzers, which want every processor, the suites that drive real processes
-// mostly wait.
+// mostly wait. Some of them stand among the former, so that both take as long.
 type lane int
 
 const (
@@ -153,7 +153,7 @@ var suites = []suite{
 	},
 	{
 		name: "events", about: "the topic of events and a webhook against the mailboxes, while servers and a worker are killed",
-		lane: processes, in: inTest, limit: 20 * time.Minute, run: withServers(blackBoxSuite("events")),
+		lane: code, in: inTest, limit: 20 * time.Minute, run: withServers(blackBoxSuite("events")),
 	},
 	{
 		name: "correct", about: "stores are damaged under load, found wrong and mended; a store is moved and moved back",
@@ -161,7 +161,7 @@ var suites = []suite{
 	},
 	{
 		name: "worker", about: "background tasks: workers are killed under load, and receivers fail",
-		lane: processes, in: inTest, limit: 20 * time.Minute, run: withServers(blackBoxSuite("worker")),
+		lane: code, in: inTest, limit: 20 * time.Minute, run: withServers(blackBoxSuite("worker")),
 	},
 	{
 		name: "cluster", about: "talk nodes behind a gateway are killed, paused, stopped and restarted under load",
@@ -169,7 +169,7 @@ var suites = []suite{
 	},
 	{
 		name: "fleet", about: "the local cluster of make cluster: up, used, a node down and up, down",
-		lane: processes, in: inTest, limit: 20 * time.Minute, run: withServers(blackBoxSuite("fleet")),
+		lane: code, in: inTest, limit: 20 * time.Minute, run: withServers(blackBoxSuite("fleet")),
 	},
 	{
 		name: "planted", about: "each planted bug is found by the same checkers",
