@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,12 +21,12 @@ type scriptedTalk struct {
 	Talk
 	polls     []talk.Poll
 	sends     []talk.Send
-	cancelled int
+	cancelled atomic.Int32
 }
 
 func (s *scriptedTalk) Poll(poll talk.Poll) (cancel func()) {
 	s.polls = append(s.polls, poll)
-	return func() { s.cancelled++ }
+	return func() { s.cancelled.Add(1) }
 }
 
 func (s *scriptedTalk) Send(_ context.Context, send talk.Send) { s.sends = append(s.sends, send) }
@@ -34,10 +35,10 @@ var caller = talk.Session{User: "alice", Device: "phone", Epoch: 1}
 
 // edge returns a server without listeners before a scripted tier, the replies
 // of its calls, and how many polls it holds.
-func edge() (s *Server, tier *scriptedTalk, replies chan Reply, held *int) {
-	tier, replies, held = &scriptedTalk{}, make(chan Reply, 8), new(int)
+func edge() (s *Server, tier *scriptedTalk, replies chan Reply, held *atomic.Int64) {
+	tier, replies, held = &scriptedTalk{}, make(chan Reply, 8), new(atomic.Int64)
 	s = &Server{
-		opts: Options{Hooks: Hooks{Held: func(delta int) { *held += delta }}}.withDefaults(),
+		opts: Options{Hooks: Hooks{Held: func(delta int) { held.Add(int64(delta)) }}}.withDefaults(),
 		talk: tier,
 		admission: &admission{sessions: auth.NewSessions(func(context.Context, talk.Session) error {
 			return errors.New("asked though the poll is held")
@@ -64,18 +65,18 @@ func TestAPollIsHeldUntilItsAnswer(t *testing.T) {
 			t.Errorf("the tier was asked %v", poll)
 		}
 		<-time.After(10 * time.Second)
-		if *held != 1 {
-			t.Errorf("%d polls are held", *held)
+		if held.Load() != 1 {
+			t.Errorf("%d polls are held", held.Load())
 		}
 		if err := s.admission.sessions.Check(t.Context(), caller); err != nil {
 			t.Errorf("a session that holds a poll: %v", err)
 		}
 		tier.polls[0].Answer(talk.Page{Revision: 3, Reason: talk.Draining}, nil)
-		if got := message(t, replies); got.GetReason() != tegamiv1.FetchOpsResponse_DRAINING || *held != 0 {
-			t.Errorf("got %v with %d polls held", got, *held)
+		if got := message(t, replies); got.GetReason() != tegamiv1.FetchOpsResponse_DRAINING || held.Load() != 0 {
+			t.Errorf("got %v with %d polls held", got, held.Load())
 		}
 		<-time.After(time.Hour) // no timer of the poll is left to answer it again
-		if len(replies) != 0 || tier.cancelled != 0 {
+		if len(replies) != 0 || tier.cancelled.Load() != 0 {
 			t.Error("the poll was answered twice or cancelled")
 		}
 	})
@@ -94,8 +95,8 @@ func TestALostPollIsAnswered(t *testing.T) {
 		}
 		tier.polls[0].Answer(talk.Page{}, nil) // too late
 		cancel()
-		if tier.cancelled != 1 || *held != 0 || len(replies) != 0 {
-			t.Errorf("cancelled %d times, %d held, %d further replies", tier.cancelled, *held, len(replies))
+		if tier.cancelled.Load() != 1 || held.Load() != 0 || len(replies) != 0 {
+			t.Errorf("cancelled %d times, %d held, %d further replies", tier.cancelled.Load(), held.Load(), len(replies))
 		}
 	})
 }
@@ -107,8 +108,8 @@ func TestALostReadIsRefused(t *testing.T) {
 		s, tier, replies, _ := edge()
 		s.fetchOps(t.Context(), caller, time.Time{}, &tegamiv1.FetchOpsRequest{AfterRevision: 3}, func(r Reply) { replies <- r })
 		page, err := (<-replies).Message(t.Context())
-		if refused, ok := errors.AsType[*refusal.Refusal](err); !ok || refused.Reason != refusal.NotReady || tier.cancelled != 1 {
-			t.Errorf("got %v, %v, cancelled %d times", page, err, tier.cancelled)
+		if refused, ok := errors.AsType[*refusal.Refusal](err); !ok || refused.Reason != refusal.NotReady || tier.cancelled.Load() != 1 {
+			t.Errorf("got %v, %v, cancelled %d times", page, err, tier.cancelled.Load())
 		}
 	})
 }
@@ -119,8 +120,8 @@ func TestAPollWithoutAClientIsNotMade(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	s.fetchOps(gone, caller, time.Time{}, &tegamiv1.FetchOpsRequest{Timeout: durationpb.New(time.Minute)}, func(r Reply) { replies <- r })
-	if _, err := (<-replies).Message(t.Context()); !errors.Is(err, context.Canceled) || len(tier.polls) != 0 || *held != 0 {
-		t.Errorf("got %v, %d polls were made, %d are held", err, len(tier.polls), *held)
+	if _, err := (<-replies).Message(t.Context()); !errors.Is(err, context.Canceled) || len(tier.polls) != 0 || held.Load() != 0 {
+		t.Errorf("got %v, %d polls were made, %d are held", err, len(tier.polls), held.Load())
 	}
 }
 
@@ -139,13 +140,13 @@ func TestAHoldEndsBeforeTheDeadline(t *testing.T) {
 			if got := tier.polls[0].Timeout; got != c.want {
 				t.Errorf("%v within %v is held for %v, want %v", c.timeout, c.deadline, got, c.want)
 			}
-			if holds := *held == 1; holds != (c.want > 0) {
-				t.Errorf("%v within %v: %d are held", c.timeout, c.deadline, *held)
+			if holds := held.Load() == 1; holds != (c.want > 0) {
+				t.Errorf("%v within %v: %d are held", c.timeout, c.deadline, held.Load())
 			}
 			cancel()
 			cancel()
-			if tier.cancelled != 1 || *held != 0 {
-				t.Errorf("cancelled %d times, %d held", tier.cancelled, *held)
+			if tier.cancelled.Load() != 1 || held.Load() != 0 {
+				t.Errorf("cancelled %d times, %d held", tier.cancelled.Load(), held.Load())
 			}
 		})
 	}

@@ -69,8 +69,8 @@ func TestWhatMattersLeastIsRefusedFirst(t *testing.T) {
 	cancel()
 	poll(time.Minute)
 	refused()
-	if *held != 2 {
-		t.Errorf("%d are held", *held)
+	if held.Load() != 2 {
+		t.Errorf("%d are held", held.Load())
 	}
 	if len(after) < 2 {
 		t.Error("all are to come at the same time")

@@ -92,7 +92,7 @@ func (r *replica) words() []string {
 // since, come to what one who followed from the beginning knows, whatever the
 // size of the pages.
 func TestSnapshotAndOperationsAreAFullReplay(t *testing.T) {
-	server := start(t)
+	server := start(t, "limits: {find_rate: 10000, find_burst: 10000}")
 	users := signIn(t, server, "alice", "bob", "carol", "dave", "erin", "frank")
 	alice := users[0]
 	happens := func(round int) {
