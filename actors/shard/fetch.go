@@ -151,6 +151,9 @@ func (b *mailboxActor) endOutsiders(ctx actor.Context, operations []*record.Oper
 	})
 }
 
+// pageTimeout is for a page from when it was asked for: of those that wait for a
+// worker for longer nobody knows any more, and to read them would have all others
+// wait as long.
 const pageTimeout = 5 * time.Second
 
 // readPage answers from the store, with workers of its own, and goes on in
@@ -159,8 +162,9 @@ func (b *mailboxActor) readPage(ctx actor.Context, m *Fetch, head int64) {
 	root := ctx.ActorSystem().Root
 	upTo := b.beforeTail()
 	newer, _ := b.tail.after(upTo, m.Limit)
+	deadline := time.Now().Add(pageTimeout)
 	if !b.Workers.Page.Submit(func(ctx context.Context) {
-		ctx, cancel := context.WithTimeout(ctx, pageTimeout)
+		ctx, cancel := context.WithDeadline(ctx, deadline)
 		defer cancel()
 		rows, err := b.rows(ctx, m.After, upTo, m.Limit)
 		if err != nil || !follow(rows, m.After) {
@@ -251,8 +255,9 @@ func (b *mailboxActor) history(m *History) {
 		return
 	}
 	store, shardID, name, known := b.Store, b.shardID, b.name, b.storedRevision
+	deadline := time.Now().Add(pageTimeout)
 	if !b.Workers.Page.Submit(func(ctx context.Context) {
-		ctx, cancel := context.WithTimeout(ctx, pageTimeout)
+		ctx, cancel := context.WithDeadline(ctx, deadline)
 		defer cancel()
 		if err := b.reachesTo(ctx, upTo-1, known); err != nil {
 			m.Answer(HistoryPage{}, refusal.After(refusal.StoreUnavailable, time.Second))

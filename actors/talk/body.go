@@ -87,6 +87,9 @@ func decodeReferring(encoded []byte) (Body, error) {
 	if err := proto.Unmarshal(encoded, &stored); err != nil {
 		return Body{}, ErrBody
 	}
+	if isText := stored.MimeType == ""; isText && len(stored.Data) > 0 || !isText && stored.Text != "" { // it is text or content
+		return Body{}, ErrBody
+	}
 	return Body{
 		Text: stored.Text, MimeType: stored.MimeType, Data: stored.Data,
 		ReplyTo: string(stored.ReplyTo), Mentions: stored.Mentions, Forwarded: stored.Forwarded,

@@ -148,7 +148,7 @@ func Unanswered(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return err
 	}
-	if code, ok := errors.AsType[sarama.KError](err); ok && !isElsewhere(code) {
+	if code, ok := errors.AsType[sarama.KError](err); ok && !isElsewhere(code) || errors.Is(err, sarama.ErrSASLAuthenticationFailed) {
 		return err
 	}
 	if _, ok := errors.AsType[tls.AlertError](err); ok {

@@ -25,7 +25,7 @@ const (
 
 // crowd is who is on the server. A mailbox that gets more than 4,096 messages in a
 // day needs HBase for each further one: there are enough to share them.
-var crowd = workload.Options{Users: 64, Devices: 2, Senders: 1, Mix: time.Second}
+var crowd = workload.Options{Users: 64, Devices: 2, Senders: 1, Mix: 10 * time.Second}
 
 // row is a fault, and whether the server is killed while it lasts.
 type row struct {
