@@ -16,6 +16,7 @@ import (
 
 	"github.com/tegami-im/tegami/actors/mailbox"
 	"github.com/tegami-im/tegami/actors/talk"
+	"github.com/tegami-im/tegami/actors/writebehind"
 	"github.com/tegami-im/tegami/persistence"
 	"github.com/tegami-im/tegami/persistence/memory"
 )
@@ -149,6 +150,10 @@ func (o *outage) leaveMemory() {
 			return err == nil
 		})
 	}
+	o.until("stored", func() bool { // a copy that is ahead of the store does not count, nor one that is behind
+		d := o.Depths()
+		return d.Unstored == 0 && d.Cache == (writebehind.Behind{})
+	})
 }
 
 // traffic has every user send, each message until it is answered, and repeat
