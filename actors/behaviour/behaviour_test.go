@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,13 +19,13 @@ import (
 )
 
 // trial does what it is told by the text of a message. Its state counts the events
-// that it dealt with.
-type trial struct{ tries *int }
+// that it dealt with. One that hangs is left behind, and still counts its tries.
+type trial struct{ tries *atomic.Int64 }
 
 func (b trial) Handle(c *behaviour.Context, state *wrapperspb.Int64Value, event behaviour.Event) error {
 	state.Value++
 	if b.tries != nil {
-		*b.tries++
+		b.tries.Add(1)
 	}
 	switch e := event.(type) {
 	case *behaviour.Message:
@@ -47,7 +48,7 @@ func (b trial) message(c *behaviour.Context, state *wrapperspb.Int64Value, m *be
 	case "hang":
 		<-c.Context().Done()
 	case "third time":
-		if *b.tries%3 != 0 {
+		if b.tries.Load()%3 != 0 {
 			return errors.New("planted")
 		}
 	case "many":
@@ -107,7 +108,7 @@ func TestFailuresArePassedOver(t *testing.T) {
 		"nobody", "nothing", "long timer", "no timer", "myself",
 	} {
 		t.Run(fails, func(t *testing.T) {
-			tries := 0
+			var tries atomic.Int64
 			behaviourtest.Run(t, behaviour.New("trial", trial{&tries}), func(w *behaviourtest.World) {
 				w.Say("alice", fails)
 				w.Wait(behaviour.Attempts * (behaviour.Timeout + time.Second))
@@ -120,20 +121,20 @@ func TestFailuresArePassedOver(t *testing.T) {
 					t.Errorf("timers %v", w.Timers())
 				}
 			})
-			if tries != behaviour.Attempts+1 {
-				t.Errorf("%d tries", tries)
+			if tries.Load() != behaviour.Attempts+1 {
+				t.Errorf("%d tries", tries.Load())
 			}
 		})
 	}
 }
 
 func TestFailuresAreTriedAgain(t *testing.T) {
-	tries := 0
+	var tries atomic.Int64
 	behaviourtest.Run(t, behaviour.New("trial", trial{&tries}), func(w *behaviourtest.World) {
 		w.Say("alice", "third time")
 		w.Expect("alice: 1 third time")
-		if tries != 3 || w.Count(behaviour.PassedOver) != 0 {
-			t.Errorf("%d tries, %d passed over", tries, w.Count(behaviour.PassedOver))
+		if tries.Load() != 3 || w.Count(behaviour.PassedOver) != 0 {
+			t.Errorf("%d tries, %d passed over", tries.Load(), w.Count(behaviour.PassedOver))
 		}
 	})
 }
