@@ -19,6 +19,10 @@ func TestAnOwnerThatIsAwayHoldsUpNobodyElse(t *testing.T) {
 	f.start("talk-2", cluster.RoleTalk)
 	gateway := f.start("gateway-1", cluster.RoleGateway)
 	f.ready()
+	near.until("each has its shards", func() bool {
+		its := len(f.places().Owned("talk-2.1"))
+		return f.serves("talk-2") == its && f.serves("talk-1") == fleetShards-its
+	})
 	const far = 200 // more than are read at a time from a store
 	var here, away []string
 	for i := 0; len(here) < 3 || len(away) < far; i++ {
