@@ -85,6 +85,45 @@ func TestLoadBringsWhatTheMailboxWasNotTold(t *testing.T) {
 	}
 }
 
+// advancingStore has another owner store and truncate what there is as its marks
+// are read.
+type advancingStore struct {
+	persistence.Store
+	advance func()
+}
+
+func (s advancingStore) Marks(ctx context.Context, shard uint32) (persistence.Marks, error) {
+	marks, err := s.Store.Marks(ctx, shard)
+	s.advance()
+	return marks, err
+}
+
+// A shard that opens while another owner truncates its journal is not taken for one
+// whose journal lost records.
+func TestEndsThatAnotherOwnerMoves(t *testing.T) {
+	ctx := t.Context()
+	journal, store := memory.NewJournal(persistence.DurabilityFsync), memory.NewStore()
+	positions := appendTrims(t, journal, 10)
+	advance := func(to persistence.Position) {
+		err := errors.Join(
+			store.Write(ctx, 0, persistence.Batch{Highest: to, Checkpoint: to}),
+			store.Sync(ctx),
+			journal.Truncate(ctx, 0, to.Offset+1),
+		)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	advance(positions[3])
+	marks, bounds, err := readEnds(ctx, journal, advancingStore{store, func() {
+		advance(positions[8])
+		appendTrims(t, journal, 5)
+	}}, 0)
+	if err != nil || marks.Checkpoint != positions[3] || bounds.First != positions[3].Offset+1 || bounds.Next != 15 || marks.Ahead(bounds) {
+		t.Errorf("marks %+v, bounds %+v, %v", marks, bounds, err)
+	}
+}
+
 // appendTrims appends records of bob's mailbox, and returns where they lie.
 func appendTrims(t *testing.T, journal persistence.Journal, n int) []persistence.Position {
 	t.Helper()

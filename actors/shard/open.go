@@ -28,13 +28,30 @@ func (s *shardActor) open(ctx actor.Context) {
 		ctx, cancel := context.WithTimeout(ctx, journalTimeout)
 		defer cancel()
 		m := &opened{incarnation: incarnation}
-		if m.marks, m.err = store.Marks(ctx, id); m.err == nil {
-			m.bounds, m.err = journal.Bounds(ctx, id)
-		}
+		m.marks, m.bounds, m.err = readEnds(ctx, journal, store, id)
 		root.Send(self, m)
 	}) {
 		s.later(ctx, retryOpen, &openAgain{incarnation})
 	}
+}
+
+// readEnds reads the store's marks and the journal's bounds. Another owner may move
+// all of them meanwhile: the start is that of before the marks were read, which are
+// never below it, and the end that of afterwards, which they are never beyond.
+func readEnds(ctx context.Context, journal persistence.Journal, store persistence.Store, shard uint32) (persistence.Marks, persistence.Bounds, error) {
+	before, err := journal.Bounds(ctx, shard)
+	if err != nil {
+		return persistence.Marks{}, before, err
+	}
+	marks, err := store.Marks(ctx, shard)
+	if err != nil {
+		return marks, before, err
+	}
+	bounds, err := journal.Bounds(ctx, shard)
+	if bounds.Generation == before.Generation {
+		bounds.First = before.First
+	}
+	return marks, bounds, err
 }
 
 // opened starts the replay from the store's checkpoint.
