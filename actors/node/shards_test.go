@@ -9,6 +9,7 @@ import (
 
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/shard"
+	"github.com/tegami-im/tegami/actors/talk"
 	"github.com/tegami-im/tegami/cluster"
 )
 
@@ -33,8 +34,17 @@ func TestShardsReturnWhenTheirParentFails(t *testing.T) {
 	failed := sync.OnceFunc(func() { panic("planted") })
 	c.system.Root.Send(c.talk, &place{places: c.newest.Load().places, placed: failed})
 	c.until("sent", func() bool {
-		_, err := c.send(users["alice"], "bob", "1", "hello")
-		return err == nil
+		answered := make(chan error, 1)
+		c.Send(c.context(), talk.Send{
+			From: users["alice"].User, FromDevice: users["alice"].Device, To: "bob", ClientMessageID: "1", Body: talk.Body{Text: "hello"},
+			Answer: func(_ talk.Sent, err error) { answered <- err },
+		})
+		select {
+		case err := <-answered:
+			return err == nil
+		case <-time.After(time.Second): // it was on its way when they failed
+			return false
+		}
 	})
 }
 
