@@ -54,7 +54,7 @@ check: requirements ## For the working day: build, vet, lint and unit tests, wit
 	@$(SUITES) check
 
 .PHONY: test
-test: requirements-test ## Every test once, real processes included: about 17 minutes, some more from an empty cache
+test: requirements-test ## Every test once, real processes included: a good half hour
 	@$(SUITES) test
 
 .PHONY: suite
