@@ -162,10 +162,14 @@ func TestBehaviourLeavesPeopleAlone(t *testing.T) {
 // Two nodes that both run a behaviour, as a split makes of a cluster, have it
 // answer each message once, with a state that both agree on.
 func TestTwoOwnersRunOneBehaviour(t *testing.T) {
+	// Appends take a while, in which the other decides, too.
+	plan := persisttest.NewPlan(3, 5*time.Millisecond, map[persisttest.Fault]float64{persisttest.AppendSlow: 0.8})
 	options := Options{
-		Journal: memory.NewJournal(persistence.DurabilityFsync), Store: memory.NewStore(), Keys: memory.NewKeys(),
+		Journal: persisttest.NewFaultyJournal(memory.NewJournal(persistence.DurabilityFsync), plan),
+		Store:   memory.NewStore(), Keys: memory.NewKeys(),
 		Behaviours: counting("bot"),
 	}
+	overtaken := countOvertaken(&options)
 	nodes := []cell{start(t, options), start(t, options)}
 	alice := nodes[0].join("alice")["alice"]
 	nodes[0].until("an account of the bot", func() bool {
@@ -191,6 +195,20 @@ func TestTwoOwnersRunOneBehaviour(t *testing.T) {
 	if slices.Sort(got); !slices.Equal(got, want) {
 		t.Errorf("alice got %q, want %q", got, want)
 	}
+	if overtaken.Load() == 0 {
+		t.Error("no step was overtaken, which proves too little")
+	}
+}
+
+// countOvertaken counts the steps that another owner's came before.
+func countOvertaken(options *Options) *atomic.Int64 {
+	overtaken := new(atomic.Int64)
+	options.Observe.Behaviours.Outcome = func(_ string, o behaviour.Outcome) {
+		if o == behaviour.Overtaken {
+			overtaken.Add(1)
+		}
+	}
+	return overtaken
 }
 
 // Appends whose outcome is unknown, that come late or twice, and a store that
@@ -208,12 +226,7 @@ func TestBehaviourOverFaultyStores(t *testing.T) {
 		Keys:       memory.NewKeys(),
 		Behaviours: counting("bot"),
 	}
-	var overtaken atomic.Int64
-	options.Observe.Behaviours.Outcome = func(_ string, o behaviour.Outcome) {
-		if o == behaviour.Overtaken {
-			overtaken.Add(1)
-		}
-	}
+	overtaken := countOvertaken(&options)
 	nodes := []cell{start(t, options), start(t, options)}
 	var alice talk.Session
 	nodes[0].until("alice signed in", func() (ok bool) {

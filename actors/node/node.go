@@ -205,7 +205,7 @@ func Start(options Options) (*Node, error) {
 		workers: shard.Workers{
 			Journal: supervision.NewWorkers(8, 4096),
 			Load:    supervision.NewWorkers(16, 16_384),
-			Page:    supervision.NewWorkers(4, 1024),
+			Page:    supervision.NewElasticWorkers(4, 48, 1024),
 			Write:   supervision.NewWorkers(options.StoreWriters, 4096),
 
 			CacheLoad: supervision.NewWorkers(2*cacheWorkers(&options), 16_384),

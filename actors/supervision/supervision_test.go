@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -75,6 +76,43 @@ func TestWorkersTellAtOnceWhenTheyAreFull(t *testing.T) {
 	if w.Submit(func(context.Context) {}) {
 		t.Error("a closed pool accepted")
 	}
+}
+
+// A pool whose jobs take long gets more goroutines, so many and no more, and has
+// as many as at first when there is nothing to do.
+func TestElasticWorkersGrowWhileJobsWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const most = 8
+		w := NewElasticWorkers(2, most, 1000)
+		defer w.Close()
+		var now, peak, ran atomic.Int64
+		work := func(takes time.Duration) {
+			for range 200 {
+				if !w.Submit(func(context.Context) {
+					peak.Store(max(peak.Load(), now.Add(1)))
+					<-time.After(takes)
+					now.Add(-1)
+					ran.Add(1)
+				}) {
+					t.Fatal("the queue has room and refused")
+				}
+			}
+			<-time.After(time.Hour)
+		}
+		work(time.Millisecond)
+		if peak.Load() != 2 {
+			t.Errorf("%d at a time, and no job waited long", peak.Load())
+		}
+		work(500 * time.Millisecond)
+		if peak.Load() != most {
+			t.Errorf("%d at a time, want %d", peak.Load(), most)
+		}
+		peak.Store(0)
+		work(time.Millisecond)
+		if peak.Load() != 2 || ran.Load() != 600 {
+			t.Errorf("%d at a time afterwards, and %d ran", peak.Load(), ran.Load())
+		}
+	})
 }
 
 func TestClosingWorkersEndsTheirContexts(t *testing.T) {

@@ -184,15 +184,16 @@ func (s *system) oldPage() error {
 	return err
 }
 
-// oldPagesAreThere asks as clients do: a mailbox that is being loaded, or whose
-// newest records wait for the store, is not ready for a moment.
+// oldPagesAreThere asks as clients do, again after each "unavailable": a mailbox
+// that is being loaded is not ready for a moment, and of a store that is slow more
+// may be asked at once than it answers in time.
 func oldPagesAreThere(s *system) {
 	s.t.Helper()
 	var err error
-	s.awaitThat("the mailbox is ready", func() bool {
+	s.awaitThat("old operations are there", func() bool {
 		err = s.oldPage()
 		refused, ok := errors.AsType[*process.Error](err)
-		return !ok || refused.Detail.GetReason() != "not_ready"
+		return !ok || refused.Code != "unavailable"
 	})
 	if err != nil {
 		s.t.Errorf("old operations: %v", err)

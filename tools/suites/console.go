@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 )
@@ -25,8 +26,10 @@ type console struct {
 	screen *screen
 	start  time.Time
 	count  count
-	done   chan struct{}
-	owner  sync.WaitGroup
+	// failures of the tests that failed, for the end of the run.
+	failures []failure
+	done     chan struct{}
+	owner    sync.WaitGroup
 
 	mu sync.Mutex
 	// partial is a line that has not ended.
@@ -37,6 +40,32 @@ type console struct {
 // count is of tests, subtests included.
 type count struct {
 	passed, failed, skipped int
+}
+
+// failure is a test that failed, with the end of what it printed.
+type failure struct {
+	test string
+	last []string
+}
+
+// Limits of what the end of a run repeats of a failure.
+const (
+	failureLines = 4
+	failureWidth = 400 // In bytes of each line.
+)
+
+// newFailure keeps the last lines of output that say something.
+func newFailure(test, output string) failure {
+	f := failure{test: test}
+	for line := range strings.Lines(output) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "--- FAIL") || strings.HasPrefix(line, "=== ") {
+			continue
+		}
+		f.last = append(f.last, line[:min(len(line), failureWidth)])
+	}
+	f.last = f.last[max(0, len(f.last)-failureLines):]
+	return f
 }
 
 func newConsole(suite string, to *screen) *console {

@@ -124,6 +124,7 @@ func (r *report) end(e event, key [2]string) {
 		return
 	case "fail":
 		r.console.count.failed++
+		r.console.failures = append(r.console.failures, newFailure(short(e.Package)+" "+e.Test, output))
 	case "skip":
 		r.console.count.skipped++
 	}

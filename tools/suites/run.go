@@ -18,6 +18,8 @@ type row struct {
 	result string
 	took   time.Duration
 	count  count
+	// failures are what the end of the run repeats.
+	failures []failure
 }
 
 // runAll runs every suite, also after a failure: one run tells all that is
@@ -40,6 +42,7 @@ func runAll(ctx context.Context, chosen []suite) error {
 	lanes.Go(func() { runLane(processes) })
 	lanes.Wait()
 	printTable(rows, time.Since(begin))
+	printFailures(rows)
 
 	var failed, absent []string
 	for _, r := range rows {
@@ -84,7 +87,7 @@ func runOne(ctx context.Context, s suite, out *screen) row {
 	c.printf("── %s", s.about)
 	start := time.Now()
 	err := s.run(ctx, c)
-	r := row{suite: s, result: passed, took: time.Since(start), count: c.count}
+	r := row{suite: s, result: passed, took: time.Since(start), count: c.count, failures: c.failures}
 	switch {
 	case err != nil && ctx.Err() != nil:
 		r.result = "FAILED: " + context.Cause(ctx).Error()
@@ -108,6 +111,19 @@ func printTable(rows []row, total time.Duration) {
 		fmt.Printf("%-10s %8.1f %7s  %s\n", r.suite.name, r.took.Seconds(), tests, r.result)
 	}
 	fmt.Printf("%-10s %8.1f          two lanes, side by side\n", "total", total.Seconds())
+}
+
+// printFailures repeats, at the very end, which tests failed and why: what a
+// reader of a long log sees first.
+func printFailures(rows []row) {
+	for _, r := range rows {
+		for _, f := range r.failures {
+			fmt.Printf("\nFAIL %s\n", f.test)
+			for _, line := range f.last {
+				fmt.Printf("     %s\n", line)
+			}
+		}
+	}
 }
 
 // command runs a program with its output shown.

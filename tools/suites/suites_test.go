@@ -68,8 +68,18 @@ not json
 	if want := (count{passed: 1, failed: 1, skipped: 1}); c.count != want {
 		t.Errorf("counted %+v, want %+v", c.count, want)
 	}
+	if len(c.failures) != 1 || c.failures[0].test != "p TestB" || !slices.Equal(c.failures[0].last, []string{"why"}) {
+		t.Errorf("the failures are %+v", c.failures)
+	}
 	if len(r.output) != 0 {
 		t.Errorf("output kept after its test ended: %v", r.output)
+	}
+}
+
+func TestFailureKeepsTheLastLines(t *testing.T) {
+	f := newFailure("p TestA", "one\ntwo\n\nthree\n  four\nfive "+strings.Repeat("x", failureWidth)+"\n--- FAIL: TestA (0.00s)\n")
+	if len(f.last) != failureLines || f.last[0] != "two" || f.last[2] != "four" || len(f.last[3]) != failureWidth {
+		t.Errorf("kept %q", f.last)
 	}
 }
 
