@@ -18,8 +18,8 @@ case ${1:-data} in
 data) unset STACK_DIR && on=(--data "$data") ;;
 hybrid)
 	export STACK_DIR=${STACK_DIR:-$data/stack}
-	# The compiler that a server in use runs with, not the quick one of tests.
-	export HBASE_JAVA=${HBASE_JAVA:--XX:TieredStopAtLevel=4}
+	# What a server in use runs with, not the quick compiler and little memory of tests.
+	export HBASE_JAVA=${HBASE_JAVA:--XX:TieredStopAtLevel=4} HBASE_HEAP=${HBASE_HEAP:-2g}
 	;;
 *) echo "unknown: $1" >&2 && exit 2 ;;
 esac

@@ -5,7 +5,7 @@
 #
 #   writebehind  from a full journal into both stores
 #   restart      after SIGKILL, with 100,000 records that no store has
-#   pages        100 readers of old operations, who pause a second and not at all
+#   pages        100 readers of old operations, who pause 5 seconds and a second
 #   rate         300 messages a second, three times
 #   stopped      the same while HBase is stopped, three times
 #
@@ -15,9 +15,9 @@ cd "$(dirname "$0")/.."
 
 export STACK_DIR=${STACK_DIR:-$(mktemp -d)}
 tegami=bin/tegami
-# The stack starts HBase with the JVM's quick compiler alone, for tests. What is
-# measured is what a server in use runs with.
-export HBASE_JAVA=${HBASE_JAVA:--XX:TieredStopAtLevel=4}
+# The stack starts HBase with the JVM's quick compiler alone and little memory, for
+# tests. What is measured is what a server in use runs with.
+export HBASE_JAVA=${HBASE_JAVA:--XX:TieredStopAtLevel=4} HBASE_HEAP=${HBASE_HEAP:-2g}
 read -ra flags <<<"${BENCH_FLAGS:-}"
 [[ $# -gt 0 ]] || set -- writebehind restart pages rate stopped
 
@@ -64,9 +64,9 @@ for what in "$@"; do
 			--server-flag=--set=store.write_age=1h --server-flag=--set=store.write_records=1000000
 		;;
 	pages)
-		for think in 1s 0s; do
+		for think in 5s 1s; do
 			configure
-			bench pages --rate=300 --think="$think"
+			bench pages --rate=300 --think="$think" --warmup=20s # the JVM compiles meanwhile
 		done
 		;;
 	rate | stopped)
