@@ -18,7 +18,8 @@ const (
 	bufferSize = 1 << 10
 	// connectionWindow is what a client may send before it hears of more.
 	connectionWindow = 1 << 20
-	// maxControl bounds the frames that answer the client's own.
+	// maxControl bounds the frames that answer the client's own, but for those
+	// that one read of the connection brings about.
 	maxControl = 16 << 10
 	// maxHeld is from where on no further answer is encoded for a client that
 	// has not taken those before.

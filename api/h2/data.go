@@ -99,7 +99,8 @@ func (c *conn) takeWindow(n int) error {
 	back := c.returned
 	c.recvLeft += back
 	c.returned = 0
-	return c.controlling(func(dst []byte) []byte { return appendWindowUpdate(dst, 0, uint32(back)) })
+	c.controlling(func(dst []byte) []byte { return appendWindowUpdate(dst, 0, uint32(back)) })
+	return nil
 }
 
 // returnWindow gives a stream's window back for n bytes that were taken. It is

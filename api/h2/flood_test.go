@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -14,10 +15,11 @@ import (
 func TestFloods(t *testing.T) {
 	s := serveSite(t, nil)
 	for name, send := range map[string]func(p *peer, i uint32) error{
-		"PING":     func(p *peer, _ uint32) error { return p.WritePing(false, [8]byte{}) },
-		"SETTINGS": func(p *peer, _ uint32) error { return p.WriteSettings() },
-		"PRIORITY": func(p *peer, _ uint32) error { return p.WritePriority(1, http2.PriorityParam{}) },
-		"unknown":  func(p *peer, _ uint32) error { return p.WriteRawFrame(0x42, 0, 0, nil) },
+		"PING":               func(p *peer, _ uint32) error { return p.WritePing(false, [8]byte{}) },
+		"SETTINGS":           func(p *peer, _ uint32) error { return p.WriteSettings() },
+		"PRIORITY":           func(p *peer, _ uint32) error { return p.WritePriority(1, http2.PriorityParam{}) },
+		"unknown":            func(p *peer, _ uint32) error { return p.WriteRawFrame(0x42, 0, 0, nil) },
+		"SETTINGS, answered": func(p *peer, _ uint32) error { return p.WriteSettingsAck() },
 		"empty DATA": func(p *peer, i uint32) error {
 			if i == 0 {
 				p.open(1, false, post("/held")...)
@@ -54,6 +56,45 @@ func TestFloods(t *testing.T) {
 					t.Fatal("the connection ended without GOAWAY")
 				}
 			}
+		})
+	}
+}
+
+// A client that resets what was answered, and does what is answered with a reset,
+// and that takes a byte now and then, so as not to be gone, has the server keep
+// nothing for it that grows.
+func TestWhatIsKeptForASlowReaderIsBounded(t *testing.T) {
+	for name, annoy := range map[string]func(p *peer, i uint32){
+		"resets of answered requests": func(p *peer, i uint32) {
+			p.open(2*i+1, true, post("/early")...)
+			_ = p.WriteRSTStream(2*i+1, http2.ErrCodeCancel)
+		},
+		"requests that are reset": func(p *peer, i uint32) {
+			p.open(2*i+1, true, "x: y")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inTime(t, func(t *testing.T, s *site, dial func() *peer) {
+				p := dial()
+				p.greet()
+				one := make([]byte, 1)
+				every(t, 8*time.Second, func() error {
+					_, err := p.Read(one)
+					return err
+				})
+				for i := range uint32(5000) {
+					<-time.After(2 * time.Millisecond)
+					annoy(p, i)
+				}
+				synctest.Wait()
+				for c := range s.conns {
+					c.mu.Lock()
+					if len(c.queue) > s.opts.MaxStreams || len(c.control) > 2*maxControl {
+						t.Errorf("%d streams are in the queue, %d bytes before them", len(c.queue), len(c.control))
+					}
+					c.mu.Unlock()
+				}
+			})
 		})
 	}
 }

@@ -103,16 +103,12 @@ func (c *conn) cost() error {
 	return nil
 }
 
-// controlling appends to what is written next, within a bound.
-func (c *conn) controlling(write func(dst []byte) []byte) error {
+// controlling appends to what is written next.
+func (c *conn) controlling(write func(dst []byte) []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.control) > maxControl {
-		return errCalm // it does not read what it asks for
-	}
 	c.control = write(c.control)
 	c.corked = true
-	return nil
 }
 
 func (c *conn) onPing(h frameHeader) error {
@@ -138,7 +134,8 @@ func (c *conn) onPing(h frameHeader) error {
 	if err := c.cost(); err != nil {
 		return err
 	}
-	return c.controlling(func(dst []byte) []byte { return appendPing(dst, http2.FlagPingAck, data) })
+	c.controlling(func(dst []byte) []byte { return appendPing(dst, http2.FlagPingAck, data) })
+	return nil
 }
 
 func (c *conn) onSettings(h frameHeader) error {
@@ -149,7 +146,7 @@ func (c *conn) onSettings(h frameHeader) error {
 		if h.length != 0 {
 			return errFrameSize
 		}
-		return nil
+		return c.cost()
 	case h.length%6 != 0:
 		return errFrameSize
 	}
@@ -172,9 +169,10 @@ func (c *conn) onSettings(h frameHeader) error {
 	if err := c.cost(); err != nil {
 		return err
 	}
-	return c.controlling(func(dst []byte) []byte {
+	c.controlling(func(dst []byte) []byte {
 		return appendFrameHeader(dst, frameHeader{kind: http2.FrameSettings, flags: http2.FlagSettingsAck})
 	})
+	return nil
 }
 
 func (c *conn) apply(setting http2.Setting) error {
@@ -307,14 +305,19 @@ func (c *conn) peek(n int) ([]byte, error) {
 }
 
 // receive waits for bytes of the network. What was cheaper to write together
-// with more is written now.
+// with more is written now. Of a client that does not read what it asks for
+// nothing more is taken.
 func (c *conn) receive(dst []byte) (int, error) {
 	c.mu.Lock()
 	wake := c.corked && c.wake()
 	c.corked = false
+	full := len(c.control) > maxControl
 	c.mu.Unlock()
 	if wake {
 		c.server.pool.start(c)
+	}
+	if full {
+		return 0, errCalm
 	}
 	n, err := c.net.Read(dst)
 	c.now = c.server.now()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"sync"
 
 	"golang.org/x/net/http2"
@@ -231,6 +232,12 @@ func (c *conn) kill(s *Stream) Exchange {
 	c.remove(s)
 	s.dead = true
 	c.release(s)
+	if s.place == queued {
+		// The writer may not come to it for long, while more come and end.
+		at := slices.Index(c.queue, s)
+		c.queue = slices.Delete(c.queue, at, at+1)
+		s.place = nowhere
+	}
 	if s.arrived != nil {
 		s.arrived.Broadcast()
 	}
