@@ -31,6 +31,9 @@ func (c *conn) onHeaders(h frameHeader) error {
 	if h.stream%2 == 0 {
 		return errProtocol
 	}
+	if c.to-c.from < c.left {
+		c.blockBegins()
+	}
 	padding := 0
 	if h.flags.Has(http2.FlagHeadersPadded) {
 		if c.left < 1 {
@@ -90,12 +93,7 @@ func (c *conn) onFragment(n int, last bool) error {
 		}
 	}
 	if !last {
-		c.mu.Lock()
-		if c.blockSince == 0 {
-			c.blockSince = c.now
-			c.soon(c.now + int64(c.server.opts.HeaderTimeout))
-		}
-		c.mu.Unlock()
+		c.blockBegins()
 		return nil
 	}
 	if err := c.skip(c.left); err != nil { // padding
@@ -113,6 +111,16 @@ func (c *conn) onFragment(n int, last bool) error {
 		requests.Put(b.request)
 	}
 	return err
+}
+
+// blockBegins notes that the rest of a header block has to come in time.
+func (c *conn) blockBegins() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.blockSince == 0 {
+		c.blockSince = c.now
+		c.soon(c.now + int64(c.server.opts.HeaderTimeout))
+	}
 }
 
 // onField takes one field. It is called by the decoder.

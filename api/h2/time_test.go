@@ -129,9 +129,10 @@ func about(got, want time.Duration) bool { return got >= want && got <= want+2*t
 
 func TestSilentClientsAreLetGo(t *testing.T) {
 	for name, said := range map[string]string{
-		"that say nothing":          "",
-		"that begin a preface":      "PRI * HT",
-		"that begin a header block": http2.ClientPreface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00" + "\x00\x00\x01\x01\x00\x00\x00\x00\x01\x82",
+		"that say nothing":           "",
+		"that begin a preface":       "PRI * HT",
+		"that begin a HEADERS frame": http2.ClientPreface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00" + "\x00\x00\x05\x01\x05\x00\x00\x00\x01\x82",
+		"that begin a header block":  http2.ClientPreface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00" + "\x00\x00\x01\x01\x00\x00\x00\x00\x01\x82",
 	} {
 		t.Run(name, func(t *testing.T) {
 			inTime(t, func(t *testing.T, _ *site, dial func() *peer) {
