@@ -329,15 +329,37 @@ func (c *conn) tick(now int64) {
 			}
 		}
 	}
+	ended := c.notTaken(passed)
 	wake := c.wake()
 	c.mu.Unlock()
 	c.soon(next)
+	for _, exchange := range ended {
+		exchange.End(ErrStreamEnded)
+	}
 	for _, s := range slow {
 		c.tooSlow(s)
 	}
 	if wake {
 		c.server.pool.start(c)
 	}
+}
+
+// notTaken gives up the answers whose client has opened no window for long. It is
+// called with the lock; the caller must call End of what it returns.
+func (c *conn) notTaken(passed func(int64, time.Duration) bool) (ended []Exchange) {
+	if c.held == 0 {
+		return nil
+	}
+	for _, s := range c.streams {
+		if s.parkedAt == 0 || !passed(s.parkedAt, c.server.opts.IdleTimeout) {
+			continue
+		}
+		if exchange := c.kill(s); exchange != nil {
+			ended = append(ended, exchange)
+		}
+		c.control = appendReset(c.control, s.id, http2.ErrCodeCancel)
+	}
+	return ended
 }
 
 // tickPing asks a connection that is silent whether it is there.

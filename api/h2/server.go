@@ -45,7 +45,8 @@ type Options struct {
 	HeaderTimeout time.Duration
 	// BodyTimeout is how long a body may take to come, from its header on.
 	BodyTimeout time.Duration
-	// IdleTimeout is how long a connection stays open without a request.
+	// IdleTimeout is how long a connection stays open without a request, and how
+	// long an answer is kept whose client opens no window for it.
 	IdleTimeout time.Duration
 	// PingAfter is how long a connection may be silent before it is pinged, and
 	// PingTimeout how long it may be silent then.

@@ -87,6 +87,7 @@ type Stream struct {
 	trailer  []Field // to be sent behind out
 
 	started  int64 // when the header was there, on the server's clock
+	parkedAt int64 // since when it waits for a window in vain; 0: it does not
 	declared int64 // length of the body, -1 when not declared
 	received int64
 	sendLeft int32 // window for what is sent

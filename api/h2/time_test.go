@@ -250,6 +250,38 @@ func TestClientsThatDoNotRead(t *testing.T) {
 	})
 }
 
+// An answer whose window stays closed is given up, and what it holds with it; others
+// of the connection go on.
+func TestAnswersThatAreNotTaken(t *testing.T) {
+	inTime(t, func(t *testing.T, s *site, dial func() *peer) {
+		p := dial()
+		r := p.reading()
+		time.AfterFunc(time.Hour, func() { _ = p.Close() })
+		p.greet(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 10})
+		every(t, 20*time.Second, func() error { return p.WritePing(true, [8]byte{}) })
+		p.open(1, true, post("/large")...)
+		<-time.After(50 * time.Second)
+		_ = p.WriteWindowUpdate(1, 10) // it takes a little: it is slow, not gone
+		p.open(3, true, post("/held")...)
+		if f := r.until(http2.FrameRSTStream); f.code != http2.ErrCodeCancel || !about(f.after, 230*time.Second) {
+			t.Errorf("got %v", f)
+		}
+		if probe := s.probe(0); !errors.Is(probe.endErr, ErrStreamEnded) {
+			t.Errorf("ended with %v", probe.endErr)
+		}
+		synctest.Wait()
+		for c := range s.conns {
+			if c.held != 0 || len(c.streams) != 1 {
+				t.Errorf("%d bytes are held, %d streams are left", c.held, len(c.streams))
+			}
+		}
+		s.probe(1).stream.Answer()
+		if f := r.until(http2.FrameHeaders); f.kind != http2.FrameHeaders {
+			t.Errorf("got %v", f)
+		}
+	})
+}
+
 // A client that takes a byte now and then is slow, not gone.
 func TestClientsThatReadSlowly(t *testing.T) {
 	inTime(t, func(t *testing.T, _ *site, dial func() *peer) {

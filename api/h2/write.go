@@ -139,7 +139,7 @@ func (c *conn) write(w *writer, s *Stream) {
 			h.flags = http2.FlagDataEndStream
 		}
 		w.out = append(appendFrameHeader(w.out, h), s.out[:n]...)
-		s.out = s.out[n:]
+		s.out, s.parkedAt = s.out[n:], 0
 		s.sendLeft -= int32(n)
 		c.sendLeft -= int32(n)
 	}
@@ -214,6 +214,10 @@ func (c *conn) keep(w *writer, s *Stream) {
 		return
 	}
 	s.place = parked
+	if s.parkedAt == 0 {
+		s.parkedAt = c.server.now()
+		c.soon(s.parkedAt + int64(c.server.opts.IdleTimeout))
+	}
 }
 
 // finish ends a stream whose answer was gathered to its end.
