@@ -1,6 +1,10 @@
 package h2
 
-import "golang.org/x/net/http2"
+import (
+	"bytes"
+
+	"golang.org/x/net/http2"
+)
 
 // maxUnwanted is up to where the body of a request that was answered early is
 // still taken. Resetting the stream would cut off what is on its way, which
@@ -122,7 +126,10 @@ func (c *conn) serveInPlace(s *Stream, size int) error {
 	}
 	c.mu.Lock()
 	c.finishBody(s)
-	if !s.mayServe() { // it was too slow, just now
+	if !s.mayServe() { // it was too slow, just now: whoever found that goes on with it
+		if !s.served {
+			s.body = bytes.Clone(body)
+		}
 		c.mu.Unlock()
 		return nil
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"net"
 	"os"
 	"runtime"
 	"strconv"
@@ -303,4 +304,34 @@ func TestExchangesUnderChaos(t *testing.T) {
 	}()
 	clients.Wait()
 	<-answered
+}
+
+// The sweep finds a body slow in the moment in which its end is read: then it is
+// late, or it is there, and never an empty one in its place.
+func TestABodyThatComesAtTheLastMoment(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // so that the reader comes before what the sweep starts
+	site := newSite(t, nil)
+	defer site.Close()
+	_, server := net.Pipe()
+	c := newConn(site.Server, server)
+	c.phase, c.streams = serving, map[uint32]*Stream{}
+	s := &Stream{conn: c, id: 1, declared: -1, opened: true, slow: true}
+	c.streams[s.id] = s
+	c.incomplete++
+	s.exchange = site.route(s, &Request{Path: "/held"})
+	c.to = copy(c.in[:], "hello")
+
+	c.tooSlow(s)
+	if err := c.serveInPlace(s, len("hello")); err != nil {
+		t.Fatal(err)
+	}
+	probe := site.probe(0)
+	eventually(t, "it is served", func() bool {
+		probe.mu.Lock()
+		defer probe.mu.Unlock()
+		return probe.body != nil || probe.bodyErr != nil
+	})
+	if string(probe.body) != "hello" && !errors.Is(probe.bodyErr, os.ErrDeadlineExceeded) {
+		t.Errorf("served %q, %v", probe.body, probe.bodyErr)
+	}
 }
