@@ -7,11 +7,12 @@ import (
 	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/talk"
+	"github.com/tegami-im/tegami/persistence"
 	"github.com/tegami-im/tegami/persistence/sealing"
 )
 
-// Amend changes a message that lies in the user's mailbox: an edit or a
-// withdrawal of a message of the user's own, or a reaction to any. What the
+// Amend changes a message that lies in the user's mailbox, or in a chat: an edit or
+// a withdrawal of a message of the user's own, or a reaction to any. What the
 // message is does not change, so that it is read before the record is made.
 func (n *Node) Amend(ctx context.Context, session talk.Session, amend talk.Amend) error {
 	message, err := n.message(ctx, session.User, amend.Peer, amend.Revision)
@@ -55,14 +56,19 @@ func (n *Node) Amend(ctx context.Context, session talk.Session, amend talk.Amend
 	return err
 }
 
-// message returns the message at a revision of a conversation, its body sealed.
+// message returns the message at a revision of a conversation, as far as the user
+// may read it, its body sealed. Of one with a chat, the revision is the chat's.
 func (n *Node) message(ctx context.Context, user, peer string, revision int64) (*record.Message, error) {
-	operation, err := n.operation(ctx, user, peer, revision)
-	if err != nil {
-		return nil, err
-	}
-	if m := messageOf(operation); m != nil {
-		return m, nil
+	if revision < persistence.MaxRevision {
+		history, err := n.Messages(ctx, user, peer, revision+1, 1)
+		if err != nil {
+			return nil, err
+		}
+		if len(history.Operations) == 1 && history.Operations[0].GetRevision() == revision {
+			if m := messageOf(history.Operations[0]); m != nil {
+				return m, nil
+			}
+		}
 	}
 	return nil, refusal.Of(refusal.UnknownMessage)
 }

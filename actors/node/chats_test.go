@@ -198,3 +198,70 @@ func TestAChatHoldsManyPolls(t *testing.T) {
 		}
 	}
 }
+
+// A message of a chat is changed by its place there, whatever else the mailboxes
+// of its members have, and also where they do not have it.
+func TestMessagesOfAChatAreChangedByTheirPlaceThere(t *testing.T) {
+	for copies, what := range map[int]string{10: "a chat that is copied", 1: "a large chat"} {
+		t.Run(what, func(t *testing.T) {
+			c := start(t, Options{ChatCopies: copies})
+			users := c.join("alice", "bob", "carol")
+			if _, err := c.send(users["bob"], "alice", "before", "between two"); err != nil {
+				t.Fatal(err)
+			}
+			chat := c.gather(users, "alice", "bob")
+			var sent []talk.Sent
+			for _, text := range []string{"hello", "there"} {
+				s, err := c.send(users["alice"], chat, text, text)
+				if err != nil {
+					t.Fatal(err)
+				}
+				sent = append(sent, s)
+			}
+			amend := func(user string, revision int64, body *talk.Body, reaction *string) refusal.Reason {
+				err := c.Amend(c.context(), users[user], talk.Amend{Peer: chat, Revision: revision, Body: body, Reaction: reaction})
+				if err == nil {
+					return refusal.None
+				}
+				return refusal.From(err).Reason
+			}
+			first, second, better := sent[0].ChatRevision, sent[1].ChatRevision, &talk.Body{Text: "hello all"}
+			if err := c.ChangeChat(c.context(), users["alice"], chat, &record.ChangeChat{Change: &record.ChangeChat_Invite_{Invite: &record.ChangeChat_Invite{Users: []string{"carol"}}}}); err != nil {
+				t.Fatal(err)
+			}
+			if got := amend("carol", first, nil, new("+1")); got != refusal.UnknownChat {
+				t.Errorf("carol, who is only invited, reacts: %v", got)
+			}
+			if err := c.ChangeChat(c.context(), users["carol"], chat, &record.ChangeChat{Change: &record.ChangeChat_Accept{Accept: true}}); err != nil {
+				t.Fatal(err)
+			}
+			for _, step := range []struct {
+				what     string
+				got, due refusal.Reason
+			}{
+				{"alice edits", amend("alice", first, better, nil), refusal.None},
+				{"bob reacts", amend("bob", second, nil, new("+1")), refusal.None},
+				{"bob edits what is alice's", amend("bob", first, better, nil), refusal.NotYours},
+				{"bob unsends what is alice's", amend("bob", first, nil, nil), refusal.NotYours},
+				{"alice unsends", amend("alice", second, nil, nil), refusal.None},
+				{"alice edits what is no message", amend("alice", 1, better, nil), refusal.UnknownMessage},
+				{"carol reacts to what was before she joined", amend("carol", first, nil, new("+1")), refusal.UnknownMessage},
+			} {
+				if step.got != step.due {
+					t.Errorf("%s: %v, want %v", step.what, step.got, step.due)
+				}
+			}
+			history, err := c.Messages(c.context(), "bob", chat, 0, 3)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var changed []string
+			for _, operation := range slices.Backward(history.Operations) {
+				changed = append(changed, fmt.Sprintf("%x", operation.GetMessageAmended().GetMessageId()))
+			}
+			if want := []string{fmt.Sprintf("%x", sent[0].MessageID), fmt.Sprintf("%x", sent[1].MessageID), fmt.Sprintf("%x", sent[1].MessageID)}; !slices.Equal(changed, want) {
+				t.Errorf("changed were %v, want %v", changed, want)
+			}
+		})
+	}
+}

@@ -150,8 +150,8 @@ type Contacts struct {
 }
 
 // Amend asks for a message of a conversation to be changed, by its revision in
-// the user's own mailbox: it gets another body, or a reaction, or, when both are
-// nil, is withdrawn.
+// the user's own mailbox, or in the chat: it gets another body, or a reaction, or,
+// when both are nil, is withdrawn.
 type Amend struct {
 	Peer     string
 	Revision int64
