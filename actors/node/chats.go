@@ -48,7 +48,8 @@ func (n *Node) CreateChat(ctx context.Context, session talk.Session, c talk.NewC
 	}
 	r := n.newRecord(chat)
 	r.Kind = &record.Record_CreateChat{CreateChat: create}
-	sealing.HashCommand(r.DedupKey, keys[0], session.User, c.ClientID)
+	// Not as that of a message, which may have the same id.
+	sealing.Hash(r.DedupKey, keys[0], "client chat id", []byte(session.User), []byte(c.ClientID))
 	asked := [][]byte{[]byte(c.Name), {0}}
 	if c.WholeHistory {
 		asked[1][0] = 1

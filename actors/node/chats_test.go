@@ -265,3 +265,25 @@ func TestMessagesOfAChatAreChangedByTheirPlaceThere(t *testing.T) {
 		})
 	}
 }
+
+// A client may give a chat and a message in it the same id: neither is taken for
+// the other, and a retry of either is.
+func TestIDsOfChatsAndMessagesAreApart(t *testing.T) {
+	c := start(t, Options{})
+	users := c.join("alice")
+	create := talk.NewChat{ClientID: "1", Name: "notes"}
+	chat, err := c.CreateChat(c.context(), users["alice"], create)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent, err := c.send(users["alice"], chat, "1", "hello")
+	if err != nil {
+		t.Fatalf("a message with the id that the chat was made with: %v", err)
+	}
+	if again, err := c.CreateChat(c.context(), users["alice"], create); again != chat || err != nil {
+		t.Errorf("a retry made %s, %v; the first %s", again, err, chat)
+	}
+	if again, err := c.send(users["alice"], chat, "1", "hello"); again != sent || err != nil {
+		t.Errorf("a retry was answered %+v, %v; the first %+v", again, err, sent)
+	}
+}
