@@ -34,6 +34,12 @@ const (
 // ChatVersion is the version of Apply that has chats first.
 const ChatVersion = 8
 
+// heardVersion is the version of Apply since which a mailbox that hears of a chat
+// late does not move its marks back, and keeps no more invitations than MaxChats;
+// who is invited already may be invited by others; and who is no member is told of
+// nobody else.
+const heardVersion = 9
+
 // ChatPrefix begins the names of chats; 32 hexadecimal digits follow. A user's
 // begins with a lower-case letter.
 const ChatPrefix = "C"

@@ -327,3 +327,125 @@ func (m *modelChat) follow(t *rapid.T, c *record.ChatChange, reached map[string]
 		t.Fatalf("a change of kind %v", c.Kind)
 	}
 }
+
+// However late a mailbox hears of what a member has read elsewhere, or written:
+// marks never move back, nothing is read that is not there, and what is unread in
+// the end is what a recount of the others' messages above the mark comes to.
+func TestMarksOfAChat(t *testing.T) {
+	names := []string{"alice", "bob", "carol"}
+	rapid.Check(t, func(rt *rapid.T) {
+		w := newWorld(t, names...)
+		chat := chatNamed("group")
+		w.do(w.request("alice", "phone", "create", []string{"group", "bob", "carol"}))
+		for _, user := range names[1:] {
+			w.do(w.request(user, "phone", "join", []string{"group"}))
+		}
+		w.settle()
+		marks := map[string]*record.Conversation{}
+		for range rapid.IntRange(1, 60).Draw(rt, "steps") {
+			user := rapid.SampledFrom(names).Draw(rt, "user")
+			switch rapid.SampledFrom([]string{"send", "read", "deliver", "deliver"}).Draw(rt, "verb") {
+			case "send":
+				w.do(w.request(user, "phone", "send", []string{"group", "hello"}))
+			case "read": // in the chat, of which the mailbox may have heard less
+				revision := rapid.Int64Range(1, w.mailboxes[chat].head).Draw(rt, "revision")
+				w.do(w.request(user, "phone", "read", []string{"group", fmt.Sprint(revision)}))
+			default:
+				if ways := w.ways(); len(ways) > 0 {
+					w.deliver(rapid.SampledFrom(ways).Draw(rt, "way"))
+				}
+			}
+			for _, user := range names {
+				c, was := w.mailboxes[user].Conversation(chat), marks[user]
+				if c.Read < was.GetRead() || c.ReadRevision < was.GetReadRevision() {
+					rt.Fatalf("%s's mark moved back from %v to %v", user, was, c)
+				}
+				if c.Read > c.Received {
+					rt.Fatalf("%s has read more than there is: %v", user, c)
+				}
+				marks[user] = c
+			}
+		}
+		w.settle()
+		w.reload()
+		for _, user := range names {
+			c, unread := w.mailboxes[user].Conversation(chat), int64(0)
+			for _, op := range w.operations(chat) {
+				if m := op.GetReceiveMessage(); m != nil && op.ChatRevision > c.ReadRevision {
+					unread++
+					if m.From == user {
+						rt.Fatalf("%s has written what is %d in the chat, and read up to %d", user, op.ChatRevision, c.ReadRevision)
+					}
+				}
+			}
+			if c.Received-c.Read != unread {
+				rt.Fatalf("%s has %d unread, %d were counted", user, c.Received-c.Read, unread)
+			}
+		}
+	})
+}
+
+// invitation is what a chat has copied to a user whom alice invites.
+func invitation(chat, user string, version uint32) *record.Record {
+	return &record.Record{
+		Mailbox: user, ApplyVersion: version, Source: &record.Source{Mailbox: chat, Offset: 1},
+		Kind: &record.Record_ChatCopy{ChatCopy: &record.ChatCopy{
+			Operation: &record.Operation{Chat: chat, ChatRevision: 1, Kind: &record.Operation_ChatChanged{ChatChanged: &record.ChatChange{
+				Kind: record.ChatChange_CREATED, By: "alice", Users: []string{user}, Chat: &record.Chat{Members: 1, Invited: 1},
+			}}},
+			Member: &record.ChatMember{Role: record.ChatRole_CHAT_ROLE_INVITED, InvitedBy: "alice"},
+		}},
+	}
+}
+
+// Whoever likes may invite a user to as many chats as they like: the mailbox keeps
+// no more of them than may be.
+func TestInvitationsToChatsAreBounded(t *testing.T) {
+	w := newWorld(t, "bob")
+	for i := range MaxChats + 1 {
+		out := w.apply(invitation(chatNamed(fmt.Sprint(i)), "bob", heardVersion))
+		if seen := len(out.Operations) == 1; seen != (i < MaxChats) {
+			t.Fatalf("invitation %d: seen %v", i, seen)
+		}
+	}
+	if n := len(w.mailboxes["bob"].parts.chats); n != MaxChats {
+		t.Errorf("bob has %d chats", n)
+	}
+	w.reload()
+}
+
+// Records of before decide as they did.
+func TestWhatAMailboxHearsOfChatsHasVersions(t *testing.T) {
+	for version, want := range map[uint32]int{heardVersion - 1: MaxChats + 1, heardVersion: MaxChats} {
+		bob := New("bob")
+		created := command("create", createAccount("bob"))
+		created.ApplyVersion = version
+		bob.Apply(Input{Position: at(1), Time: start, Record: created})
+		for i := range MaxChats + 1 {
+			bob.Apply(Input{Position: at(int64(i + 2)), Time: start, Record: invitation(chatNamed(fmt.Sprint(i)), "bob", version)})
+		}
+		if n := len(bob.parts.chats); n != want {
+			t.Errorf("version %d: bob has %d chats, want %d", version, n, want)
+		}
+	}
+}
+
+// A conversation with a large chat that was forgotten begins again with what the
+// owner writes there, at a place of its own in the list.
+func TestALargeChatThatWasForgottenBeginsAgain(t *testing.T) {
+	w := newWorld(t, "bob")
+	for i := range MaxConversations {
+		w.do("bob", send(fmt.Sprint("user", i), "m", 1))
+	}
+	for i := range 2 {
+		chat := chatNamed(fmt.Sprint(i))
+		w.apply(&record.Record{Mailbox: "bob", ApplyVersion: ApplyVersion, Source: &record.Source{Mailbox: chat, Offset: 1}, Kind: &record.Record_ChatCopy{
+			ChatCopy: &record.ChatCopy{Operation: &record.Operation{OriginDevice: "phone", Chat: chat, ChatRevision: 9, ChatMessages: 7}},
+		}})
+		c, bob := w.mailboxes["bob"].Conversation(chat), w.mailboxes["bob"]
+		if c.GetRead() != 7 || c.LastRevision != bob.Head() || len(bob.parts.conversations) != MaxConversations {
+			t.Errorf("%d conversations, %v", len(bob.parts.conversations), c)
+		}
+	}
+	w.reload()
+}

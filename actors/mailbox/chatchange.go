@@ -119,15 +119,20 @@ func least(c *record.ChangeChat) record.ChatRole {
 	}
 }
 
-// invite invites those who are not in the chat.
+// invite invites those who are not in the chat. Who is invited already may be
+// invited by another: of the first they may see nothing.
 func (h *happening) invite(users []string) refusal.Reason {
 	for _, user := range users {
-		if h.role(user) != record.ChatRole_CHAT_ROLE_NONE || h.members[user] != nil {
+		was := h.d.parts.members[user]
+		again := was.GetRole() == record.ChatRole_CHAT_ROLE_INVITED && was.InvitedBy != h.change.By && h.d.version >= heardVersion
+		if was != nil && !again || h.members[user] != nil {
 			continue
 		}
 		h.members[user] = &record.ChatMember{Role: record.ChatRole_CHAT_ROLE_INVITED, InvitedBy: h.change.By, Since: h.d.time}
 		h.change.Users = append(h.change.Users, user)
-		h.chat.Invited++
+		if !again {
+			h.chat.Invited++
+		}
 	}
 	if h.chat.Invited > MaxInvited || h.chat.Members+h.chat.Invited > MaxMembers {
 		return refusal.ChatFull
@@ -279,7 +284,24 @@ func (h *happening) carryOut() {
 		}
 	}
 	for _, user := range concerned {
-		d.copyTo(user, &record.ChatCopy{Operation: operation, Member: h.members[user]})
+		d.copyTo(user, &record.ChatCopy{Operation: h.toldTo(user, operation), Member: h.members[user]})
+	}
+}
+
+// toldTo returns the operation as a user is told of it whom it concerns. Who was
+// no member before and is none after it learns of nobody else: of all who are
+// invited members know, and such an operation may name hundreds to hundreds.
+func (h *happening) toldTo(user string, operation *record.Operation) *record.Operation {
+	const member = record.ChatRole_CHAT_ROLE_MEMBER
+	if h.role(user) >= member || h.members[user].Role >= member || len(h.change.Users) == 1 || h.d.version < heardVersion {
+		return operation
+	}
+	return &record.Operation{
+		Revision: operation.Revision, Time: operation.Time, OriginDevice: operation.OriginDevice,
+		Chat: operation.Chat, ChatRevision: operation.ChatRevision, ChatMessages: operation.ChatMessages,
+		Kind: &record.Operation_ChatChanged{ChatChanged: &record.ChatChange{
+			Kind: h.change.Kind, By: h.change.By, Users: []string{user}, Chat: h.change.Chat,
+		}},
 	}
 }
 

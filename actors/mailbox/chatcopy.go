@@ -6,7 +6,7 @@ import (
 
 // MaxChats is how many chats a user may be in or invited to. Whoever asks to
 // join or to make one is refused beyond that before; what is under way may go
-// beyond.
+// beyond. Invitations beyond that are not seen.
 const MaxChats = 1_000
 
 var chatCopyKind = kind{
@@ -63,8 +63,13 @@ func (d *decision) chatCopy(c *record.ChatCopy) {
 
 // readInChat has the owner, who wrote to a large chat, have read it up to there.
 func (d *decision) readInChat(of *record.Operation) {
-	c := copyOfConversation(d.parts.conversations[of.Chat])
+	old := d.parts.conversations[of.Chat]
+	c := copyOfConversation(old)
 	if c.Read < of.ChatMessages {
+		if old == nil && d.version >= heardVersion { // it was forgotten
+			d.makeRoomForConversation()
+			c.LastRevision = d.head + 1
+		}
 		c.Received, c.Read, c.ReadRevision = max(c.Received, of.ChatMessages), of.ChatMessages, of.ChatRevision
 		d.setConversation(of.Chat, c, of.OriginDevice)
 	}
@@ -74,11 +79,18 @@ func (d *decision) readInChat(of *record.Operation) {
 // in the account of the conversation. Who writes has read what is above.
 func (d *decision) countInChat(of *record.Operation, isMessage, own bool) {
 	old := d.parts.conversations[of.Chat]
-	if old == nil && len(d.parts.conversations) >= MaxConversations {
-		d.forgetConversation()
+	if old == nil {
+		d.makeRoomForConversation()
 	}
 	c := copyOfConversation(old)
-	c.Received, c.ChatRevision = of.ChatMessages, of.ChatRevision
+	// By a mark, the mailbox may have heard of more.
+	up := func(was, now int64) int64 {
+		if d.version < heardVersion {
+			return now
+		}
+		return max(was, now)
+	}
+	c.Received, c.ChatRevision = up(c.Received, of.ChatMessages), up(c.ChatRevision, of.ChatRevision)
 	if old == nil { // a new one, or one that was forgotten
 		c.Read = c.Received
 		if isMessage {
@@ -94,7 +106,7 @@ func (d *decision) countInChat(of *record.Operation, isMessage, own bool) {
 		noteAmendment(c, a)
 	}
 	if isMessage && own || old == nil && !isMessage {
-		c.Read, c.ReadRevision = c.Received, of.ChatRevision
+		c.Read, c.ReadRevision = up(c.Read, of.ChatMessages), up(c.ReadRevision, of.ChatRevision)
 	}
 	d.changePart(conversationPart, of.Chat, c)
 }
@@ -107,7 +119,7 @@ func (d *decision) chatChanged(operation *record.Operation, change *record.ChatC
 		member = &record.ChatMember{Role: record.ChatRole_CHAT_ROLE_MEMBER, JoinedRevision: operation.ChatRevision, FirstRevision: operation.ChatRevision}
 	case member == nil:
 		member = old.Member
-	case old == nil && (member.Role == record.ChatRole_CHAT_ROLE_NONE || d.isHidden(member)):
+	case old == nil && member.Role == record.ChatRole_CHAT_ROLE_NONE, d.isHidden(member, old):
 		return
 	}
 	operation.Kind = &record.Operation_ChatChanged{ChatChanged: &record.ChatChange{
@@ -131,8 +143,11 @@ func (d *decision) chatChanged(operation *record.Operation, change *record.ChatC
 }
 
 // isHidden reports whether an invitation is of one who may not write to the
-// owner: it is not seen.
-func (d *decision) isHidden(m *record.ChatMember) bool {
-	return m.Role == record.ChatRole_CHAT_ROLE_INVITED &&
-		(d.parts.contact(m.InvitedBy).GetBlocked() || !d.mayWrite(m.InvitedBy))
+// owner, or one too many: it is not seen.
+func (d *decision) isHidden(m *record.ChatMember, old *record.ChatMembership) bool {
+	if m.Role != record.ChatRole_CHAT_ROLE_INVITED {
+		return false
+	}
+	return d.parts.contact(m.InvitedBy).GetBlocked() || !d.mayWrite(m.InvitedBy) ||
+		old == nil && len(d.parts.chats) >= MaxChats && d.version >= heardVersion
 }

@@ -56,8 +56,8 @@ func (d *decision) count(peer string, m *record.Message) {
 		return
 	}
 	old := d.parts.conversations[peer]
-	if old == nil && len(d.parts.conversations) >= MaxConversations {
-		d.forgetConversation()
+	if old == nil {
+		d.makeRoomForConversation()
 	}
 	c := copyOfConversation(old)
 	c.LastRevision, c.Revision = d.head, d.head
@@ -71,9 +71,12 @@ func (d *decision) count(peer string, m *record.Message) {
 	d.changePart(conversationPart, peer, c)
 }
 
-// forgetConversation forgets the conversation that changed the longest ago,
-// pinned ones last.
-func (d *decision) forgetConversation() {
+// makeRoomForConversation forgets, when there are too many, the conversation that
+// changed the longest ago, pinned ones last.
+func (d *decision) makeRoomForConversation() {
+	if len(d.parts.conversations) < MaxConversations {
+		return
+	}
 	oldest := ""
 	for peer, c := range d.parts.conversations {
 		o := d.parts.conversations[oldest]

@@ -45,7 +45,7 @@ import (
 // what Apply decides, and a new kind of record, is a new version. A mailbox is
 // at the highest version that its records have had: each is stamped with that
 // of whoever made it, and in each shard a Version record precedes the first.
-const ApplyVersion = 8
+const ApplyVersion = 9
 
 const (
 	// DedupWindow is how long, in log time, the answer to a command is
