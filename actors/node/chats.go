@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"slices"
 	"sync"
 
 	"github.com/google/uuid"
@@ -25,12 +26,6 @@ func (n *Node) CreateChat(ctx context.Context, session talk.Session, c talk.NewC
 	if n.apply.Load() < mailbox.ChatVersion {
 		return "", upgrading()
 	}
-	if err := n.mayJoin(ctx, session.User); err != nil {
-		return "", err
-	}
-	if err := n.exist(ctx, c.Invite); err != nil {
-		return "", err
-	}
 	own, err := n.key(ctx, session.User)
 	if err != nil {
 		return "", err
@@ -38,6 +33,12 @@ func (n *Node) CreateChat(ctx context.Context, session talk.Session, c talk.NewC
 	var id [16]byte
 	sealing.Hash(id[:], own, "chat", []byte(session.User), []byte(c.ClientID))
 	chat = mailbox.ChatPrefix + hex.EncodeToString(id[:])
+	if err := n.mayJoin(ctx, session.User, chat); err != nil {
+		return "", err
+	}
+	if err := n.exist(ctx, c.Invite); err != nil {
+		return "", err
+	}
 	keys, err := n.options.Keys.Create(ctx, []string{chat})
 	if err != nil {
 		return "", n.keyFailed(ctx, err)
@@ -62,10 +63,13 @@ func (n *Node) CreateChat(ctx context.Context, session talk.Session, c talk.NewC
 	return chat, err
 }
 
-// mayJoin refuses one more chat to a user who is in as many as may be.
-func (n *Node) mayJoin(ctx context.Context, user string) error {
-	known, err := n.query(ctx, user, &record.Query{About: &record.Query_Chats{Chats: &record.ChatsQuery{Limit: mailbox.MaxChats}}})
-	if err == nil && len(known.GetChats()) >= mailbox.MaxChats {
+// mayJoin refuses one more chat to a user who is in as many as may be, or invited
+// to them. One of those is no more.
+func (n *Node) mayJoin(ctx context.Context, user, chat string) error {
+	// There may be some more, which were under way.
+	known, err := n.query(ctx, user, &record.Query{About: &record.Query_Chats{Chats: &record.ChatsQuery{Limit: 2 * mailbox.MaxChats}}})
+	isOne := func(c *record.ChatOf) bool { return c.GetChat() == chat }
+	if err == nil && len(known.GetChats()) >= mailbox.MaxChats && !slices.ContainsFunc(known.GetChats(), isOne) {
 		err = refusal.Of(refusal.TooManyChats)
 	}
 	return err
@@ -93,7 +97,7 @@ func (n *Node) ChangeChat(ctx context.Context, session talk.Session, chat string
 		return err
 	}
 	if change.GetAccept() || change.GetJoin() != nil {
-		if err := n.mayJoin(ctx, session.User); err != nil {
+		if err := n.mayJoin(ctx, session.User, chat); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tegami-im/tegami/actors/mailbox"
 	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/talk"
@@ -285,5 +286,48 @@ func TestIDsOfChatsAndMessagesAreApart(t *testing.T) {
 	}
 	if again, err := c.send(users["alice"], chat, "1", "hello"); again != sent || err != nil {
 		t.Errorf("a retry was answered %+v, %v; the first %+v", again, err, sent)
+	}
+}
+
+// A user who is in as many chats as may be makes and joins no more; but what was
+// answered before is answered so again, and those that the user is invited to are
+// no more.
+func TestChatsOfAUserAreBounded(t *testing.T) {
+	c := start(t, Options{})
+	users := c.join("alice", "bob", "carol")
+	other, err := c.CreateChat(c.context(), users["carol"], talk.NewChat{ClientID: "carol's", Name: "other"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := c.CreateChatLink(c.context(), users["carol"], other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	create := func(i int) (string, error) {
+		return c.CreateChat(c.context(), users["bob"], talk.NewChat{ClientID: fmt.Sprint(i), Name: "chat", Invite: []string{"alice"}})
+	}
+	var last string
+	for i := range mailbox.MaxChats {
+		if last, err = create(i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if again, err := create(mailbox.MaxChats - 1); again != last || err != nil {
+		t.Errorf("a retry made %s, %v; the first %s", again, err, last)
+	}
+	accept := func(user, chat string) error {
+		return c.ChangeChat(c.context(), users[user], chat, &record.ChangeChat{Change: &record.ChangeChat_Accept{Accept: true}})
+	}
+	for range 2 {
+		if err := accept("alice", last); err != nil {
+			t.Errorf("alice accepts: %v", err)
+		}
+	}
+	_, create1001 := create(mailbox.MaxChats)
+	_, join := c.JoinByLink(c.context(), users["alice"], code)
+	for what, err := range map[string]error{"one more made": create1001, "one more joined": join} {
+		if !reasonIs(err, refusal.TooManyChats) {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }
