@@ -331,3 +331,53 @@ func TestChatsOfAUserAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// What is unread in a chat can be marked read though it is kept no longer, and a
+// mark below what is kept, or may be read, is as any that is below another.
+func TestWhatIsGoneFromAChatCanBeMarkedRead(t *testing.T) {
+	for copies, what := range map[int]string{10: "a chat that is copied", 1: "a large chat"} {
+		t.Run(what, func(t *testing.T) {
+			var options Options
+			options.setDefaults()
+			options.ChatCopies = copies
+			options.Limits.WriteAge, options.Limits.TailBytes = time.Millisecond, 1
+			c := start(t, options)
+			users := c.join("alice", "bob")
+			chat := c.gather(users, "alice", "bob")
+			for i := range 5 {
+				if _, err := c.send(users["alice"], chat, fmt.Sprint(i), "hello"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			mark := func(revision int64) *record.Conversation {
+				t.Helper()
+				if err := c.MarkRead(c.context(), users["bob"], chat, revision); err != nil {
+					t.Fatalf("mark at %d: %v", revision, err)
+				}
+				conversation, err := c.Conversation(c.context(), "bob", chat)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return conversation
+			}
+			if got := mark(1); got.Read != 0 {
+				t.Errorf("bob, who joined at 2, has read %v", got)
+			}
+			r := c.newRecord(chat)
+			r.Kind = &record.Record_Trim{Trim: &record.Trim{FirstRevision: 8}}
+			if _, err := c.do(c.context(), r); err != nil {
+				t.Fatal(err)
+			}
+			c.until("gone", func() bool {
+				history, err := c.Messages(c.context(), "bob", chat, 0, 1)
+				return err == nil && len(history.Operations) == 0
+			})
+			if got := mark(3); copies > 1 && got.Read != 0 {
+				t.Errorf("with a mark at 3 bob has read %v", got)
+			}
+			if got := mark(7); got.Received != got.Read || copies > 1 && got.Read != 5 {
+				t.Errorf("bob has %v", got)
+			}
+		})
+	}
+}

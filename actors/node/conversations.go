@@ -89,15 +89,25 @@ func (n *Node) EditConversation(ctx context.Context, session talk.Session, peer 
 
 // Conversation returns what is known of the conversation with a peer.
 func (n *Node) Conversation(ctx context.Context, user, peer string) (*record.Conversation, error) {
-	known, err := n.query(ctx, user, &record.Query{About: &record.Query_Conversation{Conversation: peer}})
-	if err != nil || len(known.GetConversations()) != 1 {
-		return nil, orNotReady(err)
+	heard, err := n.heard(ctx, user, peer)
+	if err != nil {
+		return nil, err
 	}
-	c := talk.Conversation{ConversationUpdate: known.GetConversations()[0]}
+	c := talk.Conversation{ConversationUpdate: heard}
 	if c.GetLarge() {
 		err = n.readLarge(ctx, user, &c)
 	}
 	return c.GetConversation(), err
+}
+
+// heard returns what a mailbox knows of a conversation, which of one with a large
+// chat is less than there is.
+func (n *Node) heard(ctx context.Context, user, peer string) (*record.ConversationUpdate, error) {
+	known, err := n.query(ctx, user, &record.Query{About: &record.Query_Conversation{Conversation: peer}})
+	if err != nil || len(known.GetConversations()) != 1 {
+		return nil, orNotReady(err)
+	}
+	return known.GetConversations()[0], nil
 }
 
 // Conversations returns a page of a user's conversations with their newest
@@ -187,17 +197,21 @@ func (n *Node) markChatRead(ctx context.Context, session talk.Session, chat stri
 		revision-- // nothing is there either
 	}
 	history, err := n.Messages(ctx, session.User, chat, revision+1, 1)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case len(history.Operations) == 0:
-		return refusal.Of(refusal.UnknownConversation)
 	}
-	newest := history.Operations[0]
+	mark := &record.MarkRead{Peer: chat, Device: session.Device}
+	if len(history.Operations) > 0 {
+		mark.Revision, mark.Received = history.Operations[0].GetRevision(), history.Operations[0].GetChatMessages()
+	} else { // though it may be kept no longer, the mailbox has counted it
+		heard, err := n.heard(ctx, session.User, chat)
+		if err != nil || revision < heard.GetConversation().GetChatRevision() {
+			return err
+		}
+		mark.Revision, mark.Received = heard.GetConversation().GetChatRevision(), heard.GetConversation().GetReceived()
+	}
 	r := n.newRecord(session.User)
-	r.Kind = &record.Record_MarkRead{MarkRead: &record.MarkRead{
-		Peer: chat, Device: session.Device, Revision: newest.GetRevision(), Received: newest.GetChatMessages(),
-	}}
+	r.Kind = &record.Record_MarkRead{MarkRead: mark}
 	_, err = n.do(ctx, r)
 	return err
 }
