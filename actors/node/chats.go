@@ -14,7 +14,6 @@ import (
 	"github.com/tegami-im/tegami/actors/mailbox"
 	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
-	"github.com/tegami-im/tegami/actors/shard"
 	"github.com/tegami-im/tegami/actors/talk"
 	"github.com/tegami-im/tegami/persistence"
 	"github.com/tegami-im/tegami/persistence/sealing"
@@ -253,18 +252,23 @@ func (n *Node) readBodies(ctx context.Context, chats map[string]*openedChat, ope
 		turns <- struct{}{}
 		readers.Go(func() {
 			defer func() { <-turns }()
-			chat, revision := operation.GetChat(), operation.GetChatRevision()
-			history, err := n.history(ctx, shard.History{User: chat, Peer: chat, Before: revision + 1, Limit: 1})
+			sealed, err := n.readBody(ctx, operation)
 			mu.Lock()
 			defer mu.Unlock()
-			switch {
-			case err != nil:
+			if err != nil {
 				failed = err
-			case len(history.Operations) == 1 && history.Operations[0].GetRevision() == revision:
-				_, chats[chat].bodies[revision] = sealedOf(history.Operations[0])
 			}
+			chats[operation.GetChat()].bodies[operation.GetChatRevision()] = sealed
 		})
 	}
 	readers.Wait()
 	return failed
+}
+
+// readBody reads the body of an operation in its chat, sealed; nil for one that is
+// no longer kept.
+func (n *Node) readBody(ctx context.Context, operation *record.Operation) (sealed []byte, err error) {
+	inChat, err := n.operation(ctx, operation.GetChat(), operation.GetChat(), operation.GetChatRevision())
+	_, sealed = sealedOf(inChat)
+	return sealed, err
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,18 +67,25 @@ func TestWhatIsGoneCanBeMarkedRead(t *testing.T) {
 }
 
 // A page of conversations ends before it is too large, and the next goes on
-// there.
+// there, wherever the bodies of their messages lie.
 func TestPagesOfConversationsAreBoundedInBytes(t *testing.T) {
+	const size = listBytes / 16
 	c := start(t, Options{})
 	names := []string{"bob"}
 	for i := range 40 {
 		names = append(names, fmt.Sprintf("friend%02d", i))
 	}
 	users := c.join(names...)
+	var peers []string
 	for _, from := range names[1:] {
-		if _, err := c.send(users[from], "bob", from, strings.Repeat("x", listBytes/16)); err != nil {
+		if _, err := c.send(users[from], "bob", from, strings.Repeat("x", size)); err != nil {
 			t.Fatal(err)
 		}
+		chat := c.gather(users, from, "bob")
+		if _, err := c.send(users[from], chat, from, strings.Repeat("x", size)); err != nil {
+			t.Fatal(err)
+		}
+		peers = append(peers, from, chat)
 	}
 	var got []string
 	query := &record.ConversationsQuery{ByPeer: true, Limit: 1000}
@@ -91,10 +99,14 @@ func TestPagesOfConversationsAreBoundedInBytes(t *testing.T) {
 		}
 		for _, conversation := range page.Conversations {
 			got = append(got, conversation.Peer)
+			if text := c.textsOf("bob", []*record.Operation{conversation.Last})[0]; len(text) != size {
+				t.Errorf("the newest message with %s has %d bytes", conversation.Peer, len(text))
+			}
 		}
 		query.After, more = got[len(got)-1], page.HasMore
 	}
-	if fmt.Sprint(got) != fmt.Sprint(names[1:]) {
+	slices.Sort(peers)
+	if !slices.Equal(got, peers) {
 		t.Errorf("the pages have %v", got)
 	}
 }

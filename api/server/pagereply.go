@@ -20,6 +20,15 @@ type pageReply struct {
 	page   talk.Page
 }
 
+const (
+	// pageBytes is where a page ends, in the binary encoding: it is that large as
+	// stored at most, and larger with the bodies that lie in chats.
+	pageBytes = 1 << 20
+	// openTogether is how many operations are opened at a time: the bodies of so
+	// many may be read from chats at once.
+	openTogether = 16
+)
+
 // lasts returns why the session of who asked has ended, where a chat, which does
 // not know of it, held the poll.
 func (r *pageReply) lasts(ctx context.Context) error {
@@ -34,7 +43,6 @@ func (r *pageReply) Message(ctx context.Context) (proto.Message, error) {
 	if err := r.lasts(ctx); err != nil {
 		return nil, err
 	}
-	response := r.withoutOperations()
 	stored, err := record.DecodeOperations(r.page.Operations)
 	if err != nil {
 		return nil, err
@@ -44,21 +52,35 @@ func (r *pageReply) Message(ctx context.Context) (proto.Message, error) {
 			return nil, err
 		}
 	}
-	operations, err := r.server.open(ctx, r.caller.User, stored)
-	if err != nil {
-		return nil, err
+	ops := make([]*tegamiv1.Operation, 0, len(stored))
+	for size := 0; len(ops) < len(stored) && size < pageBytes; {
+		some := stored[len(ops):min(len(ops)+openTogether, len(stored))]
+		operations, err := r.server.open(ctx, r.caller.User, some)
+		if err != nil {
+			return nil, err
+		}
+		for i := 0; i < len(operations) && size < pageBytes; i++ {
+			one := pageOf(&operations[i])
+			size += proto.Size(one)
+			ops = append(ops, one.Ops...)
+		}
 	}
-	response.Ops = make([]*tegamiv1.Operation, len(operations))
-	for i := range operations {
-		response.Ops[i] = &operations[i].operation
-	}
+	response := r.endingWith(len(ops))
+	response.Ops = ops
 	return response, nil
 }
 
-func (r *pageReply) withoutOperations() *tegamiv1.FetchOpsResponse {
+func pageOf(o *opened) *tegamiv1.FetchOpsResponse {
+	return &tegamiv1.FetchOpsResponse{Ops: []*tegamiv1.Operation{&o.operation}}
+}
+
+// endingWith returns what there is of a page beside its first n operations, with
+// which it ends.
+func (r *pageReply) endingWith(n int) *tegamiv1.FetchOpsResponse {
+	left := len(r.page.Operations) - n
 	return &tegamiv1.FetchOpsResponse{
-		Revision: r.page.Revision,
-		HasMore:  r.page.HasMore,
+		Revision: r.page.Revision - int64(left),
+		HasMore:  r.page.HasMore || left > 0,
 		Reason:   tegamiv1.FetchOpsResponse_Reason(r.page.Reason),
 	}
 }
@@ -79,6 +101,7 @@ func (r *pageReply) appendBinary(ctx context.Context, dst []byte) ([]byte, error
 	if err := r.lasts(ctx); err != nil {
 		return nil, err
 	}
+	begin, n := len(dst), 0
 	if len(r.page.Operations) > 0 {
 		opener, err := r.server.talk.Opener(ctx, r.caller.User)
 		if err != nil {
@@ -86,15 +109,15 @@ func (r *pageReply) appendBinary(ctx context.Context, dst []byte) ([]byte, error
 		}
 		dst = slices.Grow(dst, sizeHint(r.page.Operations))
 		w := textWriter{opener: opener}
-		for i, stored := range r.page.Operations {
+		for n < len(r.page.Operations) && len(dst)-begin < pageBytes {
 			var m storedMessage
-			text, ok := w.open(&m, stored)
-			switch {
-			case !ok:
-				dst, err = r.appendOther(ctx, dst, i, stored)
-			default:
-				err = r.checkPlace(i, m.revision)
+			text, ok := w.open(&m, r.page.Operations[n])
+			if ok {
+				err = r.checkPlace(n, m.revision)
 				dst = w.append(dst, &m, text)
+				n++
+			} else {
+				dst, n, err = r.appendOthers(ctx, dst, n, begin+pageBytes)
 			}
 			if err != nil {
 				return nil, err
@@ -102,7 +125,7 @@ func (r *pageReply) appendBinary(ctx context.Context, dst []byte) ([]byte, error
 		}
 	}
 	// Encoded messages may be joined.
-	return proto.MarshalOptions{}.MarshalAppend(dst, r.withoutOperations())
+	return proto.MarshalOptions{}.MarshalAppend(dst, r.endingWith(n))
 }
 
 // sizeHint is about what operations take when they are encoded for a client.
@@ -114,19 +137,32 @@ func sizeHint(operations [][]byte) int {
 	return size
 }
 
-// appendOther appends the operation with an index, whatever it is.
-func (r *pageReply) appendOther(ctx context.Context, dst []byte, i int, stored []byte) ([]byte, error) {
-	decoded, err := record.DecodeOperations([][]byte{stored})
-	if err != nil {
-		return nil, err
+// appendOthers appends the operation with an index, whatever it is, and those
+// behind it that are no text either, until dst has most bytes. It returns the
+// index of the next.
+func (r *pageReply) appendOthers(ctx context.Context, dst []byte, from, most int) ([]byte, int, error) {
+	to := from + 1
+	for to < len(r.page.Operations) && to-from < openTogether && !new(storedMessage).take(r.page.Operations[to]) {
+		to++
 	}
-	if err := r.checkPlace(i, decoded[0].GetRevision()); err != nil {
-		return nil, err
+	decoded, err := record.DecodeOperations(r.page.Operations[from:to])
+	if err != nil {
+		return nil, from, err
+	}
+	for i, operation := range decoded {
+		if err := r.checkPlace(from+i, operation.GetRevision()); err != nil {
+			return nil, from, err
+		}
 	}
 	operations, err := r.server.open(ctx, r.caller.User, decoded)
 	if err != nil {
-		return nil, err
+		return nil, from, err
 	}
-	one := tegamiv1.FetchOpsResponse{Ops: []*tegamiv1.Operation{&operations[0].operation}}
-	return proto.MarshalOptions{}.MarshalAppend(dst, &one)
+	next := from
+	for ; next < to && len(dst) < most; next++ {
+		if dst, err = (proto.MarshalOptions{}).MarshalAppend(dst, pageOf(&operations[next-from])); err != nil {
+			return nil, next, err
+		}
+	}
+	return dst, next, nil
 }

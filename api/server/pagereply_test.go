@@ -121,6 +121,64 @@ func TestAppendedPageIsTheOneThatIsBuilt(t *testing.T) {
 	t.Run("none", func(t *testing.T) { sameAsBuilt(t, tier.reply(9)) })
 }
 
+// chatTalk opens messages whose bodies lie in a chat, all of one size.
+type chatTalk struct {
+	sealedTalk
+
+	bytes int
+}
+
+func (c chatTalk) Open(_ context.Context, _ string, operations []*record.Operation) ([]talk.Body, error) {
+	bodies := make([]talk.Body, len(operations))
+	for i := range bodies {
+		bodies[i] = talk.Body{MimeType: "image/webp", Data: make([]byte, c.bytes)}
+	}
+	return bodies, nil
+}
+
+// A page that is small as it is stored, without the bodies, ends where it would be
+// too large with them, and the next one goes on there.
+func TestPageEndsWhereItsBodiesAreTooLarge(t *testing.T) {
+	const large, small = 64 << 10, 100
+	for size, want := range map[int]int{large: pageBytes / large, small: 100} {
+		tier, operations := chatTalk{sealedTalk{key: persistence.Key{1}}, size}, [][]byte(nil)
+		for i := range int64(100) {
+			operation := tier.received(talk.Body{Text: "unused"})
+			operation.GetReceiveMessage().SealedBody = nil
+			operation.Revision, operation.Chat, operation.ChatRevision = i+1, "C1", i+1
+			data, err := proto.Marshal(operation)
+			if err != nil {
+				t.Fatal(err)
+			}
+			operations = append(operations, data)
+		}
+		for len(operations) > 0 {
+			reply := tier.reply(100, operations...)
+			reply.server.talk, reply.page.HasMore = tier, false
+			message, builtErr := reply.Message(t.Context())
+			appended, err := reply.appendBinary(t.Context(), nil)
+			page := new(tegamiv1.FetchOpsResponse)
+			if err := errors.Join(builtErr, err, proto.Unmarshal(appended, page)); err != nil {
+				t.Fatal(err)
+			}
+			if !proto.Equal(page, message) {
+				t.Fatal("the page that is appended is not the one that is built")
+			}
+			n := len(page.Ops)
+			if n == 0 || n > want || proto.Size(page) > pageBytes+large+1000 {
+				t.Fatalf("a page of %d operations and %d bytes", n, proto.Size(page))
+			}
+			if last := page.Ops[n-1].Revision; page.Revision != last || page.HasMore != (last < 100) {
+				t.Fatalf("the page says it ends at %d, more %v; it ends at %d", page.Revision, page.HasMore, last)
+			}
+			if n < want && page.HasMore {
+				t.Errorf("a page of %d-byte bodies has %d operations", size, n)
+			}
+			operations = operations[n:]
+		}
+	}
+}
+
 // An operation that is not where its revision says is never shown.
 func TestPageOfWrongRevisionFails(t *testing.T) {
 	tier := sealedTalk{key: persistence.Key{1}}
