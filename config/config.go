@@ -284,7 +284,7 @@ type Limits struct {
 	PollRate        int           `yaml:"poll_rate" default:"100" doc:"Polls a second for each device."`
 	PollBurst       int           `yaml:"poll_burst" default:"200" doc:"Polls that a device may make at once."`
 	PollTimeout     time.Duration `yaml:"poll_timeout" default:"2m" doc:"The longest time that a client may ask to have a poll held, at most 2m."`
-	FindRate        int           `yaml:"find_rate" default:"1" doc:"Calls a second for each user that tell whether there is another user, or reach all friends: of ContactService but ListContacts and ListBlocked, GetProfile, UpdateProfile, UpdateSettings, CreateChat, JoinByLink."`
+	FindRate        int           `yaml:"find_rate" default:"1" doc:"Calls a second for each user that tell whether there is another user, or reach all friends or all members of a chat: of ContactService but ListContacts and ListBlocked, of ChatService but GetChat, ListChats and ListMembers, GetProfile, UpdateProfile, UpdateSettings."`
 	FindBurst       int           `yaml:"find_burst" default:"60" doc:"Such calls that a user who was quiet may make at once."`
 	AddressRate     int           `yaml:"address_rate" default:"10" doc:"Register, Login and Refresh calls a second for each client address. Loopback is never limited."`
 	AddressBurst    int           `yaml:"address_burst" default:"50" doc:"Such calls that an address may make at once."`

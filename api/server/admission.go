@@ -180,7 +180,12 @@ func (a *admission) limitCaller(procedure string, caller talk.Session) error {
 		tegamiv1connect.ContactServiceSetFavoriteProcedure, tegamiv1connect.ContactServiceSetAliasProcedure,
 		tegamiv1connect.ContactServiceCreateInvitationProcedure, tegamiv1connect.ContactServiceRedeemInvitationProcedure,
 		tegamiv1connect.SettingsServiceUpdateSettingsProcedure, tegamiv1connect.ProfileServiceUpdateProfileProcedure,
-		tegamiv1connect.ChatServiceCreateChatProcedure, tegamiv1connect.ChatServiceJoinByLinkProcedure:
+		tegamiv1connect.ChatServiceCreateChatProcedure, tegamiv1connect.ChatServiceInviteToChatProcedure,
+		tegamiv1connect.ChatServiceAcceptInvitationProcedure, tegamiv1connect.ChatServiceDeclineInvitationProcedure,
+		tegamiv1connect.ChatServiceJoinByLinkProcedure, tegamiv1connect.ChatServiceLeaveChatProcedure,
+		tegamiv1connect.ChatServiceRemoveFromChatProcedure, tegamiv1connect.ChatServiceSetChatRoleProcedure,
+		tegamiv1connect.ChatServiceUpdateChatProcedure,
+		tegamiv1connect.ChatServiceCreateChatLinkProcedure, tegamiv1connect.ChatServiceRevokeChatLinkProcedure:
 		if wait, ok := a.finds.Allow(caller.User); !ok {
 			return refusal.After(refusal.RateLimited, wait)
 		}

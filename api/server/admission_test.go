@@ -62,13 +62,14 @@ func TestSignInsAreLimitedByNetwork(t *testing.T) {
 	}
 }
 
-// Nothing that tells whether there is a user, or makes work for all friends, is
-// free.
+// Nothing that tells whether there is a user, or makes work for all friends or all
+// members of a chat, is free.
 func TestWhatFindsIsLimited(t *testing.T) {
 	for procedure := range rules {
 		service, method, _ := strings.Cut(strings.TrimPrefix(procedure, "/tegami.v1."), "/")
 		want := service == "ContactService" && !strings.HasPrefix(method, "List") ||
-			slices.Contains([]string{"GetProfile", "UpdateProfile", "UpdateSettings", "CreateChat", "JoinByLink"}, method)
+			service == "ChatService" && !strings.HasPrefix(method, "List") && method != "GetChat" ||
+			slices.Contains([]string{"GetProfile", "UpdateProfile", "UpdateSettings"}, method)
 		a := &admission{finds: limit.NewTable[string](limit.Rate{PerSecond: 0.1, Burst: 1}, 100)}
 		alice := talk.Session{User: "alice", Device: "phone"}
 		if err := a.limitCaller(tegamiv1connect.ContactServiceFindUserProcedure, alice); err != nil {
