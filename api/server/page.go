@@ -40,12 +40,14 @@ func (s *Server) open(ctx context.Context, user string, operations []*record.Ope
 	}
 	result := make([]opened, len(operations))
 	for i, operation := range operations {
-		result[i].fill(operation, bodies[i])
+		result[i].fill(user, operation, bodies[i])
 	}
 	return result, nil
 }
 
-func (o *opened) fill(from *record.Operation, body talk.Body) {
+// fill fills in an operation as its reader gets it. A chat has one of each message,
+// which is what one sent to who wrote it, and what one received to all others.
+func (o *opened) fill(reader string, from *record.Operation, body talk.Body) {
 	setTime(&o.time, from.GetTime())
 	o.operation.Revision = from.GetRevision()
 	o.operation.CreateTime = &o.time
@@ -55,6 +57,11 @@ func (o *opened) fill(from *record.Operation, body talk.Body) {
 	switch kind := from.GetKind().(type) {
 	case *record.Operation_ReceiveMessage:
 		message = kind.ReceiveMessage
+		if from.GetChat() != "" && message.GetFrom() == reader {
+			o.sent.SendMessage = &o.message
+			o.operation.Kind = &o.sent
+			break
+		}
 		o.received.ReceiveMessage = &o.message
 		o.operation.Kind = &o.received
 	case *record.Operation_SendMessage:

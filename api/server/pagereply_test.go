@@ -179,6 +179,30 @@ func TestPageEndsWhereItsBodiesAreTooLarge(t *testing.T) {
 	}
 }
 
+// What a chat has of a message is to its writer what they sent, as in the mailbox:
+// who answers all that is received does not answer themselves.
+func TestOnesOwnMessageInAChatIsASentOne(t *testing.T) {
+	tier := sealedTalk{key: persistence.Key{1}}
+	for from, sent := range map[string]bool{reader: true, "bob": false} {
+		operation := tier.received(talk.Body{Text: "hello"})
+		operation.Chat, operation.ChatRevision, operation.GetReceiveMessage().From = "C1", 1, from
+		data, err := proto.Marshal(operation)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reply := tier.reply(1, data)
+		sameAsBuilt(t, reply)
+		message, err := reply.Message(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		op := message.(*tegamiv1.FetchOpsResponse).Ops[0]
+		if is := op.GetSendMessage() != nil; is != sent || is == (op.GetReceiveMessage() != nil) {
+			t.Errorf("%s reads a message of %s as %v", reader, from, op)
+		}
+	}
+}
+
 // An operation that is not where its revision says is never shown.
 func TestPageOfWrongRevisionFails(t *testing.T) {
 	tier := sealedTalk{key: persistence.Key{1}}
