@@ -12,6 +12,8 @@ import (
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/talk"
 	"github.com/tegami-im/tegami/cluster"
+	"github.com/tegami-im/tegami/persistence"
+	"github.com/tegami-im/tegami/persistence/memory"
 )
 
 // gather makes a chat of users, the first of whom owns it, and returns its id.
@@ -379,5 +381,30 @@ func TestWhatIsGoneFromAChatCanBeMarkedRead(t *testing.T) {
 				t.Errorf("bob has %v", got)
 			}
 		})
+	}
+}
+
+// With the key of a chat its bodies are gone; all else that its members have, they
+// go on reading.
+func TestAChatWithoutItsKeyHoldsUpNobody(t *testing.T) {
+	keys := memory.NewKeys()
+	c := start(t, Options{Journal: memory.NewJournal(persistence.DurabilityFsync), Store: memory.NewStore(), Keys: keys})
+	users := c.join("alice", "bob")
+	chat := c.gather(users, "alice", "bob")
+	for i, text := range []string{"hello", strings.Repeat("x", 2*mailbox.MaxCopiedBody)} {
+		if _, err := c.send(users["alice"], chat, fmt.Sprint(i), text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.send(users["alice"], "bob", "1", "are you there?"); err != nil {
+		t.Fatal(err)
+	}
+	if err := keys.Delete(c.context(), chat); err != nil {
+		t.Fatal(err)
+	}
+	answers, _ := c.poll(users["bob"], 0, 0)
+	got := c.texts("bob", c.await(answers).page)
+	if want := []string{"", "", "", "", "are you there?"}; !slices.Equal(got, want) {
+		t.Errorf("bob reads %q, want %q", got, want)
 	}
 }

@@ -85,7 +85,8 @@ func (n *Node) history(ctx context.Context, history shard.History) (talk.History
 // page waits for it, with all that is to be written to that client.
 const openTimeout = 2 * time.Second
 
-// Opener returns what opens the bodies of a user's operations.
+// Opener returns what opens the bodies of a user's operations, or of a chat: of one
+// without a key nothing, so that all else is read that lies beside it.
 func (n *Node) Opener(ctx context.Context, user string) (talk.Opener, error) {
 	if !n.known(user) {
 		var cancel context.CancelFunc
@@ -93,7 +94,10 @@ func (n *Node) Opener(ctx context.Context, user string) (talk.Opener, error) {
 		defer cancel()
 	}
 	key, err := n.key(ctx, user)
-	if err != nil {
+	switch {
+	case mailbox.IsChat(user) && reasonIs(err, refusal.UnknownRecipient):
+		return keyless{}, nil
+	case err != nil:
 		return nil, err
 	}
 	return opener{sealing.NewOpener(key, user), n.options.Logger}, nil
