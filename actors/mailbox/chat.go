@@ -27,7 +27,7 @@ const (
 	// MaxInvited is how many of them may be invited.
 	MaxInvited = 500
 	// MaxCopiedBody is the size of a sealed body in bytes up to which it is copied
-	// with the message. A larger one is read from the chat.
+	// with the message, or the edit. A larger one is read from the chat.
 	MaxCopiedBody = 1 << 10
 )
 
@@ -36,8 +36,8 @@ const ChatVersion = 8
 
 // heardVersion is the version of Apply since which a mailbox that hears of a chat
 // late does not move its marks back, and keeps no more invitations than MaxChats;
-// who is invited already may be invited by others; and who is no member is told of
-// nobody else.
+// who is invited already may be invited by others; who is no member is told of
+// nobody else; and a large edit is not copied.
 const heardVersion = 9
 
 // ChatPrefix begins the names of chats; 32 hexadecimal digits follow. A user's
@@ -196,9 +196,20 @@ func (d *decision) chatAmend(c *record.ChatAmend) {
 			MessageId: c.Amendment.MessageId, By: c.From, Peer: d.user, Change: c.Amendment.Change,
 		}},
 	}
-	if d.operateInChat(operation) && !d.parts.chat.GetLarge() {
-		d.copyToMembers(operation)
+	if !d.operateInChat(operation) || d.parts.chat.GetLarge() {
+		return
 	}
+	copied := operation
+	if len(c.Amendment.GetSealedBody()) > MaxCopiedBody && d.version >= heardVersion {
+		copied = &record.Operation{
+			OriginDevice: c.FromDevice,
+			Kind: &record.Operation_MessageAmended{MessageAmended: &record.Amendment{
+				MessageId: c.Amendment.MessageId, By: c.From, Peer: d.user, Change: &record.Amendment_SealedBody{},
+			}},
+			Chat: d.user, ChatRevision: operation.ChatRevision, ChatMessages: operation.ChatMessages,
+		}
+	}
+	d.copyToMembers(copied)
 }
 
 func (d *decision) isMember(user string) bool {

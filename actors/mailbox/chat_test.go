@@ -449,3 +449,23 @@ func TestALargeChatThatWasForgottenBeginsAgain(t *testing.T) {
 	}
 	w.reload()
 }
+
+// An edit is copied to all members with its body, as a message is, where that is
+// small.
+func TestLargeEditsAreNotCopied(t *testing.T) {
+	for size, copied := range map[int]bool{MaxCopiedBody: true, MaxCopiedBody + 1: false} {
+		w := newWorld(t, "alice", "bob")
+		w.do(w.request("alice", "phone", "create", []string{"group", "bob"}))
+		w.do(w.request("bob", "phone", "join", []string{"group"}))
+		w.do(w.request("alice", "phone", "edit", []string{"group", "0001", strings.Repeat("x", size)}))
+		w.settle()
+		w.reload()
+		for mailbox, full := range map[string]bool{chatNamed("group"): true, "alice": copied, "bob": copied} {
+			all := w.operations(mailbox)
+			edit, edits := all[len(all)-1].GetMessageAmended().GetChange().(*record.Amendment_SealedBody)
+			if !edits || len(edit.SealedBody) != map[bool]int{true: size}[full] {
+				t.Errorf("%d bytes: %s has %d of them, %v", size, short(mailbox), len(edit.SealedBody), edits)
+			}
+		}
+	}
+}

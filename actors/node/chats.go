@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/tegami-im/tegami/actors/mailbox"
 	"github.com/tegami-im/tegami/actors/record"
@@ -268,6 +269,25 @@ func (n *Node) readBodies(ctx context.Context, chats map[string]*openedChat, ope
 	}
 	readers.Wait()
 	return failed
+}
+
+// withBody returns an operation of a user's mailbox with its body, where that lies
+// in a chat.
+func (n *Node) withBody(ctx context.Context, operation *record.Operation) (*record.Operation, error) {
+	if id, sealed := sealedOf(operation); operation.GetChat() == "" || id == nil || len(sealed) > 0 {
+		return operation, nil
+	}
+	sealed, err := n.readBody(ctx, operation)
+	if err != nil {
+		return nil, err
+	}
+	operation = proto.CloneOf(operation)
+	if m := messageOf(operation); m != nil {
+		m.SealedBody = sealed
+	} else {
+		operation.GetMessageAmended().Change = &record.Amendment_SealedBody{SealedBody: sealed}
+	}
+	return operation, nil
 }
 
 // readBody reads the body of an operation in its chat, sealed; nil for one that is

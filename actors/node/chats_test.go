@@ -408,3 +408,35 @@ func TestAChatWithoutItsKeyHoldsUpNobody(t *testing.T) {
 		t.Errorf("bob reads %q, want %q", got, want)
 	}
 }
+
+// A large edit is not copied to the members, who read it all the same, live and in
+// the list of their conversations.
+func TestALargeEditIsReadFromTheChat(t *testing.T) {
+	c := start(t, Options{})
+	users := c.join("alice", "bob")
+	chat := c.gather(users, "alice", "bob")
+	sent, err := c.send(users["alice"], chat, "1", "short")
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, err := c.Head(c.context(), "bob")
+	if err != nil {
+		t.Fatal(err)
+	}
+	long := strings.Repeat("長", mailbox.MaxCopiedBody)
+	if err := c.Amend(c.context(), users["alice"], talk.Amend{Peer: chat, Revision: sent.ChatRevision, Body: &talk.Body{Text: long}}); err != nil {
+		t.Fatal(err)
+	}
+	answers, _ := c.poll(users["bob"], head.Revision, 0)
+	page := c.await(answers).page
+	if got := c.texts("bob", page); !slices.Equal(got, []string{long}) || len(page.Operations[0]) > mailbox.MaxCopiedBody {
+		t.Errorf("bob reads %d operations, the first with %d bytes", len(got), len(page.Operations[0]))
+	}
+	list, err := c.Conversations(c.context(), "bob", &record.ConversationsQuery{Limit: 1})
+	if err != nil || len(list.Conversations) != 1 {
+		t.Fatalf("bob's conversations are %+v, %v", list, err)
+	}
+	if got := c.textsOf("bob", []*record.Operation{list.Conversations[0].Last, list.Conversations[0].Amended}); !slices.Equal(got, []string{"short", long}) {
+		t.Errorf("the newest message is %d and %d bytes", len(got[0]), len(got[1]))
+	}
+}

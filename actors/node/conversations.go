@@ -169,15 +169,17 @@ func (n *Node) readLastOf(ctx context.Context, user string, c *talk.Conversation
 		return err
 	}
 	if amended := c.GetConversation().GetLastAmended(); amended > 0 {
-		c.Amended, err = n.operation(ctx, user, c.Peer, amended)
+		if c.Amended, err = n.operation(ctx, user, c.Peer, amended); err != nil {
+			return err
+		}
 	}
-	switch m := messageOf(c.Last); {
-	case m == nil: // one of the chat, that the conversation began with
+	if messageOf(c.Last) == nil { // one of the chat, that the conversation began with
 		c.Last = nil
-	case err == nil && c.Last.GetChat() != "" && len(m.GetSealedBody()) == 0:
-		c.Last = proto.CloneOf(c.Last)
-		messageOf(c.Last).SealedBody, err = n.readBody(ctx, c.Last)
 	}
+	if c.Last, err = n.withBody(ctx, c.Last); err != nil {
+		return err
+	}
+	c.Amended, err = n.withBody(ctx, c.Amended)
 	return err
 }
 
