@@ -2,15 +2,21 @@ package node
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/tegami-im/tegami/actors/behaviour"
+	"github.com/tegami-im/tegami/actors/record"
+	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/talk"
 	"github.com/tegami-im/tegami/persistence"
+	"github.com/tegami-im/tegami/persistence/embedded"
 	"github.com/tegami-im/tegami/persistence/memory"
 )
 
@@ -67,6 +73,81 @@ func BenchmarkBehaviour(b *testing.B) {
 	for handled.Load() < int64(b.N) {
 		runtime.Gosched()
 	}
+}
+
+// BenchmarkChat measures what a message to a chat of 200 costs for each member
+// that it reaches, in the talk tier and the store of a data folder: apply, journal,
+// write-behind, and the poll that the member makes next.
+func BenchmarkChat(b *testing.B) {
+	const members = 200
+	s, err := embedded.Open(embedded.Options{Dir: b.TempDir()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	n, err := Start(Options{Shards: 256, Journal: s.Journal, Store: s.Store, Keys: s.Keys})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() {
+		if err := errors.Join(n.Close(), s.Close()); err != nil {
+			b.Error(err)
+		}
+	}()
+	users := crowd(b, n)[:members]
+	chat, err := n.CreateChat(b.Context(), talk.Session{User: users[0]}, talk.NewChat{ClientID: "chat", Invite: users[1:]})
+	if err != nil {
+		b.Fatal(err)
+	}
+	reached := make(chan struct{}, 2*members)
+	for _, user := range users[1:] {
+		session, err := n.SignIn(b.Context(), user, "phone", [32]byte{1})
+		if err == nil {
+			err = n.ChangeChat(b.Context(), session, chat, &record.ChangeChat{Change: &record.ChangeChat_Accept{Accept: true}})
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		var poll func(after int64)
+		poll = func(after int64) {
+			n.Poll(talk.Poll{Session: session, After: after, Limit: 100, Timeout: time.Minute, Answer: func(page talk.Page, refused *refusal.Refusal) {
+				if refused != nil {
+					return
+				}
+				for _, data := range page.Operations {
+					if op, err := record.DecodeOperations([][]byte{data}); err == nil && op[0].GetReceiveMessage() != nil {
+						reached <- struct{}{}
+					}
+				}
+				poll(page.Revision)
+			}})
+		}
+		poll(0)
+	}
+	send := func(i int) {
+		n.Send(b.Context(), talk.Send{
+			From: users[0], To: chat, ClientMessageID: fmt.Sprint(i), Body: talk.Body{Text: string(bytes.Repeat([]byte("x"), 100))},
+			Answer: func(talk.Sent, error) {},
+		})
+		for range members - 1 {
+			<-reached
+		}
+	}
+	send(-1) // by now all of them poll
+	b.ReportAllocs()
+	b.ResetTimer()
+	spent := cpuTime()
+	for i := range max(b.N/(members-1), 1) {
+		send(i)
+	}
+	b.ReportMetric(float64((cpuTime()-spent).Nanoseconds())/1000/float64(b.N), "cpu-µs/op")
+}
+
+// cpuTime is what the process has used, user and system. It says more than the
+// time that passed where others use the machine too.
+func cpuTime() time.Duration {
+	var usage syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 // crowd makes users, and waits until the node is ready.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -112,6 +113,40 @@ func TestGatewayServesChats(t *testing.T) {
 	chats, err := gateway.Chats(gateway.context(), names[3], &record.ChatsQuery{Limit: 10})
 	if err != nil || len(chats.Chats) != 1 || chats.Chats[0].Chat != chat {
 		t.Errorf("the chats are %+v, %v", chats, err)
+	}
+}
+
+// countedJournal counts appends.
+type countedJournal struct {
+	persistence.Journal
+	appends atomic.Int64
+}
+
+func (j *countedJournal) Append(shard uint32, records [][]byte, done func(persistence.Appended, error)) {
+	j.appends.Add(1)
+	j.Journal.Append(shard, records, done)
+}
+
+// A message to a chat is one append, and so are all copies of it that go to one
+// shard, however many members it has.
+func TestCopiesForAShardAreAppendedTogether(t *testing.T) {
+	journal := &countedJournal{Journal: memory.NewJournal(persistence.DurabilityFsync)}
+	c := start(t, Options{Journal: journal, Store: memory.NewStore(), Keys: memory.NewKeys()})
+	var members []string
+	for i := range 12 {
+		members = append(members, fmt.Sprint("member", i))
+	}
+	chat := c.gather(c.join(members...), members...)
+	shards := map[uint32]bool{}
+	for _, member := range members {
+		shards[c.places.Shard(member)] = true
+	}
+	before := journal.appends.Load()
+	if _, err := c.send(talk.Session{User: members[0], Device: "phone"}, chat, "1", "hello"); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := journal.appends.Load()-before, int64(1+len(shards)); got != want {
+		t.Errorf("%d appends for %d shards", got, len(shards))
 	}
 }
 

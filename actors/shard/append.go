@@ -153,7 +153,8 @@ func (s *shardActor) admit(ctx actor.Context, e *entry, c *Command) {
 		return
 	}
 	e.appending++
-	s.queue(ctx, appendable{record: c.Record, command: c})
+	s.queue(appendable{record: c.Record, command: c})
+	s.append(ctx)
 }
 
 // unknown reports whether the mailbox of a command does not exist, as far as this
@@ -163,8 +164,9 @@ func (*shardActor) unknown(e *entry, c *Command) bool {
 	return !creates && !e.exists && e.appending == 0 && len(e.unstored) == 0
 }
 
-func (s *shardActor) queue(ctx actor.Context, item appendable) {
-	s.raise(ctx, item.record)
+// queue has a record go with the next append.
+func (s *shardActor) queue(item appendable) {
+	s.raise(item.record)
 	data, err := proto.Marshal(item.record)
 	if err != nil { // only invalid UTF-8 fails, which the API refuses
 		s.Logger.Error("record does not encode", "shard", s.id, "error", err)
@@ -176,7 +178,6 @@ func (s *shardActor) queue(ctx actor.Context, item appendable) {
 	}
 	item.data = data
 	s.log.queue = append(s.log.queue, item)
-	s.append(ctx)
 }
 
 // finish takes a command that is being answered out of the counts.

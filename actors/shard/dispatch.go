@@ -76,9 +76,7 @@ func (s *shardActor) applied(ctx actor.Context, m *applied) {
 		u.messageID = u.answer.MessageID
 		s.copies[u.messageID] = u
 	}
-	for i := range m.outcome.FollowUps {
-		s.follow(ctx, u, &m.outcome.FollowUps[i])
-	}
+	s.follow(ctx, u, m.outcome.FollowUps)
 	s.answer(u)
 	s.release(ctx, u.entry)
 }

@@ -32,18 +32,23 @@ const (
 	followUpTimeout = time.Second
 )
 
-// follow queues a follow-up of a record.
-func (s *shardActor) follow(ctx actor.Context, u *unstoredRecord, f *mailbox.FollowUp) {
-	target := s.ShardOf(f.Mailbox)
-	box := s.outboxes[target]
-	if box == nil {
-		box = new(outbox)
-		s.outboxes[target] = box
+// follow queues the follow-ups of a record. Those for one target go together.
+func (s *shardActor) follow(ctx actor.Context, u *unstoredRecord, followUps []mailbox.FollowUp) {
+	var one [1]uint32 // the room for most
+	idle := one[:0]   // targets that nothing is in flight to
+	for i := range followUps {
+		target := s.ShardOf(followUps[i].Mailbox)
+		box := s.outboxes[target]
+		if box == nil {
+			box = new(outbox)
+			s.outboxes[target] = box
+			idle = append(idle, target)
+		}
+		box.queue = append(box.queue, outgoing{from: u, record: followUps[i].Record})
 	}
-	box.queue = append(box.queue, outgoing{from: u, record: f.Record})
-	s.followUps++
-	if box.sent == 0 {
-		s.send(ctx, target, box)
+	s.followUps += len(followUps)
+	for _, target := range idle {
+		s.send(ctx, target, s.outboxes[target])
 	}
 }
 
@@ -63,7 +68,7 @@ func (s *shardActor) send(ctx actor.Context, target uint32, box *outbox) {
 func (s *shardActor) transmit(ctx actor.Context, target uint32, box *outbox) {
 	root, self, appended := ctx.ActorSystem().Root, ctx.Self(), &FollowUpsAppended{Shard: target, Sequence: box.sequence}
 	batch := &FollowUps{
-		Source:   self.String(),
+		Source:   self.GetId(),
 		Sequence: box.sequence,
 		Records:  make([]*record.Record, box.sent),
 		Appended: func() { root.Send(self, appended) },
@@ -144,6 +149,7 @@ func (s *shardActor) takeFollowUps(ctx actor.Context, m *FollowUps) {
 		if i == len(m.Records)-1 {
 			item.batch = m
 		}
-		s.queue(ctx, item)
+		s.queue(item)
 	}
+	s.append(ctx)
 }

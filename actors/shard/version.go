@@ -3,8 +3,6 @@ package shard
 import (
 	"crypto/rand"
 
-	"github.com/asynkron/protoactor-go/actor"
-
 	"github.com/tegami-im/tegami/actors/record"
 )
 
@@ -12,7 +10,7 @@ import (
 // this incarnation has not seen in the log: a program that knows only older
 // ones stops at it, before it decides otherwise than this one. There may be one
 // already, below the checkpoint; another changes nothing.
-func (s *shardActor) raise(ctx actor.Context, r *record.Record) {
+func (s *shardActor) raise(r *record.Record) {
 	version := r.GetApplyVersion()
 	if version <= max(s.version, 1) {
 		return
@@ -20,7 +18,7 @@ func (s *shardActor) raise(ctx actor.Context, r *record.Record) {
 	s.version = version
 	id := make([]byte, 16)
 	_, _ = rand.Read(id) // crypto/rand never fails: it ends the program instead
-	s.queue(ctx, appendable{record: &record.Record{
+	s.queue(appendable{record: &record.Record{
 		Id:   id,
 		Kind: &record.Record_Version{Version: &record.Version{ApplyVersion: version}},
 	}})
