@@ -85,22 +85,22 @@ func (n *Node) history(ctx context.Context, history shard.History) (talk.History
 // page waits for it, with all that is to be written to that client.
 const openTimeout = 2 * time.Second
 
-// Opener returns what opens the bodies of a user's operations, or of a chat: of one
+// Opener returns what opens the bodies that lie in a mailbox, or in a chat: in one
 // without a key nothing, so that all else is read that lies beside it.
-func (n *Node) Opener(ctx context.Context, user string) (talk.Opener, error) {
-	if !n.known(user) {
+func (n *Node) Opener(ctx context.Context, name string) (talk.Opener, error) {
+	if !n.known(name) {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, openTimeout)
 		defer cancel()
 	}
-	key, err := n.key(ctx, user)
+	key, err := n.key(ctx, name)
 	switch {
-	case mailbox.IsChat(user) && reasonIs(err, refusal.UnknownRecipient):
+	case mailbox.IsChat(name) && reasonIs(err, refusal.UnknownRecipient):
 		return keyless{}, nil
 	case err != nil:
 		return nil, err
 	}
-	return opener{sealing.NewOpener(key, user), n.options.Logger}, nil
+	return opener{sealing.NewOpener(key, name), n.options.Logger}, nil
 }
 
 // opener is a talk.Opener.

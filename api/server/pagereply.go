@@ -103,20 +103,18 @@ func (r *pageReply) appendBinary(ctx context.Context, dst []byte) ([]byte, error
 	}
 	begin, n := len(dst), 0
 	if len(r.page.Operations) > 0 {
-		opener, err := r.server.talk.Opener(ctx, r.caller.User)
-		if err != nil {
-			return nil, err
-		}
 		dst = slices.Grow(dst, sizeHint(r.page.Operations))
-		w := textWriter{opener: opener}
+		w := textWriter{server: r.server, user: r.caller.User}
 		for n < len(r.page.Operations) && len(dst)-begin < pageBytes {
 			var m storedMessage
-			text, ok := w.open(&m, r.page.Operations[n])
-			if ok {
+			text, ok, err := w.open(ctx, &m, r.page.Operations[n])
+			switch {
+			case err != nil:
+			case ok:
 				err = r.checkPlace(n, m.revision)
 				dst = w.append(dst, &m, text)
 				n++
-			} else {
+			default:
 				dst, n, err = r.appendOthers(ctx, dst, n, begin+pageBytes)
 			}
 			if err != nil {

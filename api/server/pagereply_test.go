@@ -29,13 +29,18 @@ type sealedTalk struct {
 
 const reader = "alice"
 
-func (s sealedTalk) Opener(context.Context, string) (talk.Opener, error) {
-	return sealedOpener{sealing.NewOpener(s.key, reader)}, nil
+func (s sealedTalk) Opener(_ context.Context, mailbox string) (talk.Opener, error) {
+	return sealedOpener{sealing.NewOpener(s.key, mailbox)}, nil
 }
 
 func (s sealedTalk) Open(_ context.Context, _ string, operations []*record.Operation) ([]talk.Body, error) {
-	opener, bodies := sealing.NewOpener(s.key, reader), make([]talk.Body, len(operations))
+	bodies := make([]talk.Body, len(operations))
 	for i, operation := range operations {
+		mailbox := reader
+		if operation.GetChat() != "" {
+			mailbox = operation.GetChat()
+		}
+		opener := sealing.NewOpener(s.key, mailbox)
 		message := operation.GetReceiveMessage()
 		if message == nil {
 			message = operation.GetSendMessage()
@@ -74,6 +79,17 @@ func (s sealedTalk) received(body talk.Body) *record.Operation {
 	}
 }
 
+const chat = "C0123456789abcdef0123456789abcdef"
+
+func (s sealedTalk) receivedInChat(body talk.Body) *record.Operation {
+	operation := s.received(body)
+	operation.Chat, operation.ChatRevision, operation.ChatMessages = chat, 9, 5
+	message := operation.GetReceiveMessage()
+	message.To, message.Received = chat, 0
+	message.SealedBody = sealing.Seal(s.key, chat, message.GetMessageId(), body.Encode())
+	return operation
+}
+
 // What is appended is what is built: whatever the operation is, and however it
 // came to be damaged.
 func TestAppendedPageIsTheOneThatIsBuilt(t *testing.T) {
@@ -85,6 +101,12 @@ func TestAppendedPageIsTheOneThatIsBuilt(t *testing.T) {
 	withoutID.GetReceiveMessage().MessageId = nil
 	damaged := tier.received(talk.Body{Text: "hello"})
 	damaged.GetReceiveMessage().SealedBody[20] ^= 1
+	sentToChat := tier.receivedInChat(talk.Body{Text: "hello"})
+	sentToChat.Kind = &record.Operation_SendMessage{SendMessage: sentToChat.GetReceiveMessage()}
+	notCopied := tier.receivedInChat(talk.Body{Text: "hello"})
+	notCopied.GetReceiveMessage().SealedBody = nil
+	ofAnother := tier.receivedInChat(talk.Body{Text: "hello"})
+	ofAnother.Chat = "C0"
 	early := tier.received(talk.Body{Text: "hello"})
 	early.Time = -1
 	for name, operation := range map[string]*record.Operation{
@@ -97,6 +119,14 @@ func TestAppendedPageIsTheOneThatIsBuilt(t *testing.T) {
 		"without an id":        withoutID,
 		"a body that is torn":  damaged,
 		"before 1970":          early,
+		"a message of a chat":  tier.receivedInChat(talk.Body{Text: "héllo"}),
+		"a reply in a chat":    tier.receivedInChat(talk.Body{Text: "yes", ReplyTo: "0123456789abcdef"}),
+		"one sent to a chat":   sentToChat,
+		"one not copied":       notCopied,
+		"one of another chat":  ofAnother,
+		"a change of a chat": {Revision: 1, Chat: chat, ChatRevision: 9, Kind: &record.Operation_ChatChanged{ChatChanged: &record.ChatChange{
+			Kind: record.ChatChange_CREATED, By: "bob",
+		}}},
 		"nothing but a number": {Revision: 1},
 		"a contact": {Revision: 1, Kind: &record.Operation_ContactUpdated{ContactUpdated: &record.ContactUpdate{
 			UserId: "bob", Contact: &record.Contact{Relation: record.Relation_RELATION_FRIEND},
@@ -117,6 +147,20 @@ func TestAppendedPageIsTheOneThatIsBuilt(t *testing.T) {
 		one, _ := proto.Marshal(first)
 		two, _ := proto.Marshal(second)
 		sameAsBuilt(t, tier.reply(2, one, two))
+	})
+	t.Run("of two users, of a chat, and again", func(t *testing.T) {
+		var page [][]byte
+		for i, operation := range []*record.Operation{
+			tier.received(talk.Body{Text: "one"}), tier.receivedInChat(talk.Body{Text: "two"}), tier.received(talk.Body{Text: "three"}),
+		} {
+			operation.Revision = int64(i + 1)
+			data, err := proto.Marshal(operation)
+			if err != nil {
+				t.Fatal(err)
+			}
+			page = append(page, data)
+		}
+		sameAsBuilt(t, tier.reply(3, page...))
 	})
 	t.Run("none", func(t *testing.T) { sameAsBuilt(t, tier.reply(9)) })
 }
@@ -230,6 +274,11 @@ func FuzzAppendedPage(f *testing.F) {
 		f.Add(data)
 		f.Add(append(data, data...))
 	}
+	inChat, err := proto.Marshal(tier.receivedInChat(talk.Body{Text: "hello"}))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(inChat)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		revision := int64(1)
 		var operation record.Operation
@@ -302,6 +351,20 @@ func BenchmarkPage(b *testing.B) {
 				b.Fatal(err)
 			}
 			if _, err := codec.Binary.MarshalAppend(nil, message); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+
+	inChat, err := proto.Marshal(tier.receivedInChat(talk.Body{Text: strings.Repeat("x", 100)}))
+	if err != nil {
+		b.Fatal(err)
+	}
+	one := tier.reply(1, inChat)
+	b.Run("one of a chat", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := (&Call{codec: codec.Binary}).encode(b.Context(), nil, one); err != nil {
 				b.Fatal(err)
 			}
 		}

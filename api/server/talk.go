@@ -40,8 +40,9 @@ type Talk interface {
 	// Open opens the bodies of a user's operations. A body whose key is gone
 	// comes back empty.
 	Open(ctx context.Context, user string, operations []*record.Operation) ([]talk.Body, error)
-	// Opener returns what opens the bodies of a user's operations.
-	Opener(ctx context.Context, user string) (talk.Opener, error)
+	// Opener returns what opens the bodies that lie in the mailbox of a user, or in
+	// a chat.
+	Opener(ctx context.Context, name string) (talk.Opener, error)
 	// Befriend does something about the friendship of the session's user with
 	// another. Refused with UnknownRecipient, Yourself, NoRequest,
 	// TooManyContacts.

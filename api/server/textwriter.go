@@ -1,7 +1,10 @@
 package server
 
 import (
+	"cmp"
+	"context"
 	"encoding/hex"
+	"slices"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -17,6 +20,9 @@ type storedMessage struct {
 	id, from, to, clientID []byte
 	messageTime            int64
 	sealed                 []byte
+	chat                   []byte // empty for a message between two users
+	chatRevision           int64
+	chatMessages           int64
 }
 
 // The tags of record.Operation and record.Message.
@@ -29,6 +35,9 @@ const (
 	operationOrigin   = 3<<3 | length
 	operationReceived = 4<<3 | length
 	operationSent     = 5<<3 | length
+	operationChat     = 21<<3 | length
+	operationChatRev  = 22<<3 | varint
+	operationChatMsgs = 23<<3 | varint
 
 	messageRecordID       = 1<<3 | length
 	messageRecordFrom     = 2<<3 | length
@@ -46,8 +55,9 @@ const (
 	sendMessage    protowire.Number = 4
 )
 
-// take takes an operation apart. It reports whether that is a message, and has
-// nothing that is not known here.
+// take takes an operation apart. It reports whether that is a message with its
+// body, which of a large one in a chat lies there alone, and has nothing that is
+// not known here.
 func (m *storedMessage) take(operation []byte) bool {
 	return eachField(operation, func(tag, number uint64, content []byte) bool {
 		switch tag {
@@ -61,11 +71,18 @@ func (m *storedMessage) take(operation []byte) bool {
 			return m.takeMessage(receiveMessage, content)
 		case operationSent:
 			return m.takeMessage(sendMessage, content)
+		case operationChat:
+			m.chat = content
+			return utf8.Valid(content)
+		case operationChatRev:
+			m.chatRevision = int64(number)
+		case operationChatMsgs:
+			m.chatMessages = int64(number)
 		default:
 			return false
 		}
 		return true
-	}) && m.kind != 0
+	}) && m.kind != 0 && (len(m.chat) == 0 || len(m.sealed) > 0)
 }
 
 func (m *storedMessage) takeMessage(kind protowire.Number, message []byte) bool {
@@ -130,39 +147,65 @@ func eachField(message []byte, f func(tag, number uint64, content []byte) bool) 
 // textWriter writes stored messages that are text in the form that clients get.
 // What it writes into is used again for the next one.
 type textWriter struct {
-	opener                   talk.Opener
+	server *Server
+	user   string // whose page it is
+	opener talk.Opener
+	opens  string // the chat whose bodies opener opens; empty for the user's own
+
 	body, message, operation []byte
 }
 
 // open takes an operation apart and opens its body. It reports whether that is
 // text, or did not open and is empty. The text is valid until the next call.
-func (w *textWriter) open(m *storedMessage, operation []byte) (text []byte, ok bool) {
+func (w *textWriter) open(ctx context.Context, m *storedMessage, operation []byte) (text []byte, ok bool, err error) {
 	if !m.take(operation) {
-		return nil, false
+		return nil, false, nil
+	}
+	if len(m.chat) > 0 && string(m.from) == w.user { // a chat has one of each message, for all
+		m.kind = sendMessage
+	}
+	if err := w.openerFor(ctx, m.chat); err != nil {
+		return nil, false, err
 	}
 	w.body = w.opener.Open(w.body[:0], m.id, m.sealed)
 	if len(w.body) == 0 {
-		return nil, true
+		return nil, true, nil
 	}
 	text, ok = talk.PlainText(w.body)
-	return text, ok && utf8.Valid(text)
+	return text, ok && utf8.Valid(text), nil
+}
+
+// openerFor has opener be what opens the bodies of a chat, or of the user's own
+// mailbox.
+func (w *textWriter) openerFor(ctx context.Context, chat []byte) (err error) {
+	if w.opener != nil && w.opens == string(chat) {
+		return nil
+	}
+	w.opens = string(chat)
+	w.opener, err = w.server.talk.Opener(ctx, cmp.Or(w.opens, w.user))
+	return err
 }
 
 // append appends a message as an entry of tegami.v1.FetchOpsResponse.ops.
 func (w *textWriter) append(dst []byte, m *storedMessage, text []byte) []byte {
-	b := protowire.AppendTag(w.message[:0], 1, protowire.BytesType)
+	size := len(m.from) + len(m.to) + len(text) + len(m.clientID) + len(m.chat) + maxFramingSize
+	b := protowire.AppendTag(slices.Grow(w.message[:0], size), 1, protowire.BytesType)
 	b = appendID(protowire.AppendVarint(b, idTextSize), m.id)
 	b = appendPart(b, 2, m.from)
 	b = appendPart(b, 3, m.to)
 	b = appendPart(b, 4, text)
 	b = appendPart(b, 6, m.clientID)
 	b = appendTime(b, 7, m.messageTime)
-	w.message = appendNumber(b, 8, m.revision)
+	b = appendNumber(b, 8, m.revision)
+	b = appendNumber(b, 12, m.chatRevision)
+	w.message = appendNumber(b, 13, m.chatMessages)
 
-	b = appendNumber(w.operation[:0], 1, m.revision)
+	b = appendNumber(slices.Grow(w.operation[:0], size), 1, m.revision)
 	b = appendTime(b, 2, m.time)
 	b = protowire.AppendTag(b, m.kind, protowire.BytesType)
-	w.operation = protowire.AppendBytes(b, w.message)
+	b = protowire.AppendBytes(b, w.message)
+	b = appendPart(b, 12, m.chat)
+	w.operation = appendNumber(b, 13, m.chatRevision)
 
 	dst = protowire.AppendTag(dst, 1, protowire.BytesType)
 	return protowire.AppendBytes(dst, w.operation)
@@ -173,6 +216,10 @@ const (
 	idSize     = 16
 	idTextSize = 36
 )
+
+// maxFramingSize is about the most that an operation takes beside its texts: the
+// id, numbers, times, tags and lengths.
+const maxFramingSize = 160
 
 // appendID appends the text form of a stored id.
 func appendID(dst, id []byte) []byte {
