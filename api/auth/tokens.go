@@ -174,7 +174,7 @@ func (t *Tokens) VerifyAccess(token string) (talk.Session, error) {
 	if len(token) > maxTokenLength {
 		return talk.Session{}, errBadToken
 	}
-	key := sha256.Sum256([]byte(token))
+	key := keyOfToken(token)
 	if session, ok := t.verified.get(key, time.Now()); ok {
 		return session, nil
 	}
@@ -197,7 +197,13 @@ func (t *Tokens) Recall(token string) (session talk.Session, known bool) {
 	if token == "" || len(token) > maxTokenLength {
 		return talk.Session{}, false
 	}
-	return t.verified.get(sha256.Sum256([]byte(token)), time.Now())
+	return t.verified.get(keyOfToken(token), time.Now())
+}
+
+// keyOfToken returns the key of a token, of maxTokenLength at most, in the cache.
+func keyOfToken(token string) [32]byte {
+	var buffer [maxTokenLength]byte // on the stack: every request has a token
+	return sha256.Sum256(buffer[:copy(buffer[:], token)])
 }
 
 // Bearer returns the token of an Authorization header, empty when it carries

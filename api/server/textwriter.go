@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/hex"
-	"slices"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -145,14 +144,12 @@ func eachField(message []byte, f func(tag, number uint64, content []byte) bool) 
 }
 
 // textWriter writes stored messages that are text in the form that clients get.
-// What it writes into is used again for the next one.
 type textWriter struct {
 	server *Server
 	user   string // whose page it is
 	opener talk.Opener
 	opens  string // the chat whose bodies opener opens; empty for the user's own
-
-	body, message, operation []byte
+	body   []byte // the last that was opened
 }
 
 // open takes an operation apart and opens its body. It reports whether that is
@@ -188,27 +185,27 @@ func (w *textWriter) openerFor(ctx context.Context, chat []byte) (err error) {
 
 // append appends a message as an entry of tegami.v1.FetchOpsResponse.ops.
 func (w *textWriter) append(dst []byte, m *storedMessage, text []byte) []byte {
-	size := len(m.from) + len(m.to) + len(text) + len(m.clientID) + len(m.chat) + maxFramingSize
-	b := protowire.AppendTag(slices.Grow(w.message[:0], size), 1, protowire.BytesType)
-	b = appendID(protowire.AppendVarint(b, idTextSize), m.id)
-	b = appendPart(b, 2, m.from)
-	b = appendPart(b, 3, m.to)
-	b = appendPart(b, 4, text)
-	b = appendPart(b, 6, m.clientID)
-	b = appendTime(b, 7, m.messageTime)
-	b = appendNumber(b, 8, m.revision)
-	b = appendNumber(b, 12, m.chatRevision)
-	w.message = appendNumber(b, 13, m.chatMessages)
+	message := sizePart(1, idTextSize) + sizePart(2, len(m.from)) + sizePart(3, len(m.to)) + sizePart(4, len(text)) + sizePart(6, len(m.clientID)) +
+		sizeTime(7, m.messageTime) + sizeNumber(8, m.revision) + sizeNumber(12, m.chatRevision) + sizeNumber(13, m.chatMessages)
+	operation := sizeNumber(1, m.revision) + sizeTime(2, m.time) + sizePart(m.kind, message) + sizePart(12, len(m.chat)) + sizeNumber(13, m.chatRevision)
 
-	b = appendNumber(slices.Grow(w.operation[:0], size), 1, m.revision)
-	b = appendTime(b, 2, m.time)
-	b = protowire.AppendTag(b, m.kind, protowire.BytesType)
-	b = protowire.AppendBytes(b, w.message)
-	b = appendPart(b, 12, m.chat)
-	w.operation = appendNumber(b, 13, m.chatRevision)
+	dst = appendLength(dst, 1, operation)
+	dst = appendNumber(dst, 1, m.revision)
+	dst = appendTime(dst, 2, m.time)
 
-	dst = protowire.AppendTag(dst, 1, protowire.BytesType)
-	return protowire.AppendBytes(dst, w.operation)
+	dst = appendLength(dst, m.kind, message)
+	dst = appendID(appendLength(dst, 1, idTextSize), m.id)
+	dst = appendPart(dst, 2, m.from)
+	dst = appendPart(dst, 3, m.to)
+	dst = appendPart(dst, 4, text)
+	dst = appendPart(dst, 6, m.clientID)
+	dst = appendTime(dst, 7, m.messageTime)
+	dst = appendNumber(dst, 8, m.revision)
+	dst = appendNumber(dst, 12, m.chatRevision)
+	dst = appendNumber(dst, 13, m.chatMessages)
+
+	dst = appendPart(dst, 12, m.chat)
+	return appendNumber(dst, 13, m.chatRevision)
 }
 
 // The sizes of a message id as it is stored and as text.
@@ -216,10 +213,6 @@ const (
 	idSize     = 16
 	idTextSize = 36
 )
-
-// maxFramingSize is about the most that an operation takes beside its texts: the
-// id, numbers, times, tags and lengths.
-const maxFramingSize = 160
 
 // appendID appends the text form of a stored id.
 func appendID(dst, id []byte) []byte {
@@ -230,12 +223,25 @@ func appendID(dst, id []byte) []byte {
 	return dst
 }
 
+// appendLength appends the tag of a field and the length of its content.
+func appendLength(dst []byte, field protowire.Number, length int) []byte {
+	return protowire.AppendVarint(protowire.AppendTag(dst, field, protowire.BytesType), uint64(length))
+}
+
 // appendPart appends a field unless it is empty.
 func appendPart(dst []byte, field protowire.Number, content []byte) []byte {
 	if len(content) == 0 {
 		return dst
 	}
-	return protowire.AppendBytes(protowire.AppendTag(dst, field, protowire.BytesType), content)
+	return append(appendLength(dst, field, len(content)), content...)
+}
+
+// sizePart is what appendPart appends for a content of a length.
+func sizePart(field protowire.Number, length int) int {
+	if length == 0 {
+		return 0
+	}
+	return protowire.SizeTag(field) + protowire.SizeBytes(length)
 }
 
 // appendNumber appends a field unless it is 0.
@@ -246,11 +252,23 @@ func appendNumber(dst []byte, field protowire.Number, number int64) []byte {
 	return protowire.AppendVarint(protowire.AppendTag(dst, field, protowire.VarintType), uint64(number))
 }
 
+// sizeNumber is what appendNumber appends.
+func sizeNumber(field protowire.Number, number int64) int {
+	if number == 0 {
+		return 0
+	}
+	return protowire.SizeTag(field) + protowire.SizeVarint(uint64(number))
+}
+
 // appendTime appends a field with an instant in milliseconds since 1970.
 func appendTime(dst []byte, field protowire.Number, millis int64) []byte {
-	var timestamp [2 * (1 + 10)]byte
 	seconds, nanos := split(millis)
-	b := appendNumber(timestamp[:0], 1, seconds)
-	b = appendNumber(b, 2, int64(nanos))
-	return protowire.AppendBytes(protowire.AppendTag(dst, field, protowire.BytesType), b)
+	dst = appendLength(dst, field, sizeNumber(1, seconds)+sizeNumber(2, int64(nanos)))
+	return appendNumber(appendNumber(dst, 1, seconds), 2, int64(nanos))
+}
+
+// sizeTime is what appendTime appends.
+func sizeTime(field protowire.Number, millis int64) int {
+	seconds, nanos := split(millis)
+	return protowire.SizeTag(field) + protowire.SizeBytes(sizeNumber(1, seconds)+sizeNumber(2, int64(nanos)))
 }
