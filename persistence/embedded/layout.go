@@ -160,17 +160,19 @@ func conversationPrefix(shard uint32, mailbox, peer string) []byte {
 // withRevision returns the key of a revision's row below prefix. It does not
 // change prefix.
 func withRevision(prefix []byte, revision int64) []byte {
-	key := append(make([]byte, 0, len(prefix)+8), prefix...)
-	return binary.BigEndian.AppendUint64(key, uint64(revision))
+	return appendRevision(append(make([]byte, 0, len(prefix)+8), prefix...), revision)
+}
+
+func appendRevision(b []byte, revision int64) []byte {
+	return binary.BigEndian.AppendUint64(b, uint64(revision))
 }
 
 func revisionOf(key []byte) int64 {
 	return int64(binary.BigEndian.Uint64(key[len(key)-8:]))
 }
 
-func encodeOperation(row *persistence.Row) []byte {
-	b := appendName(make([]byte, 0, len(row.Peer)+len(row.Data)+4), row.Peer)
-	return append(b, row.Data...)
+func appendOperation(b []byte, row *persistence.Row) []byte {
+	return append(appendName(b, row.Peer), row.Data...)
 }
 
 // decodeOperation returns a peer and data that point into value.

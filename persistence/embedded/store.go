@@ -200,6 +200,7 @@ type batchWriter struct {
 	batch     *pebble.Batch
 	marks     persistence.Marks
 	retention retention
+	value     []byte // of a row; used again for the next one
 }
 
 func (w *batchWriter) addAll(batch *persistence.Batch, sh *shardStore) error {
@@ -322,9 +323,10 @@ func (w *batchWriter) addRows(m *persistence.MailboxWrite, first int64) {
 		if row.Revision < first {
 			continue
 		}
-		w.set(withRevision(operations, row.Revision), encodeOperation(row))
+		w.value = appendOperation(w.value[:0], row)
+		w.set(appendRevision(operations, row.Revision), w.value) // which copies both
 		if row.Peer != "" {
-			w.set(withRevision(conversationPrefix(w.shard, m.Mailbox, row.Peer), row.Revision), nil)
+			w.set(appendRevision(conversationPrefix(w.shard, m.Mailbox, row.Peer), row.Revision), nil)
 		}
 	}
 }
