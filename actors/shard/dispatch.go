@@ -60,9 +60,8 @@ func (s *shardActor) applied(ctx actor.Context, m *applied) {
 		return
 	}
 	u.applied, u.entry.stuck = true, false
-	u.answer = m.outcome.Answer
-	u.write, u.events = m.outcome.Write, m.events
-	u.changes = u.write.State != nil
+	u.result = m
+	u.changes = m.outcome.Write.State != nil
 	u.entry.exists = m.exists
 	if m.outcome.Skipped && s.Cache != nil { // it is not put
 		ctx.Send(s.writer, &writebehind.Skipped{Position: u.position})
@@ -72,8 +71,8 @@ func (s *shardActor) applied(ctx actor.Context, m *applied) {
 	}
 	u.following, u.repeats = len(m.outcome.FollowUps), m.outcome.Repeats
 	u.followed = u.following == 0 || countUnconfirmedFollowUps
-	if !u.followed && u.answer.MessageID != [16]byte{} {
-		u.messageID = u.answer.MessageID
+	if id := m.outcome.Answer.MessageID; !u.followed && id != [16]byte{} {
+		u.messageID = id
 		s.copies[u.messageID] = u
 	}
 	s.follow(ctx, u, m.outcome.FollowUps)
@@ -95,13 +94,13 @@ func (s *shardActor) answer(u *unstoredRecord) {
 	if u.command == nil {
 		return
 	}
-	command := u.command
+	command, answer := u.command, u.result.outcome.Answer
 	u.command = nil
-	if first := s.copies[u.answer.MessageID]; first != nil && first != u && u.answer.MessageID != [16]byte{} {
-		first.retries = append(first.retries, retry{command: command, answer: u.answer})
+	if first := s.copies[answer.MessageID]; first != nil && first != u && answer.MessageID != [16]byte{} {
+		first.retries = append(first.retries, retry{command: command, answer: answer})
 		return
 	}
-	s.reply(command, u.answer, u.entry)
+	s.reply(command, answer, u.entry)
 }
 
 func (s *shardActor) reply(c *Command, a mailbox.Answer, e *entry) {
@@ -134,6 +133,8 @@ func (s *shardActor) release(ctx actor.Context, e *entry) {
 		u.released = true
 		e.released++
 		s.answer(u) // where it waited for that
+		result := u.result
+		u.result = nil
 
 		if !u.changes { // stored with what precedes it
 			if e.released == 1 {
@@ -143,8 +144,7 @@ func (s *shardActor) release(ctx actor.Context, e *entry) {
 			}
 			continue
 		}
-		ctx.Send(s.writer, &writebehind.Put{Write: u.write, Events: u.events})
-		u.write, u.events = persistence.MailboxWrite{}, nil
+		ctx.Send(s.writer, &writebehind.Put{Write: &result.outcome.Write, Events: result.events})
 	}
 }
 

@@ -256,11 +256,17 @@ func (b *mailboxActor) dedupRead(ctx actor.Context, m *dedupRead) {
 }
 
 func (b *mailboxActor) applyWith(ctx actor.Context, m *applyRecord, entry *persistence.DedupEntry) {
-	outcome := b.state.Apply(mailbox.Input{Position: m.position, Time: m.time, Record: m.record, Dedup: entry})
+	result := &applied{
+		position: m.position,
+		outcome:  b.state.Apply(mailbox.Input{Position: m.position, Time: m.time, Record: m.record, Dedup: entry}),
+		exists:   b.state.Exists(),
+	}
+	outcome := &result.outcome
+	result.events = b.events(m, outcome)
 	if outcome.Fault != "" {
 		b.Logger.Error("apply failed; the record is refused", "shard", b.shardID, "offset", m.position.Offset, "fault", outcome.Fault)
 	}
-	ctx.Send(b.shard, &applied{position: m.position, outcome: outcome, events: b.events(m, &outcome), exists: b.state.Exists()})
+	ctx.Send(b.shard, result)
 	for _, row := range outcome.Write.Rows {
 		b.tail.push(row)
 		b.unstored = append(b.unstored, revisionAt{position: m.position, revision: row.Revision})

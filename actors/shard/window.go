@@ -2,7 +2,6 @@ package shard
 
 import (
 	"github.com/tegami-im/tegami/actors/mailbox"
-	eventsv1 "github.com/tegami-im/tegami/api/gen/tegami/events/v1"
 	"github.com/tegami-im/tegami/persistence"
 )
 
@@ -11,9 +10,7 @@ type unstoredRecord struct {
 	position persistence.Position
 	entry    *entry
 	command  *Command // whom to answer; nil when nobody waits
-	answer   mailbox.Answer
-	write    persistence.MailboxWrite
-	events   []*eventsv1.Event
+	result   *applied // what the mailbox made of it, from then until it is released
 	// retries are duplicates of this record, applied after it, whose answers
 	// wait for its follow-up.
 	retries []retry

@@ -67,7 +67,7 @@ func (p *publication) records() int {
 }
 
 func (l *eventsLane) put(ctx actor.Context, m *Put) {
-	p := publication{write: m.Write, put: time.Now()}
+	p := publication{write: *m.Write, put: time.Now()}
 	for _, e := range m.Events {
 		data, err := proto.Marshal(e)
 		if err != nil { // only invalid UTF-8 fails, which no record holds

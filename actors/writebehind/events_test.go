@@ -92,7 +92,7 @@ func inBubble(t *testing.T, test func(*rig)) {
 
 // put puts the record at an offset, with so many events.
 func (r *rig) put(user string, offset int64, events int) {
-	m := &Put{Write: persistence.MailboxWrite{Mailbox: user, Position: at(offset), State: []byte("state")}}
+	m := &Put{Write: &persistence.MailboxWrite{Mailbox: user, Position: at(offset), State: []byte("state")}}
 	for i := range events {
 		m.Events = append(m.Events, &eventsv1.Event{User: user, Offset: offset, Index: uint32(i)})
 	}

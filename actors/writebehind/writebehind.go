@@ -71,7 +71,7 @@ type (
 	// Put hands over what one record changed. Puts of one mailbox come in the
 	// order of its positions. Events are the record's; nobody changes them.
 	Put struct {
-		Write  persistence.MailboxWrite
+		Write  *persistence.MailboxWrite // read only
 		Events []*eventsv1.Event
 	}
 	// Fill hands over a mailbox that was loaded from the store, nil for one that
@@ -211,12 +211,12 @@ func (w *writer) Receive(ctx actor.Context) {
 // put hands a write to the lanes. The store comes behind the events.
 func (w *writer) put(ctx actor.Context, m *Put) {
 	if w.cache != nil {
-		w.cache.put(ctx, m.Write)
+		w.cache.put(ctx, *m.Write)
 	}
 	if w.events != nil {
 		w.events.put(ctx, m)
 	} else {
-		w.store.put(ctx, m.Write)
+		w.store.put(ctx, *m.Write)
 	}
 }
 
