@@ -225,8 +225,11 @@ func (s *shardActor) append(ctx actor.Context) {
 	for i := range records {
 		records[i] = s.log.flight[i].data
 	}
-	root, self, incarnation, clock, sent := ctx.ActorSystem().Root, ctx.Self(), s.incarnation, s.Clock, time.Now()
+	root, self, incarnation, clock, sent, reported := ctx.ActorSystem().Root, ctx.Self(), s.incarnation, s.Clock, time.Now(), &s.reported
 	s.Journal.Append(s.id, records, func(landed persistence.Appended, err error) {
+		if err == nil {
+			reported.Store(landed.First.Offset + int64(n))
+		}
 		if err == nil && clock != nil {
 			clock(Ahead(landed.Time, sent, time.Now()))
 		}

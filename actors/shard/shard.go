@@ -178,6 +178,7 @@ type shardActor struct {
 	// mailboxProps are shared by all mailboxes.
 	mailboxProps *actor.Props
 	stopTail     func()
+	reported     atomic.Int64 // where the newest append ended that this incarnation is told of
 	ticking      bool
 
 	log       appender
@@ -405,12 +406,12 @@ func (s *shardActor) start(ctx actor.Context) {
 
 		Publisher: s.Publisher,
 	}))
-	root, self, status := ctx.ActorSystem().Root, ctx.Self(), s.status
+	root, self, status, reported := ctx.ActorSystem().Root, ctx.Self(), s.status, &s.reported
 	s.stopTail = s.Journal.Tail(s.id, func(next int64) {
-		// Appends of this owner are heard of twice; the hint costs a message
-		// only when none is on its way.
+		// The hint costs a message only when none is on its way: neither another
+		// hint nor the report of this owner's own append.
 		status.ended.Store(next)
-		if status.pending.CompareAndSwap(false, true) {
+		if next > reported.Load() && status.pending.CompareAndSwap(false, true) {
 			root.Send(self, &grown{})
 		}
 	})
