@@ -49,6 +49,8 @@ func TestHistories(t *testing.T) {
 	other := m1
 	other.Body = "another body"
 	self := Message{From: "alice", To: "alice", ClientID: "self", Body: "note"}
+	inChat := Message{From: "alice", To: "chat", ClientID: "1", Body: "hello all"}
+	answer := Message{From: "bob", To: "chat", ClientID: "2", Body: "hello alice"}
 
 	for _, test := range []struct {
 		name string
@@ -71,6 +73,42 @@ func TestHistories(t *testing.T) {
 				r.acked(self)
 				r.reads("alice", "phone", self)
 			},
+		},
+		{
+			name: "good: a message to a chat is one operation of the chat",
+			play: func(r run) {
+				r.Chat("chat")
+				r.acked(inChat, answer)
+				r.reads("chat", "alice's phone", inChat, answer)
+				r.reads("chat", "bob's phone", inChat, answer)
+			},
+		},
+		{
+			name: "a message to a chat is lost",
+			play: func(r run) {
+				r.Chat("chat")
+				r.acked(inChat, answer)
+				r.reads("chat", "alice's phone", answer)
+			},
+			want: map[Breach]int{Lost: 1},
+		},
+		{
+			name: "a message is in a chat twice",
+			play: func(r run) {
+				r.Chat("chat")
+				r.acked(inChat)
+				r.reads("chat", "alice's phone", inChat, inChat)
+			},
+			want: map[Breach]int{Duplicated: 1},
+		},
+		{
+			name: "a chat has one order, whoever sends",
+			play: func(r run) {
+				r.Chat("chat")
+				r.acked(inChat, answer)
+				r.reads("chat", "alice's phone", answer, inChat)
+			},
+			want: map[Breach]int{Reordered: 1},
 		},
 		{
 			name: "good: operations that carry no message",

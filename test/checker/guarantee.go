@@ -65,12 +65,12 @@ func (h *History) checkDelivery() {
 		if c.answered() != nil {
 			want = 1
 		}
-		self := c.key.from == c.key.to
+		one := h.inOnePlace(c.key)
 		h.expect(c, "recipient", c.received, want)
-		if !self {
+		if !one {
 			h.expect(c, "sender", c.sent, want)
 		}
-		if want == 0 && !self && c.received <= 1 && c.sent <= 1 && c.received != c.sent {
+		if want == 0 && !one && c.received <= 1 && c.sent <= 1 && c.received != c.sent {
 			h.mu.breaches.add(Half, "%v, of unknown outcome: recipient has %d, sender has %d", c.key, c.received, c.sent)
 		}
 	}
@@ -120,7 +120,7 @@ func (h *History) checkOrder() {
 				continue
 			}
 			peer := r.command.key.from
-			if peer == user {
+			if peer == user || h.mu.chats[user] {
 				peer = r.command.key.to
 			}
 			behind := earliest[peer]

@@ -28,6 +28,7 @@ type History struct {
 		commands  map[key]*command
 		ids       map[string]*command
 		mailboxes map[string]*mailbox
+		chats     map[string]bool
 		devices   []*Device
 		breaches  breaches
 	}
@@ -39,8 +40,22 @@ func New() *History {
 	h.mu.commands = map[key]*command{}
 	h.mu.ids = map[string]*command{}
 	h.mu.mailboxes = map[string]*mailbox{}
+	h.mu.chats = map[string]bool{}
 	return h
 }
+
+// Chat says that a name is that of a chat. What is sent to it lies in one place,
+// which devices read as a mailbox of that name, and has one order there, whoever
+// sent it.
+func (h *History) Chat(name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.mu.chats[name] = true
+}
+
+// inOnePlace reports whether a message lies in one mailbox alone: one to a chat,
+// or to oneself. h.mu is held.
+func (h *History) inOnePlace(k key) bool { return k.from == k.to || h.mu.chats[k.to] }
 
 // key is what makes two sends the same command.
 type key struct{ from, to, clientID string }
@@ -204,7 +219,7 @@ func (h *History) Unsettled() int {
 	unsettled := 0
 	for _, c := range h.mu.commands {
 		switch {
-		case c.key.from == c.key.to:
+		case h.inOnePlace(c.key):
 			if c.answered() != nil && c.received == 0 {
 				unsettled++
 			}

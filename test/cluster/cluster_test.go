@@ -116,6 +116,7 @@ func freeAddress(t *testing.T) string {
 const generous = `
 auth: {access_token: 24h, refresh_token: 48h}
 limits: {send_rate: 100000, send_burst: 100000, poll_rate: 10000, poll_burst: 10000, find_rate: 10000, find_burst: 10000}
+mailbox: {chat_copies: 4}
 `
 
 // TestGatewayHoldsItsConnectionsWhileTheTalkNodeRestarts has one talk node, on a

@@ -42,7 +42,7 @@ kafka: {brokers: %q, topic: fault, allow_one_broker: true, keep: 0s, truncate: 1
 hbase: {zookeeper: %q, prefix: fault_, regions: 2}
 redis: {addresses: %q, prefix: fault, rows: 200}
 auth: {access_token: 24h, refresh_token: 48h}
-mailbox: {idle_per_shard: 0, tail_operations: 16}
+mailbox: {idle_per_shard: 0, tail_operations: 16, chat_copies: 4}
 limits: {send_rate: 100000, send_burst: 100000, poll_rate: 10000, poll_burst: 10000, find_rate: 10000, find_burst: 10000}
 `
 

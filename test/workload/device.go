@@ -19,9 +19,11 @@ import (
 type device struct {
 	workload   *Workload
 	user, name string
-	client     *process.Client
-	seen       *checker.Device
-	rand       *rand.Rand
+	// chat is the chat whose sequence it reads; empty for the user's mailbox.
+	chat   string
+	client *process.Client
+	seen   *checker.Device
+	rand   *rand.Rand
 	// replica, unless nil, is what the device makes of what it reads.
 	replica *replica
 }
@@ -71,7 +73,7 @@ func (d *device) fetch(ctx context.Context, limit int32, timeout time.Duration) 
 	ctx, cancel := context.WithTimeout(ctx, timeout+callLimit)
 	defer cancel()
 	after := d.seen.Cursor()
-	request := &tegamiv1.FetchOpsRequest{AfterRevision: after, Limit: limit}
+	request := &tegamiv1.FetchOpsRequest{AfterRevision: after, Limit: limit, ChatId: d.chat}
 	if timeout > 0 {
 		request.Timeout = durationpb.New(timeout)
 	}
@@ -80,7 +82,7 @@ func (d *device) fetch(ctx context.Context, limit int32, timeout time.Duration) 
 		return nil, err
 	}
 	for _, op := range page.GetOps() {
-		d.seen.Saw(operation(op))
+		d.seen.Saw(operation(op, d.chat))
 		if d.replica != nil {
 			d.replica.apply(op)
 		}
@@ -140,15 +142,17 @@ func (d *device) catchUp(ctx context.Context, limit int32) error {
 	}
 }
 
-// operation turns what is on the wire into what the checker knows.
-func operation(op *tegamiv1.Operation) checker.Operation {
+// operation turns what is on the wire of a mailbox, or of a chat, into what the
+// checker knows. What a mailbox has of a chat is judged apart.
+func operation(op *tegamiv1.Operation, chat string) checker.Operation {
 	out := checker.Operation{Revision: op.GetRevision(), Time: op.GetCreateTime().AsTime().UnixNano()}
-	m := op.GetReceiveMessage()
-	if m != nil {
+	m, sent := op.GetReceiveMessage(), op.GetSendMessage()
+	switch {
+	case op.GetChatId() == chat && m != nil:
 		out.Kind = checker.Received
-	} else if m = op.GetSendMessage(); m != nil {
-		out.Kind = checker.Sent
-	} else {
+	case op.GetChatId() == chat && sent != nil:
+		out.Kind, m = checker.Sent, sent
+	default:
 		encoded, _ := proto.MarshalOptions{Deterministic: true}.Marshal(op) // what was decoded can be encoded
 		out.Kind, out.Message.Body = checker.Other, string(encoded)
 		return out

@@ -52,7 +52,7 @@ func (w *Workload) Finish() *checker.Report {
 	w.settle()
 	ctx, cancel := context.WithTimeout(w.t.Context(), readLimit)
 	defer cancel()
-	for _, d := range w.devices {
+	for _, d := range w.readers() {
 		if err := w.readAgain(ctx, d); err != nil {
 			w.t.Errorf("read %s/%s again: %v", d.user, d.name, err)
 			return w.History.Check() // The others would only wait, too.
@@ -73,7 +73,7 @@ func (w *Workload) settle() {
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()
 	for {
-		for _, d := range w.devices {
+		for _, d := range w.readers() {
 			if err := d.catchUp(ctx, 1000); err != nil {
 				w.t.Errorf("read %s/%s to the end: %v", d.user, d.name, err)
 				return
@@ -90,7 +90,8 @@ func (w *Workload) settle() {
 	}
 }
 
-// readAgain reads a mailbox from the start and compares its end with GetHead.
+// readAgain reads a mailbox, or a chat, from the start and compares its end with
+// what the server says that it is.
 func (w *Workload) readAgain(ctx context.Context, d *device) error {
 	before := d.seen.Cursor()
 	d.seen.Rewind(0)
@@ -99,6 +100,9 @@ func (w *Workload) readAgain(ctx context.Context, d *device) error {
 	}
 	if err := d.catchUp(ctx, 1+d.rand.Int32N(1000)); err != nil {
 		return err
+	}
+	if d.chat != "" {
+		return d.endsAt(ctx, before)
 	}
 	head := new(tegamiv1.GetHeadResponse)
 	if err := d.client.Call(ctx, "TalkService/GetHead", &tegamiv1.GetHeadRequest{}, head); err != nil {

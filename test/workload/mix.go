@@ -15,8 +15,9 @@ import (
 	"github.com/tegami-im/tegami/test/process"
 )
 
-// Unlimited is the configuration of a server that a mix is for.
-const Unlimited = "limits: {find_rate: 10000, find_burst: 10000}"
+// Unlimited is the configuration of a server that a mix is for: with limits above
+// those that are usual, and chats that soon are large.
+const Unlimited = "limits: {find_rate: 10000, find_burst: 10000}\nmailbox: {chat_copies: 4}\n"
 
 // quiet are users that nobody writes to: blocking them disturbs no message.
 const quiet = 3
@@ -29,6 +30,8 @@ type mixer struct {
 	rand     *rand.Rand
 	next     int
 	facts    facts
+	chats    []*chat
+	said     []said // messages to chats, which are sent again
 }
 
 // facts are what the mixer's user made so, and nobody else can: for each name the
@@ -46,6 +49,7 @@ func (w *Workload) newMixers() {
 		d := w.devices[(i+1)*w.options.Devices-1]
 		w.mixers = append(w.mixers, &mixer{workload: w, device: d, rand: w.newRand(1<<40 + i), facts: facts{}})
 	}
+	w.newChats()
 }
 
 func (m *mixer) run(ctx context.Context, stop <-chan struct{}) {
@@ -69,6 +73,10 @@ func (m *mixer) step(ctx context.Context) {
 	peer := m.workload.users[m.rand.IntN(len(m.workload.users))]
 	mark := fmt.Sprintf("%s %d", m.device.user, m.next)
 	yes := m.rand.IntN(2) == 0
+	if len(m.chats) > 0 && m.rand.IntN(10) < 3 {
+		m.inChat(ctx, mark, yes)
+		return
+	}
 	switch roll := m.rand.IntN(100); {
 	case roll < 20:
 		m.befriend(ctx, peer)
@@ -126,8 +134,8 @@ func (m *mixer) editContact(ctx context.Context, user, alias string, yes bool) {
 	}
 }
 
-// message reads up to one of the newest messages of a conversation, changes it or
-// sends it on.
+// message reads up to one of the newest messages of a conversation, be it with a
+// user or a chat, changes it or sends it on.
 func (m *mixer) message(ctx context.Context, peer, mark string) {
 	page := new(tegamiv1.ListMessagesResponse)
 	if knows, _ := m.call(ctx, "TalkService/ListMessages", &tegamiv1.ListMessagesRequest{Peer: peer, Limit: 8}, page); knows != acknowledged || len(page.Messages) == 0 {
@@ -162,30 +170,18 @@ func (m *mixer) forward(ctx context.Context, message *tegamiv1.Message, peer str
 		From: m.device.user, To: m.workload.users[m.rand.IntN(len(m.workload.users))],
 		ClientID: fmt.Sprintf("%s.forward.%d", m.device.user, m.next),
 	}
+	if len(m.chats) > 0 && m.rand.IntN(4) == 0 {
+		known.To = m.chats[m.rand.IntN(len(m.chats))].id
+	}
 	switch body := message.Body.(type) {
 	case *tegamiv1.Message_Text:
 		known.Body = textBody(body.Text, "")
 	case *tegamiv1.Message_Content:
 		known.Body = contentBody(body.Content.GetMimeType(), body.Content.GetData())
 	}
-	request := &tegamiv1.ForwardMessageRequest{Peer: peer, Revision: message.Revision, To: known.To, ClientMessageId: known.ClientID}
-	for ctx.Err() == nil {
-		attempt, response := m.workload.History.Invoke(known), new(tegamiv1.ForwardMessageResponse)
-		knows, err := m.call(ctx, "TalkService/ForwardMessage", request, response)
-		switch knows {
-		case acknowledged:
-			attempt.OK(response.GetMessageId(), response.GetCreateTime().AsTime().UnixNano())
-			return
-		case refused:
-			attempt.Refused()
-			return
-		case notTaken:
-			attempt.NotTaken()
-		case unknown:
-			attempt.Unknown()
-		}
-		pause(ctx, m.rand, retryAfter(err))
-	}
+	m.deliver(ctx, known, "TalkService/ForwardMessage", &tegamiv1.ForwardMessageRequest{
+		Peer: peer, Revision: message.Revision, To: known.To, ClientMessageId: known.ClientID,
+	}, new(tegamiv1.ForwardMessageResponse))
 }
 
 // make does what makes a fact so.
@@ -231,9 +227,19 @@ func (m *mixer) call(ctx context.Context, procedure string, request, response pr
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
 	err := m.device.client.Call(ctx, procedure, request, response)
-	if refusal, ok := errors.AsType[*process.Error](err); err != nil && !mayRetry(err) && (!ok || refusal.Code != "not_found") {
-		// Nothing to accept, no conversation yet: not_found is to be expected.
+	if err != nil && !mayRetry(err) && !mayBeRefused(err) {
 		m.workload.unexpected.add("%s of %s: %v", procedure, m.device.user, err)
 	}
 	return outcome(err), err
+}
+
+// mayBeRefused reports whether an error is a refusal to be expected: of what was not
+// there, as yet or any more, or is not for the role in a chat.
+func mayBeRefused(err error) bool {
+	refusal, ok := errors.AsType[*process.Error](err)
+	if !ok {
+		return false
+	}
+	reason := refusal.Detail.GetReason()
+	return refusal.Code == "not_found" || reason == "not_permitted" || reason == "not_invited"
 }

@@ -389,7 +389,7 @@ func (w *badWorld) wrong() (wrong []string) {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		if difference := d.differs(snapshot, d.name); difference != "" {
+		if difference := d.differs(snapshot, d.name, nil); difference != "" {
 			wrong = append(wrong, d.user+"/"+d.name+": "+difference)
 		}
 		if !d.first {

@@ -18,6 +18,11 @@ type replica struct {
 	deviceSettings map[string]*tegamiv1.DeviceSettings
 	profile        *tegamiv1.Profile
 	messages       map[string]*amended // those that were changed, as far as was heard
+	// chats are those that the user is in or invited to, inChats the conversations
+	// with those that the user is a member of, copies all that came of each.
+	chats   map[string]*tegamiv1.Chat
+	inChats map[string]*conversation
+	copies  map[string][]*tegamiv1.Operation
 	// partial: it began with a snapshot.
 	partial bool
 }
@@ -28,6 +33,7 @@ type conversation struct {
 	last          *tegamiv1.Message
 	lastAmendment *tegamiv1.MessageAmendment
 	received      []int64 // the revisions of the peer's messages
+	began         int64   // with a chat: the chat's revision with which the user came
 }
 
 // amended is what became of a message.
@@ -42,11 +48,16 @@ func newReplica() *replica {
 	return &replica{
 		contacts: map[string]*tegamiv1.Contact{}, conversations: map[string]*conversation{},
 		deviceSettings: map[string]*tegamiv1.DeviceSettings{}, messages: map[string]*amended{},
+		chats: map[string]*tegamiv1.Chat{}, inChats: map[string]*conversation{}, copies: map[string][]*tegamiv1.Operation{},
 	}
 }
 
 // apply applies an operation to the item that it is about, if that is older.
 func (r *replica) apply(op *tegamiv1.Operation) {
+	if op.ChatId != "" {
+		r.applyOfChat(op)
+		return
+	}
 	switch kind := op.Kind.(type) {
 	case *tegamiv1.Operation_ReceiveMessage:
 		r.message(op.Revision, kind.ReceiveMessage.From, kind.ReceiveMessage)
@@ -61,7 +72,9 @@ func (r *replica) apply(op *tegamiv1.Operation) {
 	case *tegamiv1.Operation_ProfileUpdated:
 		r.profile = kind.ProfileUpdated
 	case *tegamiv1.Operation_ConversationUpdated:
-		if c := r.conversation(kind.ConversationUpdated.Peer, op.Revision); c != nil {
+		if c := r.inChats[kind.ConversationUpdated.Peer]; c != nil {
+			c.update(kind.ConversationUpdated)
+		} else if c := r.conversation(kind.ConversationUpdated.Peer, op.Revision); c != nil {
 			c.Conversation = proto.CloneOf(kind.ConversationUpdated)
 		}
 	case *tegamiv1.Operation_MessageRead:
@@ -103,22 +116,35 @@ func (r *replica) message(revision int64, peer string, m *tegamiv1.Message) {
 func (r *replica) amend(a *tegamiv1.MessageAmendment) {
 	m := r.messages[a.MessageId]
 	if m == nil {
-		m = &amended{peer: a.Peer, reactions: map[string]string{}}
+		m = newAmended(a.Peer)
 		r.messages[a.MessageId] = m
 	}
-	c := r.conversation(a.Peer, a.Revision)
+	m.take(a)
+	if c := r.conversation(a.Peer, a.Revision); c != nil {
+		c.amend(a)
+	}
+}
+
+func newAmended(peer string) *amended { return &amended{peer: peer, reactions: map[string]string{}} }
+
+func (m *amended) take(a *tegamiv1.MessageAmendment) {
 	switch change := a.Change.(type) {
 	case *tegamiv1.MessageAmendment_Reaction:
 		if m.reactions[a.By] = change.Reaction; change.Reaction == "" {
 			delete(m.reactions, a.By)
 		}
-		return
 	case *tegamiv1.MessageAmendment_Unsent:
 		m.unsent = true
 	case *tegamiv1.MessageAmendment_Text:
 		m.text = change.Text
 	}
-	if c != nil && c.last.GetMessageId() == a.MessageId && !c.lastAmendment.GetUnsent() {
+}
+
+// amend takes a change of a message of the conversation, which a list tells of its
+// newest.
+func (c *conversation) amend(a *tegamiv1.MessageAmendment) {
+	_, reacts := a.Change.(*tegamiv1.MessageAmendment_Reaction)
+	if !reacts && c.last.GetMessageId() == a.MessageId && !c.lastAmendment.GetUnsent() {
 		c.lastAmendment = a
 	}
 }
@@ -172,7 +198,8 @@ func (c *conversation) item() *tegamiv1.ListConversationsResponse_Item {
 
 // differs returns what is otherwise in a snapshot, empty for nothing. Settings
 // and a profile that were never changed are told by the snapshot alone.
-func (r *replica) differs(snapshot []*tegamiv1.SyncResponse_Item, device string) string {
+// Of chats it takes what they came to, which operations alone do not say.
+func (r *replica) differs(snapshot []*tegamiv1.SyncResponse_Item, device string, chats map[string]*chatState) string {
 	listed := 0
 	for _, item := range snapshot {
 		var got, want proto.Message
@@ -183,12 +210,19 @@ func (r *replica) differs(snapshot []*tegamiv1.SyncResponse_Item, device string)
 		case *tegamiv1.SyncResponse_Item_Conversation:
 			listed++
 			got = kind.Conversation
-			if c := r.conversations[kind.Conversation.GetConversation().GetPeer()]; c != nil {
+			peer := kind.Conversation.GetConversation().GetPeer()
+			if c := r.inChats[peer]; c != nil {
+				want = c.itemOfChat(r.chats[peer], chats[peer])
+			}
+			if c := r.conversations[peer]; c != nil {
 				want = c.item()
 				if !r.partial && c.recount() != c.Unread {
 					return fmt.Sprintf("%d messages are unread, a recount says %d: %v", c.Unread, c.recount(), c)
 				}
 			}
+		case *tegamiv1.SyncResponse_Item_Chat:
+			listed++
+			got, want = kind.Chat, r.chats[kind.Chat.ChatId]
 		case *tegamiv1.SyncResponse_Item_Settings:
 			if kind.Settings.DeviceId == "" && r.settings != nil {
 				got, want = kind.Settings.GetSettings(), r.settings
@@ -204,14 +238,14 @@ func (r *replica) differs(snapshot []*tegamiv1.SyncResponse_Item, device string)
 			return fmt.Sprintf("the snapshot has %v, the operations make %v", got, want)
 		}
 	}
-	live := len(r.conversations)
+	live := len(r.conversations) + len(r.inChats) + len(r.chats)
 	for _, c := range r.contacts {
 		if isLive(c) {
 			live++
 		}
 	}
 	if listed != live {
-		return fmt.Sprintf("the snapshot has %d contacts and conversations, the operations make %d", listed, live)
+		return fmt.Sprintf("the snapshot has %d contacts, conversations and chats, the operations make %d", listed, live)
 	}
 	return ""
 }

@@ -205,7 +205,7 @@ func outcome(err error) knowledge {
 		return unknown
 	}
 	switch refusal.Code {
-	case "invalid_argument", "not_found", "already_exists", "aborted", "permission_denied", "unimplemented":
+	case "invalid_argument", "not_found", "already_exists", "aborted", "permission_denied", "failed_precondition", "unimplemented":
 		return refused
 	case "resource_exhausted", "unauthenticated":
 		return notTaken

@@ -1,9 +1,11 @@
 package workload
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,7 +34,7 @@ func (w *Workload) compareStates(ctx context.Context) {
 			return
 		}
 		pause(ctx, w.mixers[0].rand, 50*time.Millisecond)
-		for _, d := range w.devices {
+		for _, d := range w.readers() {
 			if err := d.catchUp(ctx, 1000); err != nil {
 				w.t.Errorf("read %s/%s to the end: %v", d.user, d.name, err)
 				return
@@ -45,6 +47,10 @@ func (w *Workload) compareStates(ctx context.Context) {
 // different things of; what one user has otherwise than the other; what is not as
 // whoever made it so was told.
 func (w *Workload) wrongStates(ctx context.Context) (wrong []string, err error) {
+	chats, wrong, err := w.judgeChats(ctx)
+	if err != nil {
+		return nil, err
+	}
 	replicas := map[string]*replica{}
 	for _, d := range w.devices {
 		replicas[d.user] = d.replica
@@ -52,7 +58,11 @@ func (w *Workload) wrongStates(ctx context.Context) (wrong []string, err error) 
 		if err != nil {
 			return nil, err
 		}
-		if difference := d.replica.differs(snapshot, d.name); difference != "" {
+		listed, err := d.listChats(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if difference := cmp.Or(d.replica.differs(snapshot, d.name, chats), d.replica.compareChats(listed)); difference != "" {
 			wrong = append(wrong, d.user+"/"+d.name+": "+difference)
 		}
 	}
@@ -62,7 +72,7 @@ func (w *Workload) wrongStates(ctx context.Context) (wrong []string, err error) 
 	for _, m := range w.mixers {
 		r := replicas[m.device.user]
 		for _, name := range slices.Sorted(maps.Keys(m.facts)) {
-			if value, want := r.fact(name, m.device), m.facts[name]; !holds(name, value, want) {
+			if value, want := r.fact(name, m.device, chats), m.facts[name]; !holds(name, value, want) {
 				wrong = append(wrong, fmt.Sprintf("%s: %s is %q, want one of %q", m.device.user, name, value, want))
 			}
 		}
@@ -124,10 +134,14 @@ func asymmetries(user string, replicas map[string]*replica) (wrong []string) {
 	return wrong
 }
 
-// fact returns the value of a fact.
-func (r *replica) fact(name string, d *device) string {
+// fact returns the value of a fact, which of a chat's messages the chat knows.
+func (r *replica) fact(name string, d *device, chats map[string]*chatState) string {
 	what, of, _ := strings.Cut(name, " ")
-	switch m := r.messages[of]; what {
+	m := r.messages[of]
+	for _, s := range chats {
+		m = cmp.Or(m, s.amended[of])
+	}
+	switch what {
 	case "blocked":
 		return fmt.Sprint(r.contacts[of].GetBlocked())
 	case "favorite":
@@ -142,12 +156,16 @@ func (r *replica) fact(name string, d *device) string {
 	case "status":
 		return r.profile.GetStatusMessage()
 	case "pinned", "read":
-		c := r.conversations[of]
-		if c == nil {
+		c := cmp.Or(r.conversations[of], r.inChats[of])
+		switch s := chats[of]; {
+		case s != nil && c == nil: // no member any more
+			return fmt.Sprint(int64(math.MaxInt64))
+		case c == nil:
 			return "no conversation"
-		}
-		if what == "pinned" {
+		case what == "pinned":
 			return fmt.Sprint(c.Pinned)
+		case s != nil:
+			return fmt.Sprint(s.unreadFrom(c.ReadRevision))
 		}
 		return fmt.Sprint(c.unreadUpTo())
 	default:
@@ -172,7 +190,7 @@ func (c *conversation) unreadUpTo() int64 {
 			return revision
 		}
 	}
-	return 1 << 62
+	return math.MaxInt64
 }
 
 // holds reports whether a value is one of those that are possible: of a mark,

@@ -47,6 +47,7 @@ type Workload struct {
 	options Options
 	users   []string
 	devices []*device
+	chats   []*chat
 
 	// ctx ends with the test, or when the workload is abandoned.
 	ctx     context.Context
@@ -73,7 +74,10 @@ func (w *Workload) Abandon() {
 	w.ctx, w.abandon = context.WithCancel(w.t.Context())
 	w.History.LoseAll()
 	for _, m := range w.mixers {
-		m.facts = facts{}
+		m.facts, m.said = facts{}, nil
+	}
+	for _, c := range w.chats {
+		c.forget()
 	}
 }
 
@@ -149,8 +153,11 @@ func (w *Workload) newRand(stream int) *rand.Rand {
 func (w *Workload) StartReceiving() {
 	ctx, stop := context.WithCancel(w.ctx)
 	w.receiving.stop = stop
-	for _, d := range w.devices {
+	for _, d := range w.readers() {
 		w.receiving.Go(func() { d.poll(ctx) })
+	}
+	for _, c := range w.chats {
+		w.receiving.Go(func() { c.visitor.read(ctx) })
 	}
 }
 
