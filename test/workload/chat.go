@@ -29,9 +29,7 @@ type chat struct {
 	id string
 	// pool are all who are ever in it. The first made it, never leaves and is never
 	// removed, and so sees all of it.
-	pool []string
-	// hall: it is to be large at times.
-	hall    bool
+	pool    []string
 	create  *tegamiv1.CreateChatRequest
 	readers []*device // of whoever made it
 	visitor *visitor
@@ -97,11 +95,11 @@ func (w *Workload) newChats() {
 	if len(w.users) > tableSize {
 		hall := slices.Clone(w.users[:min(len(w.users), hallSize)])
 		hall[0], hall[1] = hall[1], hall[0] // whoever made a small one need not see to both
-		w.newChat(hall).hall = true
+		w.newChat(hall)
 	}
 }
 
-func (w *Workload) newChat(pool []string) *chat {
+func (w *Workload) newChat(pool []string) {
 	w.t.Helper()
 	n := len(w.chats)
 	c := &chat{pool: pool, places: map[int64]string{}, create: &tegamiv1.CreateChatRequest{
@@ -135,7 +133,6 @@ func (w *Workload) newChat(pool []string) *chat {
 		}
 	}
 	w.chats = append(w.chats, c)
-	return c
 }
 
 // mixerOf returns what a user does beside sending.

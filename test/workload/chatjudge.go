@@ -13,18 +13,19 @@ import (
 
 // judgeChats replays the chats, which have been read again as all mailboxes have,
 // and returns what is wrong with what clients have of them.
-func (w *Workload) judgeChats(ctx context.Context) (chats map[string]*chatState, wrong []string, err error) {
-	chats = map[string]*chatState{}
+func (w *Workload) judgeChats(ctx context.Context) (chats map[string]*verdict, wrong []string, err error) {
+	chats = map[string]*verdict{}
 	whileLarge := 0
 	for _, c := range w.chats {
 		e := w.evidenceOf(c)
 		v := e.judge()
-		chats[c.id] = v.chatState
+		chats[c.id] = v
 		for _, finding := range v.wrong {
 			wrong = append(wrong, "chat "+c.id+": "+finding)
 		}
-		if c.hall {
-			whileLarge += v.whileLarge
+		whileLarge += v.whileLarge
+		if len(v.wrong) > 0 {
+			continue // What else is wrong with it follows from that.
 		}
 		asked, err := w.askOf(ctx, c, e, v.chatState)
 		if err != nil {
@@ -36,6 +37,22 @@ func (w *Workload) judgeChats(ctx context.Context) (chats map[string]*chatState,
 		wrong = append(wrong, "no chat was ever large: the server is to be configured with what Unlimited has")
 	}
 	return chats, wrong, nil
+}
+
+// describeChats says how much the chats have proved.
+func (w *Workload) describeChats(chats map[string]*verdict) string {
+	operations, messages, whileLarge, ended, visited := int64(0), 0, 0, 0, 0
+	for _, v := range chats {
+		operations += v.revision
+		messages += len(v.messages)
+		whileLarge += v.whileLarge
+		ended += v.ended
+	}
+	for _, c := range w.chats {
+		visited += len(c.visitor.got)
+	}
+	return fmt.Sprintf("%d chats with %d operations, %d messages among them, %d while the chat was large; %d memberships ended; visitors read %d",
+		len(chats), operations, messages, whileLarge, ended, visited)
 }
 
 // evidenceOf collects what clients know of a chat.

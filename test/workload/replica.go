@@ -199,7 +199,7 @@ func (c *conversation) item() *tegamiv1.ListConversationsResponse_Item {
 // differs returns what is otherwise in a snapshot, empty for nothing. Settings
 // and a profile that were never changed are told by the snapshot alone.
 // Of chats it takes what they came to, which operations alone do not say.
-func (r *replica) differs(snapshot []*tegamiv1.SyncResponse_Item, device string, chats map[string]*chatState) string {
+func (r *replica) differs(snapshot []*tegamiv1.SyncResponse_Item, device string, chats map[string]*verdict) string {
 	listed := 0
 	for _, item := range snapshot {
 		var got, want proto.Message
@@ -212,7 +212,7 @@ func (r *replica) differs(snapshot []*tegamiv1.SyncResponse_Item, device string,
 			got = kind.Conversation
 			peer := kind.Conversation.GetConversation().GetPeer()
 			if c := r.inChats[peer]; c != nil {
-				want = c.itemOfChat(r.chats[peer], chats[peer])
+				want = c.itemOfChat(r.chats[peer], chats[peer].chatState)
 			}
 			if c := r.conversations[peer]; c != nil {
 				want = c.item()

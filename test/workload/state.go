@@ -19,12 +19,13 @@ import (
 func (w *Workload) compareStates(ctx context.Context) {
 	deadline := time.Now().Add(settleLimit)
 	for {
-		wrong, err := w.wrongStates(ctx)
+		wrong, chats, err := w.wrongStates(ctx)
 		switch {
 		case err != nil:
 			w.t.Errorf("compare states: %v", err)
 			return
 		case len(wrong) == 0:
+			w.t.Logf("progress: %s", w.describeChats(chats))
 			return
 		case time.Now().After(deadline):
 			for _, finding := range wrong[:min(len(wrong), maxFindings)] {
@@ -46,21 +47,21 @@ func (w *Workload) compareStates(ctx context.Context) {
 // wrongStates returns what is wrong: what a snapshot and all operations make
 // different things of; what one user has otherwise than the other; what is not as
 // whoever made it so was told.
-func (w *Workload) wrongStates(ctx context.Context) (wrong []string, err error) {
-	chats, wrong, err := w.judgeChats(ctx)
+func (w *Workload) wrongStates(ctx context.Context) (wrong []string, chats map[string]*verdict, err error) {
+	chats, wrong, err = w.judgeChats(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	replicas := map[string]*replica{}
 	for _, d := range w.devices {
 		replicas[d.user] = d.replica
 		snapshot, err := d.sync(ctx)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		listed, err := d.listChats(ctx)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if difference := cmp.Or(d.replica.differs(snapshot, d.name, chats), d.replica.compareChats(listed)); difference != "" {
 			wrong = append(wrong, d.user+"/"+d.name+": "+difference)
@@ -77,7 +78,7 @@ func (w *Workload) wrongStates(ctx context.Context) (wrong []string, err error) 
 			}
 		}
 	}
-	return wrong, nil
+	return wrong, chats, nil
 }
 
 // sync reads a snapshot.
@@ -135,7 +136,7 @@ func asymmetries(user string, replicas map[string]*replica) (wrong []string) {
 }
 
 // fact returns the value of a fact, which of a chat's messages the chat knows.
-func (r *replica) fact(name string, d *device, chats map[string]*chatState) string {
+func (r *replica) fact(name string, d *device, chats map[string]*verdict) string {
 	what, of, _ := strings.Cut(name, " ")
 	m := r.messages[of]
 	for _, s := range chats {
