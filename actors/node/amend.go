@@ -56,19 +56,19 @@ func (n *Node) Amend(ctx context.Context, session talk.Session, amend talk.Amend
 	return err
 }
 
-// message returns the message at a revision of a conversation, as far as the user
-// may read it, its body sealed. Of one with a chat, the revision is the chat's.
+// message returns the message at a revision of a conversation, its body sealed: at
+// one of the user's mailbox, or, with a chat, of the chat, which has what was not
+// copied too.
 func (n *Node) message(ctx context.Context, user, peer string, revision int64) (*record.Message, error) {
-	if revision < persistence.MaxRevision {
-		history, err := n.Messages(ctx, user, peer, revision+1, 1)
-		if err != nil {
-			return nil, err
-		}
-		if len(history.Operations) == 1 && history.Operations[0].GetRevision() == revision {
-			if m := messageOf(history.Operations[0]); m != nil {
-				return m, nil
-			}
-		}
+	if revision == persistence.MaxRevision { // nothing is
+		return nil, refusal.Of(refusal.UnknownMessage)
+	}
+	history, err := n.Messages(ctx, user, peer, revision+1, 1)
+	if err != nil {
+		return nil, err
+	}
+	if operation := operationAt(history, revision); messageOf(operation) != nil {
+		return messageOf(operation), nil
 	}
 	return nil, refusal.Of(refusal.UnknownMessage)
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -207,6 +208,51 @@ func TestALargeChatIsPolled(t *testing.T) {
 	}
 	if got := c.await(c.pollChat(users["dave"], "alice", 0, 0)); got.refused == nil || got.refused.Reason != refusal.UnknownChat {
 		t.Errorf("a mailbox read as a chat: %+v", got)
+	}
+}
+
+// A message of a chat is named by its revision there, whatever the mailboxes of the
+// members have, and whether it was copied to them or not.
+func TestMessagesOfAChatAreAmended(t *testing.T) {
+	for name, copies := range map[string]int{"small": 500, "large": 1} {
+		t.Run(name, func(t *testing.T) {
+			c := start(t, Options{ChatCopies: copies})
+			users := c.join("alice", "bob")
+			for i := range 3 { // mailboxes are ahead of the chat
+				if _, err := c.send(users["alice"], "bob", fmt.Sprint(i), "before"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			chat := c.gather(users, "alice", "bob")
+			var sent []talk.Sent
+			for i := range 5 {
+				s, err := c.send(users["alice"], chat, fmt.Sprint(i), fmt.Sprint("text ", i))
+				if err != nil {
+					t.Fatal(err)
+				}
+				sent = append(sent, s)
+			}
+			for _, s := range sent {
+				for by, amend := range map[string]talk.Amend{
+					"alice": {Peer: chat, Revision: s.ChatRevision, Body: &talk.Body{Text: "new"}},
+					"bob":   {Peer: chat, Revision: s.ChatRevision, Reaction: new("👍")},
+				} {
+					if err := c.Amend(c.context(), users[by], amend); err != nil {
+						t.Fatalf("amend by %s of revision %d: %v", by, s.ChatRevision, err)
+					}
+					history, err := c.Messages(c.context(), "bob", chat, 0, 1)
+					if err != nil || !bytes.Equal(history.Operations[0].GetMessageAmended().GetMessageId(), s.MessageID[:]) {
+						t.Errorf("%s amended revision %d, which is %x; in the chat is %v, %v", by, s.ChatRevision, s.MessageID, history.Operations, err)
+					}
+				}
+			}
+			if err := c.Amend(c.context(), users["bob"], talk.Amend{Peer: chat, Revision: sent[0].ChatRevision}); refusal.From(err).Reason != refusal.NotYours {
+				t.Errorf("bob unsends a message of alice's: %v", err)
+			}
+			if err := c.Amend(c.context(), users["bob"], talk.Amend{Peer: chat, Revision: 1, Reaction: new("👍")}); refusal.From(err).Reason != refusal.UnknownMessage {
+				t.Errorf("bob reacts to the chat's beginning: %v", err)
+			}
+		})
 	}
 }
 

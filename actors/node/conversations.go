@@ -183,17 +183,24 @@ func (n *Node) readLastOf(ctx context.Context, user string, c *talk.Conversation
 	return err
 }
 
-// operation returns the operation of a conversation at a revision; nil when it is
-// kept no longer, or is of another conversation.
+// operation returns the operation of a conversation at a revision of the user's
+// mailbox, also where the conversation is with a chat; nil when it is kept no
+// longer, or is of another conversation.
 func (n *Node) operation(ctx context.Context, user, peer string, revision int64) (*record.Operation, error) {
 	if revision == persistence.MaxRevision { // nothing is
 		return nil, nil
 	}
 	history, err := n.history(ctx, shard.History{User: user, Peer: peer, Before: revision + 1, Limit: 1})
-	if err != nil || len(history.Operations) == 0 || history.Operations[0].GetRevision() != revision {
-		return nil, err
+	return operationAt(history, revision), err
+}
+
+// operationAt returns the newest operation of a page if it is at a revision, else
+// nil.
+func operationAt(history talk.History, revision int64) *record.Operation {
+	if len(history.Operations) == 0 || history.Operations[0].GetRevision() != revision {
+		return nil
 	}
-	return history.Operations[0], nil
+	return history.Operations[0]
 }
 
 // markChatRead moves the mark of a chat up to a revision of it. The chat tells how
