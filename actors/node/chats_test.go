@@ -256,6 +256,81 @@ func TestMessagesOfAChatAreAmended(t *testing.T) {
 	}
 }
 
+// A list of conversations tells of a chat's newest message, and what became of it,
+// while the chat is large, and when it is copied again.
+func TestTheNewestMessageOfAChatIsListed(t *testing.T) {
+	c := start(t, Options{ChatCopies: 3})
+	users := c.join("alice", "bob", "carol", "dave")
+	chat := c.gather(users, "alice", "bob", "carol")
+	say := func(text string) talk.Sent {
+		t.Helper()
+		sent, err := c.send(users["alice"], chat, text, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sent
+	}
+	amend := func(of talk.Sent, body *talk.Body) {
+		t.Helper()
+		if err := c.Amend(c.context(), users["alice"], talk.Amend{Peer: chat, Revision: of.ChatRevision, Body: body}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change := func(by string, change *record.ChangeChat) {
+		t.Helper()
+		if err := c.ChangeChat(c.context(), users[by], chat, change); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lists := func(of talk.Sent, change string) {
+		t.Helper()
+		list, err := c.Conversations(c.context(), "bob", &record.ConversationsQuery{Limit: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := list.Conversations[0]
+		var operations []*record.Operation
+		for _, operation := range []*record.Operation{got.Last, got.Amended} {
+			if operation != nil {
+				operations = append(operations, operation)
+			}
+		}
+		bodies, err := c.Open(c.context(), "bob", operations)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := ""
+		if amended := got.Amended.GetMessageAmended(); amended.GetUnsent() {
+			changed = "unsent"
+		} else if amended != nil {
+			changed = bodies[1].Text
+		}
+		if !bytes.Equal(messageOf(got.Last).GetMessageId(), of.MessageID[:]) || changed != change {
+			t.Errorf("bob's list has %v, %q; want message %x, %q", got.Last, changed, of.MessageID, change)
+		}
+	}
+
+	small := say("small")
+	amend(small, &talk.Body{Text: "edited"})
+	lists(small, "edited")
+	change("alice", &record.ChangeChat{Change: &record.ChangeChat_Invite_{Invite: &record.ChangeChat_Invite{Users: []string{"dave"}}}})
+	change("dave", &record.ChangeChat{Change: &record.ChangeChat_Accept{Accept: true}})
+	lists(small, "edited")
+	large := say("large")
+	lists(large, "")
+	amend(large, &talk.Body{Text: "edited"})
+	amend(large, &talk.Body{Text: "edited again"})
+	lists(large, "edited again")
+	amend(large, nil)
+	amend(large, &talk.Body{Text: "too late"})
+	lists(large, "unsent")
+	for _, user := range []string{"dave", "carol"} {
+		change(user, &record.ChangeChat{Change: &record.ChangeChat_Leave{Leave: true}})
+	}
+	lists(large, "unsent")
+	lists(say("small again"), "")
+}
+
 // A chat has more polls than a few: none is forgotten, and each device has one.
 func TestAChatHoldsManyPolls(t *testing.T) {
 	c := start(t, Options{ChatCopies: 1})

@@ -1,8 +1,10 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"google.golang.org/protobuf/proto"
@@ -95,7 +97,7 @@ func (n *Node) Conversation(ctx context.Context, user, peer string) (*record.Con
 	}
 	c := talk.Conversation{ConversationUpdate: heard}
 	if c.GetLarge() {
-		err = n.readLarge(ctx, user, &c)
+		err = n.readChat(ctx, user, &c)
 	}
 	return c.GetConversation(), err
 }
@@ -163,10 +165,13 @@ func (n *Node) readLast(ctx context.Context, user string, conversations []talk.C
 
 func (n *Node) readLastOf(ctx context.Context, user string, c *talk.Conversation) (err error) {
 	if c.GetLarge() {
-		return n.readLarge(ctx, user, c)
+		return n.readChat(ctx, user, c)
 	}
 	if c.Last, err = n.operation(ctx, user, c.Peer, c.GetConversation().GetLastRevision()); err != nil {
 		return err
+	}
+	if c.Last.GetChat() != "" && c.Last.GetChatMessages() < c.GetConversation().GetReceived() {
+		return n.readChat(ctx, user, c) // there are newer ones, from when it was large
 	}
 	if amended := c.GetConversation().GetLastAmended(); amended > 0 {
 		if c.Amended, err = n.operation(ctx, user, c.Peer, amended); err != nil {
@@ -229,9 +234,9 @@ func (n *Node) markChatRead(ctx context.Context, session talk.Session, chat stri
 	return err
 }
 
-// readLarge reads the newest message of a large chat, and how many there are:
-// the mailbox does not know.
-func (n *Node) readLarge(ctx context.Context, user string, c *talk.Conversation) error {
+// readChat reads the newest message of a chat, what became of it, and how many
+// there are, from the chat: the mailbox does not know what was not copied to it.
+func (n *Node) readChat(ctx context.Context, user string, c *talk.Conversation) error {
 	history, err := n.Messages(ctx, user, c.Peer, 0, markPage)
 	switch {
 	case reasonIs(err, refusal.UnknownChat): // the membership ended just now
@@ -241,12 +246,25 @@ func (n *Node) readLarge(ctx context.Context, user string, c *talk.Conversation)
 	}
 	now := proto.CloneOf(c.Conversation)
 	now.Received = max(now.Received, history.Operations[0].GetChatMessages())
-	c.ConversationUpdate = &record.ConversationUpdate{Peer: c.Peer, Conversation: now, Large: true}
-	for _, operation := range history.Operations {
-		if messageOf(operation) != nil {
-			c.Last = operation
-			break
+	c.ConversationUpdate = &record.ConversationUpdate{Peer: c.Peer, Conversation: now, Large: c.GetLarge()}
+	c.Last, c.Amended = newestMessage(history.Operations)
+	return nil
+}
+
+// newestMessage finds the newest message among operations of a chat, the newest
+// first, and what became of it: that it was unsent, or its newest edit.
+func newestMessage(operations []*record.Operation) (newest, amended *record.Operation) {
+	i := slices.IndexFunc(operations, func(operation *record.Operation) bool { return messageOf(operation) != nil })
+	if i < 0 {
+		return nil, nil
+	}
+	newest = operations[i]
+	for _, operation := range operations[:i] { // a change lies above its message
+		a := operation.GetMessageAmended()
+		_, reacts := a.GetChange().(*record.Amendment_Reaction)
+		if a != nil && !reacts && (amended == nil || a.GetUnsent()) && bytes.Equal(a.GetMessageId(), messageOf(newest).GetMessageId()) {
+			amended = operation
 		}
 	}
-	return nil
+	return newest, amended
 }
