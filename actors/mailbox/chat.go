@@ -147,35 +147,41 @@ func (d *decision) createChat(c *record.CreateChat) {
 
 // chatSend adds a member's message.
 func (d *decision) chatSend(c *record.ChatSend) {
-	if !d.isMember(c.From) {
+	if d.writeToChat(c.FromDevice, &record.Message{
+		MessageId: c.MessageId, From: c.From, To: d.user, ClientMessageId: c.ClientMessageId, Time: d.time, SealedBody: c.SealedBody,
+	}) {
+		d.answer.MessageID = [persistence.MessageIDSize]byte(c.MessageId)
+	}
+}
+
+// writeToChat adds a message if it is a member's, and has it copied.
+func (d *decision) writeToChat(device string, message *record.Message) bool {
+	if !d.isMember(message.From) {
 		d.refuse(refusal.UnknownChat)
-		return
+		return false
 	}
 	d.messages++
-	message := &record.Message{
-		MessageId: c.MessageId, From: c.From, To: d.user, ClientMessageId: c.ClientMessageId, Time: d.time, SealedBody: c.SealedBody,
-	}
-	operation := &record.Operation{OriginDevice: c.FromDevice, Kind: &record.Operation_ReceiveMessage{ReceiveMessage: message}}
+	operation := &record.Operation{OriginDevice: device, Kind: &record.Operation_ReceiveMessage{ReceiveMessage: message}}
 	if !d.operateInChat(operation) {
-		return
+		return false
 	}
-	d.answer.MessageID = [persistence.MessageIDSize]byte(c.MessageId)
 	if d.parts.chat.GetLarge() {
-		read := &record.Operation{OriginDevice: c.FromDevice, Chat: d.user, ChatRevision: operation.ChatRevision, ChatMessages: operation.ChatMessages}
-		d.copyTo(c.From, &record.ChatCopy{Operation: read})
-		return
+		read := &record.Operation{OriginDevice: device, Chat: d.user, ChatRevision: operation.ChatRevision, ChatMessages: operation.ChatMessages}
+		d.copyTo(message.From, &record.ChatCopy{Operation: read})
+		return true
 	}
 	copied := operation
-	if len(c.SealedBody) > MaxCopiedBody {
-		message = &record.Message{
-			MessageId: c.MessageId, From: c.From, To: d.user, ClientMessageId: c.ClientMessageId, Time: d.time,
+	if len(message.SealedBody) > MaxCopiedBody {
+		bodiless := &record.Message{
+			MessageId: message.MessageId, From: message.From, To: d.user, ClientMessageId: message.ClientMessageId, Time: d.time, Hops: message.Hops,
 		}
 		copied = &record.Operation{
-			OriginDevice: c.FromDevice, Kind: &record.Operation_ReceiveMessage{ReceiveMessage: message},
+			OriginDevice: device, Kind: &record.Operation_ReceiveMessage{ReceiveMessage: bodiless},
 			Chat: d.user, ChatRevision: operation.ChatRevision, ChatMessages: operation.ChatMessages,
 		}
 	}
 	d.copyToMembers(copied)
+	return true
 }
 
 // chatAmend adds a change of a message by a member. Whoever appended it has seen

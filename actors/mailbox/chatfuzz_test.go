@@ -31,6 +31,9 @@ func FuzzApplyToChat(f *testing.F) {
 			MessageId: hash(16, "m1"), By: "bob", Change: &record.Amendment_Reaction{Reaction: "+1"},
 		}}}}),
 		send("alice", "m1", 3), createAccount("alice"), trim(2),
+		{Source: &record.Source{Mailbox: "bot", Offset: 9}, Kind: &record.Record_ChatStep{ChatStep: joins()}},
+		{Source: &record.Source{Mailbox: "bob", Offset: 9}, Kind: &record.Record_ChatStep{ChatStep: writes("hello", 1)}},
+		{Source: &record.Source{Mailbox: "bob", Offset: 9}, Kind: &record.Record_ChatStep{ChatStep: leaves()}},
 		{Source: &record.Source{Mailbox: chatNamed("c"), Offset: 9}, Kind: &record.Record_ChatCopy{ChatCopy: &record.ChatCopy{Operation: &record.Operation{Chat: chatNamed("c")}}}},
 	} {
 		f.Add(encode(r), uint8(1))

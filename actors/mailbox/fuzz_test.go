@@ -22,6 +22,7 @@ func FuzzApply(f *testing.F) {
 		command("c1", befriend("carol", "d1", "bob", record.Befriend_REQUEST)), command("c1", befriend("carol", "d1", "bob", 0)), command("c2", editContact("alice", "d1", block(true))),
 		command("c3", createInvitation("code")), command("c4", redeemInvitation("code", "carol", "d1")),
 		step("a", "", &record.Step{Cursor: 1, Sends: []*record.StepSend{stepSend("alice", 1)}, Timers: []*record.Timer{timer("x", 1), timer("y", 0)}}),
+		step("a", "", &record.Step{Sends: []*record.StepSend{{To: chatNamed("c"), Chat: joins()}, {To: chatNamed("d"), Chat: writes("hello", 1)}}}),
 		command("c5", &record.Record{Kind: &record.Record_Call{Call: &record.Call{SealedBody: []byte("b")}}}),
 		{Source: &record.Source{Mailbox: "alice", Offset: 8}, Kind: &record.Record_StepMessage{StepMessage: stepSend("bob", 1).Message}},
 		{Source: &record.Source{Mailbox: "alice", Offset: 7}, Kind: &record.Record_Friendship{Friendship: &record.Friendship{Relation: 2}}},

@@ -105,6 +105,9 @@ func kindOf(r *record.Record) *kind {
 	case *record.Record_AmendCopy:
 		return &amendCopyKind
 	case *record.Record_Step:
+		if reachesChats(r.GetStep()) {
+			return &stepIntoChatsKind
+		}
 		return &stepKind
 	case *record.Record_StepMessage:
 		return &stepMessageKind
@@ -120,6 +123,8 @@ func kindOf(r *record.Record) *kind {
 		return &chatAmendKind
 	case *record.Record_ChatCopy:
 		return &chatCopyKind
+	case *record.Record_ChatStep:
+		return &chatStepKind
 	default:
 		return &unknownKind
 	}

@@ -2,6 +2,7 @@ package mailbox
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
@@ -25,8 +26,12 @@ const (
 	MaxMemory     = 512 << 10
 )
 
-// behaviourVersion is the version of Apply since which there are behaviours.
-const behaviourVersion = 7
+const (
+	// behaviourVersion is the version of Apply since which there are behaviours,
+	// and chatStepVersion that since which they are in chats.
+	behaviourVersion = 7
+	chatStepVersion  = 9
+)
 
 // stepKind is no command: a step names the one before it, so that a second copy
 // is known without a dedup entry, of which a busy behaviour would need many.
@@ -35,6 +40,26 @@ var stepKind = kind{
 	withoutAccount: refusal.UnknownRecipient,
 	malformed:      malformedStep,
 	decide:         func(d *decision, r *record.Record) { d.step(r) },
+}
+
+// stepIntoChatsKind is that of steps which reach chats.
+var stepIntoChatsKind = kind{
+	since:          chatStepVersion,
+	withoutAccount: refusal.UnknownRecipient,
+	malformed:      malformedStep,
+	decide:         func(d *decision, r *record.Record) { d.step(r) },
+}
+
+func reachesChats(c *record.Step) bool {
+	return slices.ContainsFunc(c.GetSends(), func(send *record.StepSend) bool { return send.GetChat() != nil })
+}
+
+var chatStepKind = kind{
+	since:     chatStepVersion,
+	chat:      true,
+	source:    recordSource,
+	malformed: func(r *record.Record) bool { return malformedChatStep(r.GetChatStep()) },
+	decide:    func(d *decision, r *record.Record) { d.chatStep(r.GetChatStep(), r.GetSource().GetMailbox()) },
 }
 
 var stepMessageKind = kind{
@@ -60,7 +85,7 @@ func malformedStep(r *record.Record) bool {
 	recipients := make(map[string]bool, len(c.GetSends()))
 	for _, send := range c.GetSends() {
 		to := send.GetTo()
-		if to == "" || to == r.GetMailbox() || recipients[to] || malformedStepMessage(send.GetMessage()) {
+		if to == "" || to == r.GetMailbox() || recipients[to] || malformedStepSend(send) {
 			return true
 		}
 		recipients[to] = true
@@ -71,6 +96,24 @@ func malformedStep(r *record.Record) bool {
 		}
 	}
 	return false
+}
+
+func malformedStepSend(send *record.StepSend) bool {
+	if send.GetChat() != nil {
+		return !IsChat(send.GetTo()) || send.GetMessage() != nil || malformedChatStep(send.GetChat())
+	}
+	return malformedStepMessage(send.GetMessage())
+}
+
+func malformedChatStep(c *record.ChatStep) bool {
+	switch act := c.GetAct().(type) {
+	case *record.ChatStep_Message:
+		return malformedStepMessage(act.Message)
+	case *record.ChatStep_Join, *record.ChatStep_Leave:
+		return false
+	default:
+		return true
+	}
 }
 
 func malformedStepMessage(m *record.StepMessage) bool {
@@ -105,22 +148,26 @@ func (d *decision) step(r *record.Record) {
 	}
 	d.changePart(behaviourPart, "", next)
 	for _, send := range c.Sends {
+		if send.Chat != nil {
+			d.follow(send.To, &record.Record{Kind: &record.Record_ChatStep{ChatStep: send.Chat}})
+			continue
+		}
 		d.follow(send.To, &record.Record{Kind: &record.Record_StepMessage{StepMessage: send.Message}})
 	}
 }
 
 // setTimers sets the timers of a step and reports whether there is room for
-// them.
+// them. Of one that it names twice the last counts: a store that is given a part
+// twice at one position need not know which is the newer.
 func (d *decision) setTimers(step []byte, timers []*record.Timer) bool {
-	after := make(map[string]bool, len(timers)) // whether they are set
-	count := len(d.parts.timers)
+	last := make(map[string]*record.Timer, len(timers))
 	for _, timer := range timers {
-		before, changed := after[timer.Name]
-		if !changed {
-			before = d.parts.timers[timer.Name] != nil
-		}
+		last[timer.Name] = timer
+	}
+	count := len(d.parts.timers)
+	for _, name := range sortedKeys(last) {
+		timer, before := last[name], d.parts.timers[name] != nil
 		set := timer.DueTime > 0
-		after[timer.Name] = set
 		switch {
 		case set && !before:
 			count++
@@ -128,11 +175,11 @@ func (d *decision) setTimers(step []byte, timers []*record.Timer) bool {
 			count--
 		}
 		if !set {
-			d.changePart(timerPart, timer.Name, nil)
+			d.changePart(timerPart, name, nil)
 			continue
 		}
-		d.changePart(timerPart, timer.Name, &record.Timer{
-			Name: timer.Name, DueTime: timer.DueTime, Hops: timer.Hops, SealedPayload: timer.SealedPayload, Step: step,
+		d.changePart(timerPart, name, &record.Timer{
+			Name: name, DueTime: timer.DueTime, Hops: timer.Hops, SealedPayload: timer.SealedPayload, Step: step,
 		})
 	}
 	return count <= MaxTimers
@@ -152,6 +199,22 @@ func (d *decision) stepMessage(c *record.StepMessage, from string) {
 		SealedBody: c.SealedBody,
 		Hops:       c.Hops,
 	}})
+}
+
+// chatStep has a behaviour do in a chat what a user does by commands. What it may
+// not do comes to nothing, of which it does not learn.
+func (d *decision) chatStep(c *record.ChatStep, from string) {
+	switch act := c.Act.(type) {
+	case *record.ChatStep_Join:
+		d.changeChat(&record.ChangeChat{Actor: from, Change: &record.ChangeChat_Accept{Accept: true}})
+	case *record.ChatStep_Leave:
+		d.changeChat(&record.ChangeChat{Actor: from, Change: &record.ChangeChat_Leave{Leave: true}})
+	case *record.ChatStep_Message:
+		m := act.Message
+		d.writeToChat("", &record.Message{
+			MessageId: m.MessageId, From: from, To: d.user, Time: d.time, SealedBody: m.SealedBody, Hops: m.Hops,
+		})
+	}
 }
 
 // call hands a behaviour what was asked from outside.

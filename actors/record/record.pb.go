@@ -309,7 +309,7 @@ func (x ChatChange_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ChatChange_Kind.Descriptor instead.
 func (ChatChange_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{47, 0}
+	return file_record_proto_rawDescGZIP(), []int{48, 0}
 }
 
 // Record is one entry of a shard's journal. It changes one mailbox and is
@@ -371,6 +371,7 @@ type Record struct {
 	//	*Record_ChatSend
 	//	*Record_ChatAmend
 	//	*Record_ChatCopy
+	//	*Record_ChatStep
 	Kind          isRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -723,6 +724,15 @@ func (x *Record) GetChatCopy() *ChatCopy {
 	return nil
 }
 
+func (x *Record) GetChatStep() *ChatStep {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_ChatStep); ok {
+			return x.ChatStep
+		}
+	}
+	return nil
+}
+
 type isRecord_Kind interface {
 	isRecord_Kind()
 }
@@ -849,6 +859,11 @@ type Record_ChatCopy struct {
 	ChatCopy *ChatCopy `protobuf:"bytes,44,opt,name=chat_copy,json=chatCopy,proto3,oneof"`
 }
 
+type Record_ChatStep struct {
+	// Since version 9.
+	ChatStep *ChatStep `protobuf:"bytes,63,opt,name=chat_step,json=chatStep,proto3,oneof"`
+}
+
 func (*Record_Send) isRecord_Kind() {}
 
 func (*Record_SentCopy) isRecord_Kind() {}
@@ -906,6 +921,8 @@ func (*Record_ChatSend) isRecord_Kind() {}
 func (*Record_ChatAmend) isRecord_Kind() {}
 
 func (*Record_ChatCopy) isRecord_Kind() {}
+
+func (*Record_ChatStep) isRecord_Kind() {}
 
 // Source is the record of another mailbox that a follow-up follows from.
 type Source struct {
@@ -2806,11 +2823,14 @@ func (x *Step) GetFailed() bool {
 	return false
 }
 
-// StepSend is a message of a behaviour.
+// StepSend is what a behaviour does outside of its mailbox.
 type StepSend struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	To            string                 `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`
-	Message       *StepMessage           `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	To    string                 `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`
+	// To a user.
+	Message *StepMessage `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	// Since version 9, in place of a message: to a chat.
+	Chat          *ChatStep `protobuf:"bytes,3,opt,name=chat,proto3" json:"chat,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2855,6 +2875,13 @@ func (x *StepSend) GetTo() string {
 func (x *StepSend) GetMessage() *StepMessage {
 	if x != nil {
 		return x.Message
+	}
+	return nil
+}
+
+func (x *StepSend) GetChat() *ChatStep {
+	if x != nil {
+		return x.Chat
 	}
 	return nil
 }
@@ -2924,6 +2951,108 @@ func (x *StepMessage) GetHops() int32 {
 	return 0
 }
 
+// ChatStep is the follow-up of a Step for a chat.
+type ChatStep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Act:
+	//
+	//	*ChatStep_Message
+	//	*ChatStep_Join
+	//	*ChatStep_Leave
+	Act           isChatStep_Act `protobuf_oneof:"act"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChatStep) Reset() {
+	*x = ChatStep{}
+	mi := &file_record_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChatStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChatStep) ProtoMessage() {}
+
+func (x *ChatStep) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChatStep.ProtoReflect.Descriptor instead.
+func (*ChatStep) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ChatStep) GetAct() isChatStep_Act {
+	if x != nil {
+		return x.Act
+	}
+	return nil
+}
+
+func (x *ChatStep) GetMessage() *StepMessage {
+	if x != nil {
+		if x, ok := x.Act.(*ChatStep_Message); ok {
+			return x.Message
+		}
+	}
+	return nil
+}
+
+func (x *ChatStep) GetJoin() bool {
+	if x != nil {
+		if x, ok := x.Act.(*ChatStep_Join); ok {
+			return x.Join
+		}
+	}
+	return false
+}
+
+func (x *ChatStep) GetLeave() bool {
+	if x != nil {
+		if x, ok := x.Act.(*ChatStep_Leave); ok {
+			return x.Leave
+		}
+	}
+	return false
+}
+
+type isChatStep_Act interface {
+	isChatStep_Act()
+}
+
+type ChatStep_Message struct {
+	// A message, whose body is sealed with the key of the chat.
+	Message *StepMessage `protobuf:"bytes,1,opt,name=message,proto3,oneof"`
+}
+
+type ChatStep_Join struct {
+	// The behaviour accepts the invitation.
+	Join bool `protobuf:"varint,2,opt,name=join,proto3,oneof"`
+}
+
+type ChatStep_Leave struct {
+	// It declines the invitation, or leaves.
+	Leave bool `protobuf:"varint,3,opt,name=leave,proto3,oneof"`
+}
+
+func (*ChatStep_Message) isChatStep_Act() {}
+
+func (*ChatStep_Join) isChatStep_Act() {}
+
+func (*ChatStep_Leave) isChatStep_Act() {}
+
 // Call brings a behaviour what was asked from outside, in the mailbox of its
 // account.
 type Call struct {
@@ -2936,7 +3065,7 @@ type Call struct {
 
 func (x *Call) Reset() {
 	*x = Call{}
-	mi := &file_record_proto_msgTypes[29]
+	mi := &file_record_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2948,7 +3077,7 @@ func (x *Call) String() string {
 func (*Call) ProtoMessage() {}
 
 func (x *Call) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[29]
+	mi := &file_record_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2961,7 +3090,7 @@ func (x *Call) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Call.ProtoReflect.Descriptor instead.
 func (*Call) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{29}
+	return file_record_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Call) GetSealedBody() []byte {
@@ -2987,7 +3116,7 @@ type Behaviour struct {
 
 func (x *Behaviour) Reset() {
 	*x = Behaviour{}
-	mi := &file_record_proto_msgTypes[30]
+	mi := &file_record_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2999,7 +3128,7 @@ func (x *Behaviour) String() string {
 func (*Behaviour) ProtoMessage() {}
 
 func (x *Behaviour) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[30]
+	mi := &file_record_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3012,7 +3141,7 @@ func (x *Behaviour) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Behaviour.ProtoReflect.Descriptor instead.
 func (*Behaviour) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{30}
+	return file_record_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Behaviour) GetStep() []byte {
@@ -3068,7 +3197,7 @@ type Timer struct {
 
 func (x *Timer) Reset() {
 	*x = Timer{}
-	mi := &file_record_proto_msgTypes[31]
+	mi := &file_record_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3080,7 +3209,7 @@ func (x *Timer) String() string {
 func (*Timer) ProtoMessage() {}
 
 func (x *Timer) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[31]
+	mi := &file_record_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3093,7 +3222,7 @@ func (x *Timer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timer.ProtoReflect.Descriptor instead.
 func (*Timer) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{31}
+	return file_record_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Timer) GetName() string {
@@ -3146,7 +3275,7 @@ type Memory struct {
 
 func (x *Memory) Reset() {
 	*x = Memory{}
-	mi := &file_record_proto_msgTypes[32]
+	mi := &file_record_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3158,7 +3287,7 @@ func (x *Memory) String() string {
 func (*Memory) ProtoMessage() {}
 
 func (x *Memory) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[32]
+	mi := &file_record_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3171,7 +3300,7 @@ func (x *Memory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Memory.ProtoReflect.Descriptor instead.
 func (*Memory) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{32}
+	return file_record_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Memory) GetKind() string {
@@ -3202,21 +3331,26 @@ func (x *Memory) GetEffects() []*Effect {
 	return nil
 }
 
-// Effect is a message that is to be sent, or posted when to is empty.
+// Effect is a message that is to be sent, or posted when to is empty, or what is
+// to be done in a chat.
 type Effect struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	To    string                 `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`
+	// A user or a chat.
+	To string `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`
 	// UUIDv7, 16 bytes.
-	Id            []byte `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
-	Body          []byte `protobuf:"bytes,3,opt,name=body,proto3" json:"body,omitempty"`
-	Hops          int32  `protobuf:"varint,4,opt,name=hops,proto3" json:"hops,omitempty"`
+	Id   []byte `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Body []byte `protobuf:"bytes,3,opt,name=body,proto3" json:"body,omitempty"`
+	Hops int32  `protobuf:"varint,4,opt,name=hops,proto3" json:"hops,omitempty"`
+	// Without a message: that the behaviour joins the chat, or leaves it.
+	Join          bool `protobuf:"varint,5,opt,name=join,proto3" json:"join,omitempty"`
+	Leave         bool `protobuf:"varint,6,opt,name=leave,proto3" json:"leave,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Effect) Reset() {
 	*x = Effect{}
-	mi := &file_record_proto_msgTypes[33]
+	mi := &file_record_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3228,7 +3362,7 @@ func (x *Effect) String() string {
 func (*Effect) ProtoMessage() {}
 
 func (x *Effect) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[33]
+	mi := &file_record_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3241,7 +3375,7 @@ func (x *Effect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Effect.ProtoReflect.Descriptor instead.
 func (*Effect) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{33}
+	return file_record_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Effect) GetTo() string {
@@ -3270,6 +3404,20 @@ func (x *Effect) GetHops() int32 {
 		return x.Hops
 	}
 	return 0
+}
+
+func (x *Effect) GetJoin() bool {
+	if x != nil {
+		return x.Join
+	}
+	return false
+}
+
+func (x *Effect) GetLeave() bool {
+	if x != nil {
+		return x.Leave
+	}
+	return false
 }
 
 // Conversation is a part of a mailbox's state: what is known of all messages
@@ -3306,7 +3454,7 @@ type Conversation struct {
 
 func (x *Conversation) Reset() {
 	*x = Conversation{}
-	mi := &file_record_proto_msgTypes[34]
+	mi := &file_record_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3318,7 +3466,7 @@ func (x *Conversation) String() string {
 func (*Conversation) ProtoMessage() {}
 
 func (x *Conversation) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[34]
+	mi := &file_record_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3331,7 +3479,7 @@ func (x *Conversation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Conversation.ProtoReflect.Descriptor instead.
 func (*Conversation) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{34}
+	return file_record_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Conversation) GetLastRevision() int64 {
@@ -3441,7 +3589,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_record_proto_msgTypes[35]
+	mi := &file_record_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3453,7 +3601,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[35]
+	mi := &file_record_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3466,7 +3614,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{35}
+	return file_record_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Settings) GetMayWrite() Audience {
@@ -3515,7 +3663,7 @@ type DeviceSettings struct {
 
 func (x *DeviceSettings) Reset() {
 	*x = DeviceSettings{}
-	mi := &file_record_proto_msgTypes[36]
+	mi := &file_record_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3527,7 +3675,7 @@ func (x *DeviceSettings) String() string {
 func (*DeviceSettings) ProtoMessage() {}
 
 func (x *DeviceSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[36]
+	mi := &file_record_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3540,7 +3688,7 @@ func (x *DeviceSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceSettings.ProtoReflect.Descriptor instead.
 func (*DeviceSettings) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{36}
+	return file_record_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DeviceSettings) GetNotifications() bool {
@@ -3575,7 +3723,7 @@ type QuietHours struct {
 
 func (x *QuietHours) Reset() {
 	*x = QuietHours{}
-	mi := &file_record_proto_msgTypes[37]
+	mi := &file_record_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3587,7 +3735,7 @@ func (x *QuietHours) String() string {
 func (*QuietHours) ProtoMessage() {}
 
 func (x *QuietHours) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[37]
+	mi := &file_record_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3600,7 +3748,7 @@ func (x *QuietHours) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuietHours.ProtoReflect.Descriptor instead.
 func (*QuietHours) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{37}
+	return file_record_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *QuietHours) GetStartMinute() int32 {
@@ -3635,7 +3783,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_record_proto_msgTypes[38]
+	mi := &file_record_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3647,7 +3795,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[38]
+	mi := &file_record_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3660,7 +3808,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{38}
+	return file_record_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Profile) GetDisplayName() string {
@@ -3701,7 +3849,7 @@ type CreateChat struct {
 
 func (x *CreateChat) Reset() {
 	*x = CreateChat{}
-	mi := &file_record_proto_msgTypes[39]
+	mi := &file_record_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3713,7 +3861,7 @@ func (x *CreateChat) String() string {
 func (*CreateChat) ProtoMessage() {}
 
 func (x *CreateChat) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[39]
+	mi := &file_record_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3726,7 +3874,7 @@ func (x *CreateChat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateChat.ProtoReflect.Descriptor instead.
 func (*CreateChat) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{39}
+	return file_record_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *CreateChat) GetCreator() string {
@@ -3796,7 +3944,7 @@ type ChangeChat struct {
 
 func (x *ChangeChat) Reset() {
 	*x = ChangeChat{}
-	mi := &file_record_proto_msgTypes[40]
+	mi := &file_record_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3808,7 +3956,7 @@ func (x *ChangeChat) String() string {
 func (*ChangeChat) ProtoMessage() {}
 
 func (x *ChangeChat) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[40]
+	mi := &file_record_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3821,7 +3969,7 @@ func (x *ChangeChat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeChat.ProtoReflect.Descriptor instead.
 func (*ChangeChat) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{40}
+	return file_record_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ChangeChat) GetActor() string {
@@ -4018,7 +4166,7 @@ type ChatSend struct {
 
 func (x *ChatSend) Reset() {
 	*x = ChatSend{}
-	mi := &file_record_proto_msgTypes[41]
+	mi := &file_record_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4030,7 +4178,7 @@ func (x *ChatSend) String() string {
 func (*ChatSend) ProtoMessage() {}
 
 func (x *ChatSend) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[41]
+	mi := &file_record_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4043,7 +4191,7 @@ func (x *ChatSend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChatSend.ProtoReflect.Descriptor instead.
 func (*ChatSend) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{41}
+	return file_record_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ChatSend) GetMessageId() []byte {
@@ -4097,7 +4245,7 @@ type ChatAmend struct {
 
 func (x *ChatAmend) Reset() {
 	*x = ChatAmend{}
-	mi := &file_record_proto_msgTypes[42]
+	mi := &file_record_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4109,7 +4257,7 @@ func (x *ChatAmend) String() string {
 func (*ChatAmend) ProtoMessage() {}
 
 func (x *ChatAmend) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[42]
+	mi := &file_record_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4122,7 +4270,7 @@ func (x *ChatAmend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChatAmend.ProtoReflect.Descriptor instead.
 func (*ChatAmend) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{42}
+	return file_record_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ChatAmend) GetFrom() string {
@@ -4169,7 +4317,7 @@ type ChatCopy struct {
 
 func (x *ChatCopy) Reset() {
 	*x = ChatCopy{}
-	mi := &file_record_proto_msgTypes[43]
+	mi := &file_record_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4181,7 +4329,7 @@ func (x *ChatCopy) String() string {
 func (*ChatCopy) ProtoMessage() {}
 
 func (x *ChatCopy) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[43]
+	mi := &file_record_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4194,7 +4342,7 @@ func (x *ChatCopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChatCopy.ProtoReflect.Descriptor instead.
 func (*ChatCopy) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{43}
+	return file_record_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ChatCopy) GetOperation() *Operation {
@@ -4230,7 +4378,7 @@ type Chat struct {
 
 func (x *Chat) Reset() {
 	*x = Chat{}
-	mi := &file_record_proto_msgTypes[44]
+	mi := &file_record_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4242,7 +4390,7 @@ func (x *Chat) String() string {
 func (*Chat) ProtoMessage() {}
 
 func (x *Chat) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[44]
+	mi := &file_record_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4255,7 +4403,7 @@ func (x *Chat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chat.ProtoReflect.Descriptor instead.
 func (*Chat) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{44}
+	return file_record_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Chat) GetName() string {
@@ -4326,7 +4474,7 @@ type ChatMember struct {
 
 func (x *ChatMember) Reset() {
 	*x = ChatMember{}
-	mi := &file_record_proto_msgTypes[45]
+	mi := &file_record_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4338,7 +4486,7 @@ func (x *ChatMember) String() string {
 func (*ChatMember) ProtoMessage() {}
 
 func (x *ChatMember) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[45]
+	mi := &file_record_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4351,7 +4499,7 @@ func (x *ChatMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChatMember.ProtoReflect.Descriptor instead.
 func (*ChatMember) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{45}
+	return file_record_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ChatMember) GetRole() ChatRole {
@@ -4405,7 +4553,7 @@ type ChatMembership struct {
 
 func (x *ChatMembership) Reset() {
 	*x = ChatMembership{}
-	mi := &file_record_proto_msgTypes[46]
+	mi := &file_record_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4417,7 +4565,7 @@ func (x *ChatMembership) String() string {
 func (*ChatMembership) ProtoMessage() {}
 
 func (x *ChatMembership) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[46]
+	mi := &file_record_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4430,7 +4578,7 @@ func (x *ChatMembership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChatMembership.ProtoReflect.Descriptor instead.
 func (*ChatMembership) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{46}
+	return file_record_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ChatMembership) GetMember() *ChatMember {
@@ -4481,7 +4629,7 @@ type ChatChange struct {
 
 func (x *ChatChange) Reset() {
 	*x = ChatChange{}
-	mi := &file_record_proto_msgTypes[47]
+	mi := &file_record_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4493,7 +4641,7 @@ func (x *ChatChange) String() string {
 func (*ChatChange) ProtoMessage() {}
 
 func (x *ChatChange) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[47]
+	mi := &file_record_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4506,7 +4654,7 @@ func (x *ChatChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChatChange.ProtoReflect.Descriptor instead.
 func (*ChatChange) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{47}
+	return file_record_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ChatChange) GetKind() ChatChange_Kind {
@@ -4590,7 +4738,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_record_proto_msgTypes[48]
+	mi := &file_record_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4602,7 +4750,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[48]
+	mi := &file_record_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4615,7 +4763,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{48}
+	return file_record_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Operation) GetRevision() int64 {
@@ -4835,7 +4983,7 @@ type Called struct {
 
 func (x *Called) Reset() {
 	*x = Called{}
-	mi := &file_record_proto_msgTypes[49]
+	mi := &file_record_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4847,7 +4995,7 @@ func (x *Called) String() string {
 func (*Called) ProtoMessage() {}
 
 func (x *Called) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[49]
+	mi := &file_record_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4860,7 +5008,7 @@ func (x *Called) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Called.ProtoReflect.Descriptor instead.
 func (*Called) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{49}
+	return file_record_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Called) GetId() []byte {
@@ -4890,7 +5038,7 @@ type ConversationUpdate struct {
 
 func (x *ConversationUpdate) Reset() {
 	*x = ConversationUpdate{}
-	mi := &file_record_proto_msgTypes[50]
+	mi := &file_record_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4902,7 +5050,7 @@ func (x *ConversationUpdate) String() string {
 func (*ConversationUpdate) ProtoMessage() {}
 
 func (x *ConversationUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[50]
+	mi := &file_record_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4915,7 +5063,7 @@ func (x *ConversationUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConversationUpdate.ProtoReflect.Descriptor instead.
 func (*ConversationUpdate) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{50}
+	return file_record_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ConversationUpdate) GetPeer() string {
@@ -4952,7 +5100,7 @@ type MessageRead struct {
 
 func (x *MessageRead) Reset() {
 	*x = MessageRead{}
-	mi := &file_record_proto_msgTypes[51]
+	mi := &file_record_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4964,7 +5112,7 @@ func (x *MessageRead) String() string {
 func (*MessageRead) ProtoMessage() {}
 
 func (x *MessageRead) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[51]
+	mi := &file_record_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4977,7 +5125,7 @@ func (x *MessageRead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageRead.ProtoReflect.Descriptor instead.
 func (*MessageRead) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{51}
+	return file_record_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *MessageRead) GetPeer() string {
@@ -5012,7 +5160,7 @@ type ContactUpdate struct {
 
 func (x *ContactUpdate) Reset() {
 	*x = ContactUpdate{}
-	mi := &file_record_proto_msgTypes[52]
+	mi := &file_record_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5024,7 +5172,7 @@ func (x *ContactUpdate) String() string {
 func (*ContactUpdate) ProtoMessage() {}
 
 func (x *ContactUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[52]
+	mi := &file_record_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5037,7 +5185,7 @@ func (x *ContactUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactUpdate.ProtoReflect.Descriptor instead.
 func (*ContactUpdate) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{52}
+	return file_record_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ContactUpdate) GetUserId() string {
@@ -5067,7 +5215,8 @@ type Message struct {
 	// Since version 4: how many messages of the peer's the conversation had by
 	// then, this one included.
 	Received int64 `protobuf:"varint,7,opt,name=received,proto3" json:"received,omitempty"`
-	// Since version 7: of a behaviour's message, as in StepMessage.
+	// Since version 7, in chats since version 9: of a behaviour's message, as in
+	// StepMessage.
 	Hops          int32 `protobuf:"varint,60,opt,name=hops,proto3" json:"hops,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -5075,7 +5224,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_record_proto_msgTypes[53]
+	mi := &file_record_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5087,7 +5236,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[53]
+	mi := &file_record_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5100,7 +5249,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{53}
+	return file_record_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Message) GetMessageId() []byte {
@@ -5174,7 +5323,7 @@ type SettingsUpdate struct {
 
 func (x *SettingsUpdate) Reset() {
 	*x = SettingsUpdate{}
-	mi := &file_record_proto_msgTypes[54]
+	mi := &file_record_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5186,7 +5335,7 @@ func (x *SettingsUpdate) String() string {
 func (*SettingsUpdate) ProtoMessage() {}
 
 func (x *SettingsUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[54]
+	mi := &file_record_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5199,7 +5348,7 @@ func (x *SettingsUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettingsUpdate.ProtoReflect.Descriptor instead.
 func (*SettingsUpdate) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{54}
+	return file_record_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *SettingsUpdate) GetScope() isSettingsUpdate_Scope {
@@ -5267,7 +5416,7 @@ type Body struct {
 
 func (x *Body) Reset() {
 	*x = Body{}
-	mi := &file_record_proto_msgTypes[55]
+	mi := &file_record_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5279,7 +5428,7 @@ func (x *Body) String() string {
 func (*Body) ProtoMessage() {}
 
 func (x *Body) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[55]
+	mi := &file_record_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5292,7 +5441,7 @@ func (x *Body) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Body.ProtoReflect.Descriptor instead.
 func (*Body) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{55}
+	return file_record_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Body) GetText() string {
@@ -5349,7 +5498,7 @@ type Mention struct {
 
 func (x *Mention) Reset() {
 	*x = Mention{}
-	mi := &file_record_proto_msgTypes[56]
+	mi := &file_record_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5361,7 +5510,7 @@ func (x *Mention) String() string {
 func (*Mention) ProtoMessage() {}
 
 func (x *Mention) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[56]
+	mi := &file_record_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5374,7 +5523,7 @@ func (x *Mention) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mention.ProtoReflect.Descriptor instead.
 func (*Mention) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{56}
+	return file_record_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Mention) GetUserId() string {
@@ -5425,7 +5574,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_record_proto_msgTypes[57]
+	mi := &file_record_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5437,7 +5586,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[57]
+	mi := &file_record_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5450,7 +5599,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{57}
+	return file_record_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *State) GetApplyVersion() uint32 {
@@ -5527,7 +5676,7 @@ type Account struct {
 
 func (x *Account) Reset() {
 	*x = Account{}
-	mi := &file_record_proto_msgTypes[58]
+	mi := &file_record_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5539,7 +5688,7 @@ func (x *Account) String() string {
 func (*Account) ProtoMessage() {}
 
 func (x *Account) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[58]
+	mi := &file_record_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5552,7 +5701,7 @@ func (x *Account) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Account.ProtoReflect.Descriptor instead.
 func (*Account) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{58}
+	return file_record_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Account) GetDisplayName() string {
@@ -5591,7 +5740,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_record_proto_msgTypes[59]
+	mi := &file_record_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5603,7 +5752,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[59]
+	mi := &file_record_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5616,7 +5765,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{59}
+	return file_record_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Device) GetDeviceId() string {
@@ -5685,7 +5834,7 @@ type Query struct {
 
 func (x *Query) Reset() {
 	*x = Query{}
-	mi := &file_record_proto_msgTypes[60]
+	mi := &file_record_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5697,7 +5846,7 @@ func (x *Query) String() string {
 func (*Query) ProtoMessage() {}
 
 func (x *Query) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[60]
+	mi := &file_record_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5710,7 +5859,7 @@ func (x *Query) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Query.ProtoReflect.Descriptor instead.
 func (*Query) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{60}
+	return file_record_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Query) GetAbout() isQuery_About {
@@ -5909,7 +6058,7 @@ type ChatsQuery struct {
 
 func (x *ChatsQuery) Reset() {
 	*x = ChatsQuery{}
-	mi := &file_record_proto_msgTypes[61]
+	mi := &file_record_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5921,7 +6070,7 @@ func (x *ChatsQuery) String() string {
 func (*ChatsQuery) ProtoMessage() {}
 
 func (x *ChatsQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[61]
+	mi := &file_record_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5934,7 +6083,7 @@ func (x *ChatsQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChatsQuery.ProtoReflect.Descriptor instead.
 func (*ChatsQuery) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{61}
+	return file_record_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ChatsQuery) GetAfter() string {
@@ -5964,7 +6113,7 @@ type MembersQuery struct {
 
 func (x *MembersQuery) Reset() {
 	*x = MembersQuery{}
-	mi := &file_record_proto_msgTypes[62]
+	mi := &file_record_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5976,7 +6125,7 @@ func (x *MembersQuery) String() string {
 func (*MembersQuery) ProtoMessage() {}
 
 func (x *MembersQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[62]
+	mi := &file_record_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5989,7 +6138,7 @@ func (x *MembersQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersQuery.ProtoReflect.Descriptor instead.
 func (*MembersQuery) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{62}
+	return file_record_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *MembersQuery) GetReader() string {
@@ -6029,7 +6178,7 @@ type ContactsQuery struct {
 
 func (x *ContactsQuery) Reset() {
 	*x = ContactsQuery{}
-	mi := &file_record_proto_msgTypes[63]
+	mi := &file_record_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6041,7 +6190,7 @@ func (x *ContactsQuery) String() string {
 func (*ContactsQuery) ProtoMessage() {}
 
 func (x *ContactsQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[63]
+	mi := &file_record_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6054,7 +6203,7 @@ func (x *ContactsQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactsQuery.ProtoReflect.Descriptor instead.
 func (*ContactsQuery) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{63}
+	return file_record_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ContactsQuery) GetSince() int64 {
@@ -6103,7 +6252,7 @@ type ConversationsQuery struct {
 
 func (x *ConversationsQuery) Reset() {
 	*x = ConversationsQuery{}
-	mi := &file_record_proto_msgTypes[64]
+	mi := &file_record_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6115,7 +6264,7 @@ func (x *ConversationsQuery) String() string {
 func (*ConversationsQuery) ProtoMessage() {}
 
 func (x *ConversationsQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[64]
+	mi := &file_record_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6128,7 +6277,7 @@ func (x *ConversationsQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConversationsQuery.ProtoReflect.Descriptor instead.
 func (*ConversationsQuery) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{64}
+	return file_record_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ConversationsQuery) GetSince() int64 {
@@ -6189,7 +6338,7 @@ type Known struct {
 
 func (x *Known) Reset() {
 	*x = Known{}
-	mi := &file_record_proto_msgTypes[65]
+	mi := &file_record_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6201,7 +6350,7 @@ func (x *Known) String() string {
 func (*Known) ProtoMessage() {}
 
 func (x *Known) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[65]
+	mi := &file_record_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6214,7 +6363,7 @@ func (x *Known) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Known.ProtoReflect.Descriptor instead.
 func (*Known) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{65}
+	return file_record_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *Known) GetContacts() []*ContactUpdate {
@@ -6312,7 +6461,7 @@ type ChatOf struct {
 
 func (x *ChatOf) Reset() {
 	*x = ChatOf{}
-	mi := &file_record_proto_msgTypes[66]
+	mi := &file_record_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6324,7 +6473,7 @@ func (x *ChatOf) String() string {
 func (*ChatOf) ProtoMessage() {}
 
 func (x *ChatOf) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[66]
+	mi := &file_record_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6337,7 +6486,7 @@ func (x *ChatOf) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChatOf.ProtoReflect.Descriptor instead.
 func (*ChatOf) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{66}
+	return file_record_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ChatOf) GetChat() string {
@@ -6365,7 +6514,7 @@ type MemberOf struct {
 
 func (x *MemberOf) Reset() {
 	*x = MemberOf{}
-	mi := &file_record_proto_msgTypes[67]
+	mi := &file_record_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6377,7 +6526,7 @@ func (x *MemberOf) String() string {
 func (*MemberOf) ProtoMessage() {}
 
 func (x *MemberOf) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[67]
+	mi := &file_record_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6390,7 +6539,7 @@ func (x *MemberOf) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberOf.ProtoReflect.Descriptor instead.
 func (*MemberOf) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{67}
+	return file_record_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *MemberOf) GetUser() string {
@@ -6416,7 +6565,7 @@ type ChangeChat_Invite struct {
 
 func (x *ChangeChat_Invite) Reset() {
 	*x = ChangeChat_Invite{}
-	mi := &file_record_proto_msgTypes[68]
+	mi := &file_record_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6428,7 +6577,7 @@ func (x *ChangeChat_Invite) String() string {
 func (*ChangeChat_Invite) ProtoMessage() {}
 
 func (x *ChangeChat_Invite) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[68]
+	mi := &file_record_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6441,7 +6590,7 @@ func (x *ChangeChat_Invite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeChat_Invite.ProtoReflect.Descriptor instead.
 func (*ChangeChat_Invite) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{40, 0}
+	return file_record_proto_rawDescGZIP(), []int{41, 0}
 }
 
 func (x *ChangeChat_Invite) GetUsers() []string {
@@ -6461,7 +6610,7 @@ type ChangeChat_ChatRoleOf struct {
 
 func (x *ChangeChat_ChatRoleOf) Reset() {
 	*x = ChangeChat_ChatRoleOf{}
-	mi := &file_record_proto_msgTypes[69]
+	mi := &file_record_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6473,7 +6622,7 @@ func (x *ChangeChat_ChatRoleOf) String() string {
 func (*ChangeChat_ChatRoleOf) ProtoMessage() {}
 
 func (x *ChangeChat_ChatRoleOf) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[69]
+	mi := &file_record_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6486,7 +6635,7 @@ func (x *ChangeChat_ChatRoleOf) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeChat_ChatRoleOf.ProtoReflect.Descriptor instead.
 func (*ChangeChat_ChatRoleOf) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{40, 1}
+	return file_record_proto_rawDescGZIP(), []int{41, 1}
 }
 
 func (x *ChangeChat_ChatRoleOf) GetUser() string {
@@ -6507,7 +6656,7 @@ var File_record_proto protoreflect.FileDescriptor
 
 const file_record_proto_rawDesc = "" +
 	"\n" +
-	"\frecord.proto\x12\x10tegami.record.v1\"\xf1\x0f\n" +
+	"\frecord.proto\x12\x10tegami.record.v1\"\xac\x10\n" +
 	"\x06Record\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x18\n" +
 	"\amailbox\x18\x02 \x01(\tR\amailbox\x12\x1b\n" +
@@ -6551,7 +6700,8 @@ const file_record_proto_rawDesc = "" +
 	"\tchat_send\x18* \x01(\v2\x1a.tegami.record.v1.ChatSendH\x00R\bchatSend\x12<\n" +
 	"\n" +
 	"chat_amend\x18+ \x01(\v2\x1b.tegami.record.v1.ChatAmendH\x00R\tchatAmend\x129\n" +
-	"\tchat_copy\x18, \x01(\v2\x1a.tegami.record.v1.ChatCopyH\x00R\bchatCopyB\x06\n" +
+	"\tchat_copy\x18, \x01(\v2\x1a.tegami.record.v1.ChatCopyH\x00R\bchatCopy\x129\n" +
+	"\tchat_step\x18? \x01(\v2\x1a.tegami.record.v1.ChatStepH\x00R\bchatStepB\x06\n" +
 	"\x04kind\"Z\n" +
 	"\x06Source\x12\x18\n" +
 	"\amailbox\x18\x01 \x01(\tR\amailbox\x12\x1e\n" +
@@ -6701,16 +6851,22 @@ const file_record_proto_rawDesc = "" +
 	"\rsealed_memory\x18\x03 \x01(\fR\fsealedMemory\x120\n" +
 	"\x05sends\x18\x04 \x03(\v2\x1a.tegami.record.v1.StepSendR\x05sends\x12/\n" +
 	"\x06timers\x18\x05 \x03(\v2\x17.tegami.record.v1.TimerR\x06timers\x12\x16\n" +
-	"\x06failed\x18\x06 \x01(\bR\x06failed\"S\n" +
+	"\x06failed\x18\x06 \x01(\bR\x06failed\"\x83\x01\n" +
 	"\bStepSend\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\tR\x02to\x127\n" +
-	"\amessage\x18\x02 \x01(\v2\x1d.tegami.record.v1.StepMessageR\amessage\"a\n" +
+	"\amessage\x18\x02 \x01(\v2\x1d.tegami.record.v1.StepMessageR\amessage\x12.\n" +
+	"\x04chat\x18\x03 \x01(\v2\x1a.tegami.record.v1.ChatStepR\x04chat\"a\n" +
 	"\vStepMessage\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\fR\tmessageId\x12\x1f\n" +
 	"\vsealed_body\x18\x02 \x01(\fR\n" +
 	"sealedBody\x12\x12\n" +
-	"\x04hops\x18\x03 \x01(\x05R\x04hops\"'\n" +
+	"\x04hops\x18\x03 \x01(\x05R\x04hops\"z\n" +
+	"\bChatStep\x129\n" +
+	"\amessage\x18\x01 \x01(\v2\x1d.tegami.record.v1.StepMessageH\x00R\amessage\x12\x14\n" +
+	"\x04join\x18\x02 \x01(\bH\x00R\x04join\x12\x16\n" +
+	"\x05leave\x18\x03 \x01(\bH\x00R\x05leaveB\x05\n" +
+	"\x03act\"'\n" +
 	"\x04Call\x12\x1f\n" +
 	"\vsealed_body\x18\x01 \x01(\fR\n" +
 	"sealedBody\"\x8a\x01\n" +
@@ -6731,12 +6887,14 @@ const file_record_proto_rawDesc = "" +
 	"\n" +
 	"state_type\x18\x02 \x01(\tR\tstateType\x12\x14\n" +
 	"\x05state\x18\x03 \x01(\fR\x05state\x122\n" +
-	"\aeffects\x18\x04 \x03(\v2\x18.tegami.record.v1.EffectR\aeffects\"P\n" +
+	"\aeffects\x18\x04 \x03(\v2\x18.tegami.record.v1.EffectR\aeffects\"z\n" +
 	"\x06Effect\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\tR\x02to\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\fR\x02id\x12\x12\n" +
 	"\x04body\x18\x03 \x01(\fR\x04body\x12\x12\n" +
-	"\x04hops\x18\x04 \x01(\x05R\x04hops\"\xab\x03\n" +
+	"\x04hops\x18\x04 \x01(\x05R\x04hops\x12\x12\n" +
+	"\x04join\x18\x05 \x01(\bR\x04join\x12\x14\n" +
+	"\x05leave\x18\x06 \x01(\bR\x05leave\"\xab\x03\n" +
 	"\fConversation\x12#\n" +
 	"\rlast_revision\x18\x01 \x01(\x03R\flastRevision\x12\x1a\n" +
 	"\breceived\x18\x02 \x01(\x03R\breceived\x12\x12\n" +
@@ -7049,7 +7207,7 @@ func file_record_proto_rawDescGZIP() []byte {
 }
 
 var file_record_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 70)
+var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
 var file_record_proto_goTypes = []any{
 	(Relation)(0),                 // 0: tegami.record.v1.Relation
 	(Audience)(0),                 // 1: tegami.record.v1.Audience
@@ -7085,47 +7243,48 @@ var file_record_proto_goTypes = []any{
 	(*Step)(nil),                  // 31: tegami.record.v1.Step
 	(*StepSend)(nil),              // 32: tegami.record.v1.StepSend
 	(*StepMessage)(nil),           // 33: tegami.record.v1.StepMessage
-	(*Call)(nil),                  // 34: tegami.record.v1.Call
-	(*Behaviour)(nil),             // 35: tegami.record.v1.Behaviour
-	(*Timer)(nil),                 // 36: tegami.record.v1.Timer
-	(*Memory)(nil),                // 37: tegami.record.v1.Memory
-	(*Effect)(nil),                // 38: tegami.record.v1.Effect
-	(*Conversation)(nil),          // 39: tegami.record.v1.Conversation
-	(*Settings)(nil),              // 40: tegami.record.v1.Settings
-	(*DeviceSettings)(nil),        // 41: tegami.record.v1.DeviceSettings
-	(*QuietHours)(nil),            // 42: tegami.record.v1.QuietHours
-	(*Profile)(nil),               // 43: tegami.record.v1.Profile
-	(*CreateChat)(nil),            // 44: tegami.record.v1.CreateChat
-	(*ChangeChat)(nil),            // 45: tegami.record.v1.ChangeChat
-	(*ChatSend)(nil),              // 46: tegami.record.v1.ChatSend
-	(*ChatAmend)(nil),             // 47: tegami.record.v1.ChatAmend
-	(*ChatCopy)(nil),              // 48: tegami.record.v1.ChatCopy
-	(*Chat)(nil),                  // 49: tegami.record.v1.Chat
-	(*ChatMember)(nil),            // 50: tegami.record.v1.ChatMember
-	(*ChatMembership)(nil),        // 51: tegami.record.v1.ChatMembership
-	(*ChatChange)(nil),            // 52: tegami.record.v1.ChatChange
-	(*Operation)(nil),             // 53: tegami.record.v1.Operation
-	(*Called)(nil),                // 54: tegami.record.v1.Called
-	(*ConversationUpdate)(nil),    // 55: tegami.record.v1.ConversationUpdate
-	(*MessageRead)(nil),           // 56: tegami.record.v1.MessageRead
-	(*ContactUpdate)(nil),         // 57: tegami.record.v1.ContactUpdate
-	(*Message)(nil),               // 58: tegami.record.v1.Message
-	(*SettingsUpdate)(nil),        // 59: tegami.record.v1.SettingsUpdate
-	(*Body)(nil),                  // 60: tegami.record.v1.Body
-	(*Mention)(nil),               // 61: tegami.record.v1.Mention
-	(*State)(nil),                 // 62: tegami.record.v1.State
-	(*Account)(nil),               // 63: tegami.record.v1.Account
-	(*Device)(nil),                // 64: tegami.record.v1.Device
-	(*Query)(nil),                 // 65: tegami.record.v1.Query
-	(*ChatsQuery)(nil),            // 66: tegami.record.v1.ChatsQuery
-	(*MembersQuery)(nil),          // 67: tegami.record.v1.MembersQuery
-	(*ContactsQuery)(nil),         // 68: tegami.record.v1.ContactsQuery
-	(*ConversationsQuery)(nil),    // 69: tegami.record.v1.ConversationsQuery
-	(*Known)(nil),                 // 70: tegami.record.v1.Known
-	(*ChatOf)(nil),                // 71: tegami.record.v1.ChatOf
-	(*MemberOf)(nil),              // 72: tegami.record.v1.MemberOf
-	(*ChangeChat_Invite)(nil),     // 73: tegami.record.v1.ChangeChat.Invite
-	(*ChangeChat_ChatRoleOf)(nil), // 74: tegami.record.v1.ChangeChat.ChatRoleOf
+	(*ChatStep)(nil),              // 34: tegami.record.v1.ChatStep
+	(*Call)(nil),                  // 35: tegami.record.v1.Call
+	(*Behaviour)(nil),             // 36: tegami.record.v1.Behaviour
+	(*Timer)(nil),                 // 37: tegami.record.v1.Timer
+	(*Memory)(nil),                // 38: tegami.record.v1.Memory
+	(*Effect)(nil),                // 39: tegami.record.v1.Effect
+	(*Conversation)(nil),          // 40: tegami.record.v1.Conversation
+	(*Settings)(nil),              // 41: tegami.record.v1.Settings
+	(*DeviceSettings)(nil),        // 42: tegami.record.v1.DeviceSettings
+	(*QuietHours)(nil),            // 43: tegami.record.v1.QuietHours
+	(*Profile)(nil),               // 44: tegami.record.v1.Profile
+	(*CreateChat)(nil),            // 45: tegami.record.v1.CreateChat
+	(*ChangeChat)(nil),            // 46: tegami.record.v1.ChangeChat
+	(*ChatSend)(nil),              // 47: tegami.record.v1.ChatSend
+	(*ChatAmend)(nil),             // 48: tegami.record.v1.ChatAmend
+	(*ChatCopy)(nil),              // 49: tegami.record.v1.ChatCopy
+	(*Chat)(nil),                  // 50: tegami.record.v1.Chat
+	(*ChatMember)(nil),            // 51: tegami.record.v1.ChatMember
+	(*ChatMembership)(nil),        // 52: tegami.record.v1.ChatMembership
+	(*ChatChange)(nil),            // 53: tegami.record.v1.ChatChange
+	(*Operation)(nil),             // 54: tegami.record.v1.Operation
+	(*Called)(nil),                // 55: tegami.record.v1.Called
+	(*ConversationUpdate)(nil),    // 56: tegami.record.v1.ConversationUpdate
+	(*MessageRead)(nil),           // 57: tegami.record.v1.MessageRead
+	(*ContactUpdate)(nil),         // 58: tegami.record.v1.ContactUpdate
+	(*Message)(nil),               // 59: tegami.record.v1.Message
+	(*SettingsUpdate)(nil),        // 60: tegami.record.v1.SettingsUpdate
+	(*Body)(nil),                  // 61: tegami.record.v1.Body
+	(*Mention)(nil),               // 62: tegami.record.v1.Mention
+	(*State)(nil),                 // 63: tegami.record.v1.State
+	(*Account)(nil),               // 64: tegami.record.v1.Account
+	(*Device)(nil),                // 65: tegami.record.v1.Device
+	(*Query)(nil),                 // 66: tegami.record.v1.Query
+	(*ChatsQuery)(nil),            // 67: tegami.record.v1.ChatsQuery
+	(*MembersQuery)(nil),          // 68: tegami.record.v1.MembersQuery
+	(*ContactsQuery)(nil),         // 69: tegami.record.v1.ContactsQuery
+	(*ConversationsQuery)(nil),    // 70: tegami.record.v1.ConversationsQuery
+	(*Known)(nil),                 // 71: tegami.record.v1.Known
+	(*ChatOf)(nil),                // 72: tegami.record.v1.ChatOf
+	(*MemberOf)(nil),              // 73: tegami.record.v1.MemberOf
+	(*ChangeChat_Invite)(nil),     // 74: tegami.record.v1.ChangeChat.Invite
+	(*ChangeChat_ChatRoleOf)(nil), // 75: tegami.record.v1.ChangeChat.ChatRoleOf
 }
 var file_record_proto_depIdxs = []int32{
 	6,  // 0: tegami.record.v1.Record.source:type_name -> tegami.record.v1.Source
@@ -7152,81 +7311,84 @@ var file_record_proto_depIdxs = []int32{
 	29, // 21: tegami.record.v1.Record.amend_copy:type_name -> tegami.record.v1.AmendCopy
 	31, // 22: tegami.record.v1.Record.step:type_name -> tegami.record.v1.Step
 	33, // 23: tegami.record.v1.Record.step_message:type_name -> tegami.record.v1.StepMessage
-	34, // 24: tegami.record.v1.Record.call:type_name -> tegami.record.v1.Call
-	44, // 25: tegami.record.v1.Record.create_chat:type_name -> tegami.record.v1.CreateChat
-	45, // 26: tegami.record.v1.Record.change_chat:type_name -> tegami.record.v1.ChangeChat
-	46, // 27: tegami.record.v1.Record.chat_send:type_name -> tegami.record.v1.ChatSend
-	47, // 28: tegami.record.v1.Record.chat_amend:type_name -> tegami.record.v1.ChatAmend
-	48, // 29: tegami.record.v1.Record.chat_copy:type_name -> tegami.record.v1.ChatCopy
-	3,  // 30: tegami.record.v1.Befriend.action:type_name -> tegami.record.v1.Befriend.Action
-	0,  // 31: tegami.record.v1.Friendship.relation:type_name -> tegami.record.v1.Relation
-	43, // 32: tegami.record.v1.Friendship.profile:type_name -> tegami.record.v1.Profile
-	0,  // 33: tegami.record.v1.Contact.relation:type_name -> tegami.record.v1.Relation
-	43, // 34: tegami.record.v1.Contact.profile:type_name -> tegami.record.v1.Profile
-	40, // 35: tegami.record.v1.UpdateSettings.settings:type_name -> tegami.record.v1.Settings
-	41, // 36: tegami.record.v1.UpdateSettings.device_settings:type_name -> tegami.record.v1.DeviceSettings
-	43, // 37: tegami.record.v1.UpdateProfile.profile:type_name -> tegami.record.v1.Profile
-	43, // 38: tegami.record.v1.ProfileCopy.profile:type_name -> tegami.record.v1.Profile
-	30, // 39: tegami.record.v1.Amend.amendment:type_name -> tegami.record.v1.Amendment
-	30, // 40: tegami.record.v1.AmendCopy.amendment:type_name -> tegami.record.v1.Amendment
-	32, // 41: tegami.record.v1.Step.sends:type_name -> tegami.record.v1.StepSend
-	36, // 42: tegami.record.v1.Step.timers:type_name -> tegami.record.v1.Timer
-	33, // 43: tegami.record.v1.StepSend.message:type_name -> tegami.record.v1.StepMessage
-	38, // 44: tegami.record.v1.Memory.effects:type_name -> tegami.record.v1.Effect
-	1,  // 45: tegami.record.v1.Settings.may_write:type_name -> tegami.record.v1.Audience
-	1,  // 46: tegami.record.v1.Settings.sees_status_message:type_name -> tegami.record.v1.Audience
-	1,  // 47: tegami.record.v1.Settings.sees_avatar:type_name -> tegami.record.v1.Audience
-	42, // 48: tegami.record.v1.DeviceSettings.quiet_hours:type_name -> tegami.record.v1.QuietHours
-	73, // 49: tegami.record.v1.ChangeChat.invite:type_name -> tegami.record.v1.ChangeChat.Invite
-	74, // 50: tegami.record.v1.ChangeChat.role:type_name -> tegami.record.v1.ChangeChat.ChatRoleOf
-	30, // 51: tegami.record.v1.ChatAmend.amendment:type_name -> tegami.record.v1.Amendment
-	53, // 52: tegami.record.v1.ChatCopy.operation:type_name -> tegami.record.v1.Operation
-	50, // 53: tegami.record.v1.ChatCopy.member:type_name -> tegami.record.v1.ChatMember
-	2,  // 54: tegami.record.v1.ChatMember.role:type_name -> tegami.record.v1.ChatRole
-	50, // 55: tegami.record.v1.ChatMembership.member:type_name -> tegami.record.v1.ChatMember
-	49, // 56: tegami.record.v1.ChatMembership.chat:type_name -> tegami.record.v1.Chat
-	4,  // 57: tegami.record.v1.ChatChange.kind:type_name -> tegami.record.v1.ChatChange.Kind
-	2,  // 58: tegami.record.v1.ChatChange.role:type_name -> tegami.record.v1.ChatRole
-	49, // 59: tegami.record.v1.ChatChange.chat:type_name -> tegami.record.v1.Chat
-	50, // 60: tegami.record.v1.ChatChange.member:type_name -> tegami.record.v1.ChatMember
-	58, // 61: tegami.record.v1.Operation.receive_message:type_name -> tegami.record.v1.Message
-	58, // 62: tegami.record.v1.Operation.send_message:type_name -> tegami.record.v1.Message
-	57, // 63: tegami.record.v1.Operation.contact_updated:type_name -> tegami.record.v1.ContactUpdate
-	59, // 64: tegami.record.v1.Operation.settings_updated:type_name -> tegami.record.v1.SettingsUpdate
-	43, // 65: tegami.record.v1.Operation.profile_updated:type_name -> tegami.record.v1.Profile
-	55, // 66: tegami.record.v1.Operation.conversation_updated:type_name -> tegami.record.v1.ConversationUpdate
-	56, // 67: tegami.record.v1.Operation.message_read:type_name -> tegami.record.v1.MessageRead
-	30, // 68: tegami.record.v1.Operation.message_amended:type_name -> tegami.record.v1.Amendment
-	54, // 69: tegami.record.v1.Operation.called:type_name -> tegami.record.v1.Called
-	52, // 70: tegami.record.v1.Operation.chat_changed:type_name -> tegami.record.v1.ChatChange
-	39, // 71: tegami.record.v1.ConversationUpdate.conversation:type_name -> tegami.record.v1.Conversation
-	20, // 72: tegami.record.v1.ContactUpdate.contact:type_name -> tegami.record.v1.Contact
-	40, // 73: tegami.record.v1.SettingsUpdate.settings:type_name -> tegami.record.v1.Settings
-	41, // 74: tegami.record.v1.SettingsUpdate.device_settings:type_name -> tegami.record.v1.DeviceSettings
-	61, // 75: tegami.record.v1.Body.mentions:type_name -> tegami.record.v1.Mention
-	63, // 76: tegami.record.v1.State.account:type_name -> tegami.record.v1.Account
-	64, // 77: tegami.record.v1.State.devices:type_name -> tegami.record.v1.Device
-	68, // 78: tegami.record.v1.Query.contacts:type_name -> tegami.record.v1.ContactsQuery
-	69, // 79: tegami.record.v1.Query.conversations:type_name -> tegami.record.v1.ConversationsQuery
-	66, // 80: tegami.record.v1.Query.chats:type_name -> tegami.record.v1.ChatsQuery
-	67, // 81: tegami.record.v1.Query.members:type_name -> tegami.record.v1.MembersQuery
-	57, // 82: tegami.record.v1.Known.contacts:type_name -> tegami.record.v1.ContactUpdate
-	55, // 83: tegami.record.v1.Known.conversations:type_name -> tegami.record.v1.ConversationUpdate
-	40, // 84: tegami.record.v1.Known.settings:type_name -> tegami.record.v1.Settings
-	41, // 85: tegami.record.v1.Known.device_settings:type_name -> tegami.record.v1.DeviceSettings
-	43, // 86: tegami.record.v1.Known.profile:type_name -> tegami.record.v1.Profile
-	71, // 87: tegami.record.v1.Known.chats:type_name -> tegami.record.v1.ChatOf
-	72, // 88: tegami.record.v1.Known.members:type_name -> tegami.record.v1.MemberOf
-	35, // 89: tegami.record.v1.Known.behaviour:type_name -> tegami.record.v1.Behaviour
-	36, // 90: tegami.record.v1.Known.timers:type_name -> tegami.record.v1.Timer
-	51, // 91: tegami.record.v1.ChatOf.membership:type_name -> tegami.record.v1.ChatMembership
-	50, // 92: tegami.record.v1.MemberOf.member:type_name -> tegami.record.v1.ChatMember
-	2,  // 93: tegami.record.v1.ChangeChat.ChatRoleOf.role:type_name -> tegami.record.v1.ChatRole
-	94, // [94:94] is the sub-list for method output_type
-	94, // [94:94] is the sub-list for method input_type
-	94, // [94:94] is the sub-list for extension type_name
-	94, // [94:94] is the sub-list for extension extendee
-	0,  // [0:94] is the sub-list for field type_name
+	35, // 24: tegami.record.v1.Record.call:type_name -> tegami.record.v1.Call
+	45, // 25: tegami.record.v1.Record.create_chat:type_name -> tegami.record.v1.CreateChat
+	46, // 26: tegami.record.v1.Record.change_chat:type_name -> tegami.record.v1.ChangeChat
+	47, // 27: tegami.record.v1.Record.chat_send:type_name -> tegami.record.v1.ChatSend
+	48, // 28: tegami.record.v1.Record.chat_amend:type_name -> tegami.record.v1.ChatAmend
+	49, // 29: tegami.record.v1.Record.chat_copy:type_name -> tegami.record.v1.ChatCopy
+	34, // 30: tegami.record.v1.Record.chat_step:type_name -> tegami.record.v1.ChatStep
+	3,  // 31: tegami.record.v1.Befriend.action:type_name -> tegami.record.v1.Befriend.Action
+	0,  // 32: tegami.record.v1.Friendship.relation:type_name -> tegami.record.v1.Relation
+	44, // 33: tegami.record.v1.Friendship.profile:type_name -> tegami.record.v1.Profile
+	0,  // 34: tegami.record.v1.Contact.relation:type_name -> tegami.record.v1.Relation
+	44, // 35: tegami.record.v1.Contact.profile:type_name -> tegami.record.v1.Profile
+	41, // 36: tegami.record.v1.UpdateSettings.settings:type_name -> tegami.record.v1.Settings
+	42, // 37: tegami.record.v1.UpdateSettings.device_settings:type_name -> tegami.record.v1.DeviceSettings
+	44, // 38: tegami.record.v1.UpdateProfile.profile:type_name -> tegami.record.v1.Profile
+	44, // 39: tegami.record.v1.ProfileCopy.profile:type_name -> tegami.record.v1.Profile
+	30, // 40: tegami.record.v1.Amend.amendment:type_name -> tegami.record.v1.Amendment
+	30, // 41: tegami.record.v1.AmendCopy.amendment:type_name -> tegami.record.v1.Amendment
+	32, // 42: tegami.record.v1.Step.sends:type_name -> tegami.record.v1.StepSend
+	37, // 43: tegami.record.v1.Step.timers:type_name -> tegami.record.v1.Timer
+	33, // 44: tegami.record.v1.StepSend.message:type_name -> tegami.record.v1.StepMessage
+	34, // 45: tegami.record.v1.StepSend.chat:type_name -> tegami.record.v1.ChatStep
+	33, // 46: tegami.record.v1.ChatStep.message:type_name -> tegami.record.v1.StepMessage
+	39, // 47: tegami.record.v1.Memory.effects:type_name -> tegami.record.v1.Effect
+	1,  // 48: tegami.record.v1.Settings.may_write:type_name -> tegami.record.v1.Audience
+	1,  // 49: tegami.record.v1.Settings.sees_status_message:type_name -> tegami.record.v1.Audience
+	1,  // 50: tegami.record.v1.Settings.sees_avatar:type_name -> tegami.record.v1.Audience
+	43, // 51: tegami.record.v1.DeviceSettings.quiet_hours:type_name -> tegami.record.v1.QuietHours
+	74, // 52: tegami.record.v1.ChangeChat.invite:type_name -> tegami.record.v1.ChangeChat.Invite
+	75, // 53: tegami.record.v1.ChangeChat.role:type_name -> tegami.record.v1.ChangeChat.ChatRoleOf
+	30, // 54: tegami.record.v1.ChatAmend.amendment:type_name -> tegami.record.v1.Amendment
+	54, // 55: tegami.record.v1.ChatCopy.operation:type_name -> tegami.record.v1.Operation
+	51, // 56: tegami.record.v1.ChatCopy.member:type_name -> tegami.record.v1.ChatMember
+	2,  // 57: tegami.record.v1.ChatMember.role:type_name -> tegami.record.v1.ChatRole
+	51, // 58: tegami.record.v1.ChatMembership.member:type_name -> tegami.record.v1.ChatMember
+	50, // 59: tegami.record.v1.ChatMembership.chat:type_name -> tegami.record.v1.Chat
+	4,  // 60: tegami.record.v1.ChatChange.kind:type_name -> tegami.record.v1.ChatChange.Kind
+	2,  // 61: tegami.record.v1.ChatChange.role:type_name -> tegami.record.v1.ChatRole
+	50, // 62: tegami.record.v1.ChatChange.chat:type_name -> tegami.record.v1.Chat
+	51, // 63: tegami.record.v1.ChatChange.member:type_name -> tegami.record.v1.ChatMember
+	59, // 64: tegami.record.v1.Operation.receive_message:type_name -> tegami.record.v1.Message
+	59, // 65: tegami.record.v1.Operation.send_message:type_name -> tegami.record.v1.Message
+	58, // 66: tegami.record.v1.Operation.contact_updated:type_name -> tegami.record.v1.ContactUpdate
+	60, // 67: tegami.record.v1.Operation.settings_updated:type_name -> tegami.record.v1.SettingsUpdate
+	44, // 68: tegami.record.v1.Operation.profile_updated:type_name -> tegami.record.v1.Profile
+	56, // 69: tegami.record.v1.Operation.conversation_updated:type_name -> tegami.record.v1.ConversationUpdate
+	57, // 70: tegami.record.v1.Operation.message_read:type_name -> tegami.record.v1.MessageRead
+	30, // 71: tegami.record.v1.Operation.message_amended:type_name -> tegami.record.v1.Amendment
+	55, // 72: tegami.record.v1.Operation.called:type_name -> tegami.record.v1.Called
+	53, // 73: tegami.record.v1.Operation.chat_changed:type_name -> tegami.record.v1.ChatChange
+	40, // 74: tegami.record.v1.ConversationUpdate.conversation:type_name -> tegami.record.v1.Conversation
+	20, // 75: tegami.record.v1.ContactUpdate.contact:type_name -> tegami.record.v1.Contact
+	41, // 76: tegami.record.v1.SettingsUpdate.settings:type_name -> tegami.record.v1.Settings
+	42, // 77: tegami.record.v1.SettingsUpdate.device_settings:type_name -> tegami.record.v1.DeviceSettings
+	62, // 78: tegami.record.v1.Body.mentions:type_name -> tegami.record.v1.Mention
+	64, // 79: tegami.record.v1.State.account:type_name -> tegami.record.v1.Account
+	65, // 80: tegami.record.v1.State.devices:type_name -> tegami.record.v1.Device
+	69, // 81: tegami.record.v1.Query.contacts:type_name -> tegami.record.v1.ContactsQuery
+	70, // 82: tegami.record.v1.Query.conversations:type_name -> tegami.record.v1.ConversationsQuery
+	67, // 83: tegami.record.v1.Query.chats:type_name -> tegami.record.v1.ChatsQuery
+	68, // 84: tegami.record.v1.Query.members:type_name -> tegami.record.v1.MembersQuery
+	58, // 85: tegami.record.v1.Known.contacts:type_name -> tegami.record.v1.ContactUpdate
+	56, // 86: tegami.record.v1.Known.conversations:type_name -> tegami.record.v1.ConversationUpdate
+	41, // 87: tegami.record.v1.Known.settings:type_name -> tegami.record.v1.Settings
+	42, // 88: tegami.record.v1.Known.device_settings:type_name -> tegami.record.v1.DeviceSettings
+	44, // 89: tegami.record.v1.Known.profile:type_name -> tegami.record.v1.Profile
+	72, // 90: tegami.record.v1.Known.chats:type_name -> tegami.record.v1.ChatOf
+	73, // 91: tegami.record.v1.Known.members:type_name -> tegami.record.v1.MemberOf
+	36, // 92: tegami.record.v1.Known.behaviour:type_name -> tegami.record.v1.Behaviour
+	37, // 93: tegami.record.v1.Known.timers:type_name -> tegami.record.v1.Timer
+	52, // 94: tegami.record.v1.ChatOf.membership:type_name -> tegami.record.v1.ChatMembership
+	51, // 95: tegami.record.v1.MemberOf.member:type_name -> tegami.record.v1.ChatMember
+	2,  // 96: tegami.record.v1.ChangeChat.ChatRoleOf.role:type_name -> tegami.record.v1.ChatRole
+	97, // [97:97] is the sub-list for method output_type
+	97, // [97:97] is the sub-list for method input_type
+	97, // [97:97] is the sub-list for extension type_name
+	97, // [97:97] is the sub-list for extension extendee
+	0,  // [0:97] is the sub-list for field type_name
 }
 
 func init() { file_record_proto_init() }
@@ -7264,6 +7426,7 @@ func file_record_proto_init() {
 		(*Record_ChatSend)(nil),
 		(*Record_ChatAmend)(nil),
 		(*Record_ChatCopy)(nil),
+		(*Record_ChatStep)(nil),
 	}
 	file_record_proto_msgTypes[12].OneofWrappers = []any{
 		(*EditContact_Blocked)(nil),
@@ -7283,10 +7446,15 @@ func file_record_proto_init() {
 		(*Amendment_SealedBody)(nil),
 		(*Amendment_Reaction)(nil),
 	}
-	file_record_proto_msgTypes[35].OneofWrappers = []any{}
+	file_record_proto_msgTypes[29].OneofWrappers = []any{
+		(*ChatStep_Message)(nil),
+		(*ChatStep_Join)(nil),
+		(*ChatStep_Leave)(nil),
+	}
 	file_record_proto_msgTypes[36].OneofWrappers = []any{}
-	file_record_proto_msgTypes[38].OneofWrappers = []any{}
-	file_record_proto_msgTypes[40].OneofWrappers = []any{
+	file_record_proto_msgTypes[37].OneofWrappers = []any{}
+	file_record_proto_msgTypes[39].OneofWrappers = []any{}
+	file_record_proto_msgTypes[41].OneofWrappers = []any{
 		(*ChangeChat_Invite_)(nil),
 		(*ChangeChat_Accept)(nil),
 		(*ChangeChat_Decline)(nil),
@@ -7298,7 +7466,7 @@ func file_record_proto_init() {
 		(*ChangeChat_WholeHistory)(nil),
 		(*ChangeChat_Link)(nil),
 	}
-	file_record_proto_msgTypes[48].OneofWrappers = []any{
+	file_record_proto_msgTypes[49].OneofWrappers = []any{
 		(*Operation_ReceiveMessage)(nil),
 		(*Operation_SendMessage)(nil),
 		(*Operation_ContactUpdated)(nil),
@@ -7310,11 +7478,11 @@ func file_record_proto_init() {
 		(*Operation_Called)(nil),
 		(*Operation_ChatChanged)(nil),
 	}
-	file_record_proto_msgTypes[54].OneofWrappers = []any{
+	file_record_proto_msgTypes[55].OneofWrappers = []any{
 		(*SettingsUpdate_Settings)(nil),
 		(*SettingsUpdate_DeviceSettings)(nil),
 	}
-	file_record_proto_msgTypes[60].OneofWrappers = []any{
+	file_record_proto_msgTypes[61].OneofWrappers = []any{
 		(*Query_Contact)(nil),
 		(*Query_Contacts)(nil),
 		(*Query_Counts)(nil),
@@ -7333,7 +7501,7 @@ func file_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_record_proto_rawDesc), len(file_record_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   70,
+			NumMessages:   71,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
