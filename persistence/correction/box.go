@@ -247,7 +247,7 @@ func (b *box) takeRow(ctx context.Context, item *persistence.Item) error {
 		b.rows = append(b.rows, 0)
 	}
 	op, err := operation(b.name, item)
-	message, peer := messageOf(op), mailbox.PeerOf(b.name, op)
+	message := messageOf(op)
 	n := revision - b.base
 	if err != nil {
 		b.found(DifferentRow, revision, 1, "%v", err)
@@ -267,9 +267,9 @@ func (b *box) takeRow(ctx context.Context, item *persistence.Item) error {
 		b.compareDedup(revision, op, message)
 		b.compareJournal(revision, message)
 	}
-	if followsFromPeer(b.name, op) && b.state != nil {
-		if _, ok := b.sources[digestName(peer)]; !ok {
-			b.missingSource(peer)
+	if source := sourceOf(b.name, op); source != "" && b.state != nil {
+		if _, ok := b.sources[digestName(source)]; !ok {
+			b.missingSource(source)
 		}
 	}
 	if b.cached != nil {
@@ -307,12 +307,12 @@ func operation(name string, item *persistence.Item) (*record.Operation, error) {
 	return op, checkOperation(name, item.Row.Peer, item.Row.Revision, op)
 }
 
-func (b *box) missingSource(peer string) {
+func (b *box) missingSource(source string) {
 	if b.sources == nil {
 		b.sources = map[uint64]persistence.Position{}
 	}
-	b.sources[digestName(peer)] = persistence.Position{} // said once
-	b.found(MissingSource, 0, 1, "%s", peer)
+	b.sources[digestName(source)] = persistence.Position{} // said once
+	b.found(MissingSource, 0, 1, "%s", source)
 }
 
 // missing notes that the rows from the one that is due up to another are not
@@ -338,13 +338,17 @@ func messageOf(op *record.Operation) *record.Message {
 	return op.GetSendMessage()
 }
 
-// followsFromPeer reports whether an operation of a mailbox comes by a follow-up
-// of the other side of its conversation.
-func followsFromPeer(name string, op *record.Operation) bool {
-	if op.GetChat() != "" {
-		return op.GetChat() != name
+// sourceOf returns the mailbox of which an operation comes by a follow-up; empty
+// for one that comes by a command.
+func sourceOf(name string, op *record.Operation) string {
+	switch message := op.GetReceiveMessage(); {
+	case op.GetChat() != "" && op.GetChat() != name:
+		return op.GetChat()
+	case message.GetHops() > 0: // a behaviour's
+		return message.GetFrom()
+	default:
+		return op.GetSendMessage().GetTo()
 	}
-	return op.GetSendMessage() != nil
 }
 
 // checkOperation returns what an operation says that cannot be.
@@ -374,7 +378,7 @@ func checkOperation(name, rowPeer string, revision int64, op *record.Operation) 
 
 // compareDedup holds a message that came by a Send against the dedup entries.
 func (b *box) compareDedup(revision int64, op *record.Operation, message *record.Message) {
-	if op.GetReceiveMessage() == nil || followsFromPeer(b.name, op) || op.GetTime() < b.kept || b.state == nil {
+	if op.GetReceiveMessage() == nil || sourceOf(b.name, op) != "" || op.GetTime() < b.kept || b.state == nil {
 		return
 	}
 	from, found := slices.BinarySearchFunc(b.answers, revision, func(a answered, revision int64) int { return cmp.Compare(a.revision, revision) })

@@ -147,6 +147,11 @@ func messageOfRecord(r *record.Record) (id, body []byte) {
 		return kind.Send.GetMessageId(), kind.Send.GetSealedBody()
 	case *record.Record_SentCopy:
 		return kind.SentCopy.GetMessageId(), kind.SentCopy.GetSealedBody()
+	case *record.Record_StepMessage:
+		return kind.StepMessage.GetMessageId(), kind.StepMessage.GetSealedBody()
+	case *record.Record_ChatStep:
+		m := kind.ChatStep.GetMessage()
+		return m.GetMessageId(), m.GetSealedBody()
 	case *record.Record_ChatSend:
 		return kind.ChatSend.GetMessageId(), kind.ChatSend.GetSealedBody()
 	case *record.Record_ChatCopy:
