@@ -176,7 +176,7 @@ func TestDown(t *testing.T) {
 			w.Wait(time.Hour)
 			w.Say("alice", "anyone there?")
 		})
-		w.Expect(`alice: a value:"payload"`, "alice: b <nil>", "alice: 4 anyone there?")
+		w.Expect(`alice: a value:"payload"`, "alice: b <nil>", "alice: 3 anyone there?") // it has its turn between two timers
 		w.Down(func() {
 			w.Say("alice", "and now?")
 			w.Trim()

@@ -1,6 +1,8 @@
 package behaviour
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,9 +80,9 @@ func (c *Context) Now() time.Time { return c.now }
 // Rand returns a source of randomness. Another attempt has other numbers.
 func (c *Context) Rand() *rand.Rand { return c.rand }
 
-// Send sends a text to a user. To a user that there is not, or that does not
-// want to hear from the behaviour, nothing is delivered. A message that would be
-// a hop too far is not sent.
+// Send sends a text to a user or, as a member, to a chat. To a user that there is
+// not, or that does not want to hear from the behaviour, and to a chat that it is
+// not in, nothing is delivered. A message that would be a hop too far is not sent.
 func (c *Context) Send(to, text string) { c.SendBody(to, talk.Body{Text: text}) }
 
 // SendBody is Send with any body.
@@ -89,55 +91,57 @@ func (c *Context) SendBody(to string, body talk.Body) {
 		c.dropped++
 		return
 	}
-	if err := c.check(to, body); err != nil {
+	if to == c.self {
+		c.fail(errors.New("a message to oneself"))
+		return
+	}
+	if err := cmp.Or(checkName(to), checkBody(body)); err != nil {
 		c.fail(err)
 		return
 	}
-	c.add(to, body.Encode(), c.hops+1)
+	c.add(&record.Effect{To: to, Body: body.Encode(), Hops: c.hops + 1})
 }
 
-// check refuses what no client could have sent: others are to read it.
-func (c *Context) check(to string, body talk.Body) error {
-	switch {
-	case to == "" || !utf8.ValidString(to):
-		return fmt.Errorf("a message to %q", to)
-	case to == c.self:
-		return errors.New("a message to oneself")
-	case body.Text == "" && body.MimeType == "":
-		return errors.New("a message without a body")
-	case !utf8.ValidString(body.Text) || !utf8.ValidString(body.MimeType):
-		return errors.New("a message that is not UTF-8")
-	case utf8.RuneCountInString(body.Text) > MaxText:
-		return &LimitError{"code points of a text", MaxText}
+// Join accepts an invitation to a chat. Where there is none, nothing happens.
+func (c *Context) Join(chat string) { c.inChat(&record.Effect{To: chat, Join: true}) }
+
+// Leave leaves a chat, or declines the invitation to it.
+func (c *Context) Leave(chat string) { c.inChat(&record.Effect{To: chat, Leave: true}) }
+
+func (c *Context) inChat(e *record.Effect) {
+	if !mailbox.IsChat(e.GetTo()) || !utf8.ValidString(e.GetTo()) {
+		c.fail(fmt.Errorf("%q is no chat", e.GetTo()))
+		return
 	}
-	return nil
+	c.add(e)
 }
 
 // Post posts a body to the URL that the configuration has for the behaviour, at
 // least once, in order, for as long as the receiver is away. While much waits to
-// be posted, the behaviour waits too.
-func (c *Context) Post(body []byte) { c.add("", body, 0) }
+// be posted, the behaviour waits too. The body stays the caller's.
+func (c *Context) Post(body []byte) { c.add(&record.Effect{Body: bytes.Clone(body)}) }
 
-func (c *Context) add(to string, body []byte, hops int32) {
+// add adds an effect under a new id.
+func (c *Context) add(e *record.Effect) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		c.fail(err)
 		return
 	}
-	if len(body) > MaxBody {
+	if len(e.GetBody()) > MaxBody {
 		c.fail(&LimitError{"bytes of a body", MaxBody})
 		return
 	}
-	if c.count(len(body)) {
-		c.effects = append(c.effects, &record.Effect{To: to, Id: id[:], Body: body, Hops: hops})
+	if e.Id = id[:]; c.count(len(e.GetBody())) {
+		c.effects = append(c.effects, e)
 	}
 }
 
 // SetTimer has the handler called with a [Timer] when it is due, though the
-// server was away by then. A timer of the same name is replaced. payload may be
-// nil.
+// server was away by then, and at once when that is over. A timer of the same
+// name is replaced. payload may be nil.
 func (c *Context) SetTimer(name string, due time.Time, payload proto.Message) {
-	timer := &record.Timer{Name: name, DueTime: max(due.UnixMilli(), 1), Hops: c.hops}
+	timer := &record.Timer{Name: name, DueTime: dueTime(due), Hops: c.hops}
 	if payload != nil {
 		packed, err := anypb.New(payload)
 		if err != nil {
@@ -154,6 +158,23 @@ func (c *Context) SetTimer(name string, due time.Time, payload proto.Message) {
 		}
 	}
 	c.setTimer(timer)
+}
+
+// latest is the last moment that a timer is due at: one that is set for later
+// does not come either.
+var latest = time.UnixMilli(1<<48 - 1)
+
+// dueTime returns the first millisecond since 1970, from 1 on, that is not before
+// a time.
+func dueTime(t time.Time) int64 {
+	switch {
+	case t.Before(time.UnixMilli(1)):
+		return 1
+	case t.After(latest):
+		return latest.UnixMilli()
+	default:
+		return t.Add(time.Millisecond - 1).UnixMilli()
+	}
 }
 
 // CancelTimer takes a timer away; one that is not set is no mistake.

@@ -1,15 +1,18 @@
 package behaviour
 
 import (
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/talk"
 )
 
-// Event is what a behaviour is asked about: *Message, *Timer or *Call. A handler
-// ignores those that it does not know: there may be more.
+// Event is what a behaviour is asked about: *Message, *Timer, *Call or
+// *Membership. A handler ignores those that it does not know: there may be more.
+// It does not change them: the next attempt is given the same.
 type Event interface {
 	// hopsSoFar is how many behaviours led to it, one by the other.
 	hopsSoFar() int32
@@ -20,6 +23,9 @@ type Message struct {
 	// ID is a UUIDv7, 16 bytes.
 	ID   string
 	From string
+	// Chat is the chat that it was written to; empty when it was written to the
+	// behaviour alone.
+	Chat string
 	Body talk.Body
 	// Time is the log time of the message.
 	Time time.Time
@@ -52,6 +58,56 @@ type Call struct {
 	Revision int64
 }
 
+// Standing is what a behaviour is in a chat.
+type Standing int
+
+// The standings.
+const (
+	// Invited: [Context.Join] accepts, [Context.Leave] declines; without either it
+	// stays invited.
+	Invited Standing = iota + 1
+	// Joined: it is a member, and is told of what is written from then on, though
+	// not while the chat is large (more than 500 members).
+	Joined
+	// Gone: it left or was removed, or the invitation is void.
+	Gone
+)
+
+// Membership is a change of what the behaviour is in a chat.
+type Membership struct {
+	Chat string
+	// Name is the chat's, as of then.
+	Name string
+	// Is is what the behaviour is from then on, By who made it that.
+	Is       Standing
+	By       string
+	Time     time.Time
+	Revision int64
+}
+
 func (m *Message) hopsSoFar() int32 { return m.hops }
 func (t *Timer) hopsSoFar() int32   { return t.hops }
 func (*Call) hopsSoFar() int32      { return 0 }
+
+func (*Membership) hopsSoFar() int32 { return 0 }
+
+// membershipOf returns what a change of a chat makes of a behaviour; nil when
+// that is what it was before.
+func membershipOf(self string, o *record.Operation, at time.Time) Event {
+	change := o.GetChatChanged()
+	if !slices.Contains(change.GetUsers(), self) {
+		return nil
+	}
+	m := &Membership{Chat: o.GetChat(), Name: change.GetChat().GetName(), By: change.GetBy(), Time: at, Revision: o.GetRevision()}
+	switch change.GetKind() {
+	case record.ChatChange_CREATED, record.ChatChange_INVITED:
+		m.Is = Invited
+	case record.ChatChange_JOINED:
+		m.Is = Joined
+	case record.ChatChange_DECLINED, record.ChatChange_LEFT, record.ChatChange_REMOVED:
+		m.Is = Gone
+	default: // a role
+		return nil
+	}
+	return m
+}

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/tegami-im/tegami/actors/mailbox"
 	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/talk"
@@ -54,7 +55,7 @@ type Step struct {
 	ID, After []byte
 	Cursor    int64
 	Memory    *record.Memory
-	// Sends has at most one message for each recipient.
+	// Sends has at most one effect for each user or chat.
 	Sends  []*record.Effect
 	Timers []*record.Timer
 	Failed bool
@@ -64,7 +65,7 @@ type Step struct {
 // when there is no such mailbox.
 type Sealer func(mailbox string, id, body []byte) ([]byte, error)
 
-// Record returns the step as apply takes it. A message to nobody is left out.
+// Record returns the step as apply takes it. What is for nobody is left out.
 func (s *Step) Record(self string, seal Sealer) (*record.Step, error) {
 	memory, err := proto.Marshal(s.Memory)
 	if err != nil {
@@ -74,17 +75,15 @@ func (s *Step) Record(self string, seal Sealer) (*record.Step, error) {
 	if step.SealedMemory, err = seal(self, s.ID, memory); err != nil {
 		return nil, err
 	}
-	for _, send := range s.Sends {
-		sealed, err := seal(send.To, send.Id, send.Body)
+	for _, e := range s.Sends {
+		send, err := stepSend(e, seal)
 		if refused, ok := errors.AsType[*refusal.Refusal](err); ok && refused.Reason == refusal.UnknownRecipient {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		step.Sends = append(step.Sends, &record.StepSend{To: send.To, Message: &record.StepMessage{
-			MessageId: send.Id, SealedBody: sealed, Hops: send.Hops,
-		}})
+		step.Sends = append(step.Sends, send)
 	}
 	for _, timer := range s.Timers {
 		sealed := &record.Timer{Name: timer.Name, DueTime: timer.DueTime, Hops: timer.Hops}
@@ -96,6 +95,28 @@ func (s *Step) Record(self string, seal Sealer) (*record.Step, error) {
 		step.Timers = append(step.Timers, sealed)
 	}
 	return step, nil
+}
+
+// stepSend returns an effect as a step has it. Sealing tells whether there is
+// such a user or chat.
+func stepSend(e *record.Effect, seal Sealer) (*record.StepSend, error) {
+	sealed, err := seal(e.To, e.Id, e.Body)
+	if err != nil {
+		return nil, err
+	}
+	message := &record.StepMessage{MessageId: e.Id, SealedBody: sealed, Hops: e.Hops}
+	send := &record.StepSend{To: e.To}
+	switch {
+	case e.Join:
+		send.Chat = &record.ChatStep{Act: &record.ChatStep_Join{Join: true}}
+	case e.Leave:
+		send.Chat = &record.ChatStep{Act: &record.ChatStep_Leave{Leave: true}}
+	case mailbox.IsChat(e.To):
+		send.Chat = &record.ChatStep{Act: &record.ChatStep_Message{Message: message}}
+	default:
+		send.Message = message
+	}
+	return send, nil
 }
 
 // Open returns the progress that a mailbox knows of, with what open opens.

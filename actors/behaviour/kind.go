@@ -102,7 +102,11 @@ func decode[S proto.Message](kind string, handler Handler[S], stored *record.Mem
 		if !ok {
 			return nil, fmt.Errorf("the state is a %s, not a %s, and %s has no Upgrade", stored.StateType, name, kind)
 		}
-		return upgrader.Upgrade(stored.StateType, stored.State)
+		upgraded, err := upgrader.Upgrade(stored.StateType, stored.State)
+		if err == nil && !upgraded.ProtoReflect().IsValid() {
+			err = fmt.Errorf("Upgrade of %s returns no state", kind)
+		}
+		return upgraded, err
 	}
 	if err := proto.Unmarshal(stored.State, state); err != nil {
 		return nil, fmt.Errorf("state of %s: %w", kind, err)

@@ -1,14 +1,14 @@
 package behaviour
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/hex"
+
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -27,6 +27,11 @@ const (
 	// each further one, up to maxRetry.
 	minRetry = 100 * time.Millisecond
 	maxRetry = time.Minute
+	// grace is how long a handler that took too long, or whose host ends, has to
+	// return before it is left behind, and maxLeft how many may be left behind:
+	// with so many, which may loop for ever, no further one is called.
+	grace   = time.Second
+	maxLeft = Attempts
 	// backlog is how many bytes may wait to be posted before the behaviour is
 	// asked about more.
 	backlog = 64 << 10
@@ -91,6 +96,11 @@ type runner struct {
 	cursor     int64
 	event      retry // of the event that is next
 	post       retry // of the post that is first
+	// fired: a timer was dealt with last. Then an operation has its turn, so that
+	// one who sets timer upon timer hears what others say.
+	fired bool
+	// calls is how many calls of the handler have not returned.
+	calls atomic.Int32
 }
 
 // retry is when what failed is tried again.
@@ -142,23 +152,18 @@ func (r *runner) advance(ctx context.Context) (did bool, err error) {
 		wait(ctx, r.post.due)
 		return false, nil
 	}
-	if timer := r.due(now); timer != nil {
-		return r.fire(ctx, timer, now)
+	if timer := r.due(now); timer != nil && !r.fired {
+		r.fired, err = r.fire(ctx, timer, now)
+		return r.fired, err
 	}
 	if len(r.operations) == 0 {
-		return r.read(ctx, now)
+		did, err = r.read(ctx, now)
+		r.fired = r.fired && len(r.operations) > 0
+		return did, err
 	}
-	return r.consume(ctx, now)
-}
-
-func isSend(e *record.Effect) bool { return e.GetTo() != "" }
-
-// waiting returns how many bytes wait to be posted.
-func waiting(effects []*record.Effect) (size int) {
-	for _, e := range effects {
-		size += len(e.GetBody())
-	}
-	return size
+	did, err = r.consume(ctx, now)
+	r.fired = r.fired && !did
+	return did, err
 }
 
 func (r *runner) count(outcome Outcome) {
@@ -181,7 +186,7 @@ func (r *runner) load(ctx context.Context) error {
 		p.Memory = new(record.Memory)
 	}
 	r.operations, r.cursor = nil, p.Cursor
-	r.event, r.post = retry{}, retry{}
+	r.event, r.post, r.fired = retry{}, retry{}, false
 	return nil
 }
 
@@ -212,7 +217,8 @@ func wait(ctx context.Context, until time.Time) {
 	}
 }
 
-// read waits for operations, as long as nothing else is to be done.
+// read waits for operations, as long as nothing else is to be done: when a timer
+// is due already, not at all.
 func (r *runner) read(ctx context.Context, now time.Time) (bool, error) {
 	until := now.Add(hold)
 	if timer := r.firstTimer(); timer != nil {
@@ -226,10 +232,10 @@ func (r *runner) read(ctx context.Context, now time.Time) (bool, error) {
 		r.Logger.Warn("operations are no longer kept that the behaviour has not seen",
 			"behaviour", r.Kind.name, "after", r.cursor, "goes_on_after", refused.ResumeRevision)
 		r.cursor = max(refused.ResumeRevision, r.cursor)
-		return true, nil
+		return false, nil
 	}
 	r.operations = operations
-	return len(operations) > 0, err
+	return false, err
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -245,7 +251,7 @@ func (r *runner) consume(ctx context.Context, now time.Time) (bool, error) {
 	event := r.eventOf(operation)
 	if event == nil { // nothing that a behaviour is asked about
 		r.passOn()
-		return true, nil
+		return false, nil
 	}
 	step := &Step{Cursor: operation.GetRevision()}
 	did, err := r.take(ctx, event, step, operation.GetRevision(), now)
@@ -269,8 +275,11 @@ func (r *runner) eventOf(o Operation) Event {
 			return nil
 		}
 		return &Message{
-			ID: string(m.GetMessageId()), From: m.GetFrom(), Body: o.Body, Time: at, Revision: o.GetRevision(), hops: m.GetHops(),
+			ID: string(m.GetMessageId()), From: m.GetFrom(), Chat: o.GetChat(), Body: o.Body,
+			Time: at, Revision: o.GetRevision(), hops: m.GetHops(),
 		}
+	case *record.Operation_ChatChanged:
+		return membershipOf(r.Self, o.Operation, at)
 	case *record.Operation_Called:
 		return &Call{Body: o.Call, Time: at, Revision: o.GetRevision()}
 	default:
@@ -303,6 +312,9 @@ func payloadOf(timer *record.Timer) (proto.Message, error) {
 // take has the handler deal with an event and commits what comes of it. of tells
 // the event from others.
 func (r *runner) take(ctx context.Context, event Event, step *Step, of any, now time.Time) (bool, error) {
+	if left := r.calls.Load(); left >= maxLeft {
+		return false, fmt.Errorf("%d calls of the handler have not returned: it is called again when one has", left)
+	}
 	c, memory, err := r.call(ctx, event, now)
 	if ctx.Err() != nil {
 		return false, ctx.Err() // the host ends: that is no failure of the handler's
@@ -355,7 +367,7 @@ func (r *runner) giveUp(ctx context.Context, step *Step, cause error, now time.T
 }
 
 // call calls the handler, in a goroutine of its own: one that does not come back
-// is left behind.
+// when its context has ended is left behind.
 func (r *runner) call(ctx context.Context, event Event, now time.Time) (*Context, *record.Memory, error) {
 	state, err := r.Kind.decode(r.progress.Memory)
 	if err != nil {
@@ -365,10 +377,21 @@ func (r *runner) call(ctx context.Context, event Event, now time.Time) (*Context
 	defer cancel()
 	c := &Context{ctx: ctx, self: r.Self, now: now, hops: event.hopsSoFar(), rand: newRand(r.seed())}
 	done := make(chan error, 1)
-	go func() { done <- guarded(func() error { return r.Kind.handle(c, state, event) }) }()
+	r.calls.Add(1)
+	go func() {
+		err := guarded(func() error { return r.Kind.handle(c, state, event) })
+		r.calls.Add(-1)
+		done <- err
+	}()
 	select {
 	case err = <-done:
 	case <-ctx.Done():
+		last := time.NewTimer(grace)
+		defer last.Stop()
+		select {
+		case <-done:
+		case <-last.C:
+		}
 		return nil, nil, fmt.Errorf("the handler takes too long: %w", ctx.Err())
 	}
 	if err = cmp.Or(err, c.err); err != nil {
@@ -387,95 +410,4 @@ func (r *runner) call(ctx context.Context, event Event, now time.Time) (*Context
 		State:     encoded,
 		Effects:   slices.Concat(r.progress.Memory.GetEffects(), c.effects),
 	}, nil
-}
-
-// commit appends a step: it sends what is to be sent, the first to each
-// recipient, and leaves the rest to the next.
-func (r *runner) commit(ctx context.Context, step *Step, began time.Time) (bool, error) {
-	step.ID, step.After = newID(), r.progress.Step
-	step.Sends, step.Memory = departing(step.Memory)
-	err := r.Home.Commit(ctx, step)
-	if refused, ok := errors.AsType[*refusal.Refusal](err); ok && refused.Reason == refusal.NotNext {
-		r.count(Overtaken)
-		r.progress = nil
-		return true, nil
-	}
-	if err != nil {
-		// It may have been taken, unless apply says that it was not.
-		if refused, ok := errors.AsType[*refusal.Refusal](err); !ok || !refused.Reason.Durable() {
-			r.progress = nil
-		}
-		return false, err
-	}
-	r.progress = r.progress.after(step)
-	if r.Stepped != nil {
-		r.Stepped(time.Since(began))
-	}
-	return true, nil
-}
-
-// departing returns what a step sends of the effects that its memory has, and the
-// memory without it: a record has one follow-up for a mailbox.
-func departing(memory *record.Memory) (sends []*record.Effect, rest *record.Memory) {
-	rest = &record.Memory{Kind: memory.GetKind(), StateType: memory.GetStateType(), State: memory.GetState()}
-	seen := map[string]bool{}
-	size := 0
-	for _, e := range memory.GetEffects() {
-		first := isSend(e) && !seen[e.GetTo()]
-		seen[e.GetTo()] = true
-		if size += len(e.GetBody()); !first || len(sends) > 0 && size > stepBytes {
-			rest.Effects = append(rest.Effects, e)
-			continue
-		}
-		sends = append(sends, e)
-	}
-	return sends, rest
-}
-
-// after returns the progress when a step was taken.
-func (p *Progress) after(step *Step) *Progress {
-	next := &Progress{Step: step.ID, Cursor: max(p.Cursor, step.Cursor), Memory: step.Memory}
-	changed := map[string]*record.Timer{}
-	for _, timer := range step.Timers {
-		changed[timer.GetName()] = timer
-	}
-	for _, timer := range p.Timers {
-		if _, gone := changed[timer.GetName()]; !gone {
-			next.Timers = append(next.Timers, timer)
-		}
-	}
-	for _, timer := range changed {
-		if timer.GetDueTime() > 0 {
-			next.Timers = append(next.Timers, timer)
-		}
-	}
-	return next
-}
-
-// deliver posts what is first to be posted, and takes it off the list.
-func (r *runner) deliver(ctx context.Context, e *record.Effect) (bool, error) {
-	err := errors.New("there is no URL for it")
-	permanent := true
-	if r.Poster != nil {
-		err = r.Poster.Post(ctx, hex.EncodeToString(e.GetId()), e.GetBody())
-		permanent = err != nil && r.Permanent != nil && r.Permanent(err)
-	}
-	now := time.Now()
-	switch {
-	case ctx.Err() != nil:
-		return false, ctx.Err()
-	case err == nil:
-		r.count(Posted)
-	case permanent:
-		r.count(Refused)
-		r.Logger.Warn("what a behaviour posts is refused", "behaviour", r.Kind.name, "error", err)
-	default:
-		r.count(Unposted)
-		r.post.failed(string(e.GetId()), now)
-		return true, nil
-	}
-	memory := proto.CloneOf(r.progress.Memory)
-	memory.Effects = slices.DeleteFunc(memory.Effects, func(other *record.Effect) bool { return bytes.Equal(other.GetId(), e.GetId()) })
-	r.post = retry{}
-	return r.commit(ctx, &Step{Cursor: r.cursor, Memory: memory}, now)
 }

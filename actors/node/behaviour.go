@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -91,21 +92,24 @@ type home struct {
 	node *Node
 	user string
 	pid  *actor.PID // takes the answers to fetches
-	// fetched has the newest answer.
+	// fetched has the answer with the highest token, of those that were not taken.
 	fetched chan *shard.Fetched
 	token   uint64
+	newest  uint64 // token of the answers so far; of receive alone
 }
 
 // hostDevice is the device under which hosts subscribe: no session has a name
 // with a space.
 const hostDevice = "behaviour host"
 
-// receive hands an answer to whoever reads; one that nobody took is older.
+// receive hands an answer to whoever reads. One that nobody took is older; one
+// that is older itself, of a shard that answers late, takes no newer one's place.
 func (h *home) receive(ctx actor.Context) {
 	m, ok := ctx.Message().(*shard.Fetched)
-	if !ok {
+	if !ok || m.Token < h.newest {
 		return
 	}
+	h.newest = m.Token
 	select {
 	case <-h.fetched:
 	default:
@@ -149,12 +153,21 @@ func (h *home) Load(ctx context.Context) (*behaviour.Progress, error) {
 	return behaviour.Open(view.Known, func(id, sealed []byte) ([]byte, error) { return opener.Open(nil, id, sealed) })
 }
 
-// readLimit is how many operations are read at a time.
-const readLimit = 64
+const (
+	// readLimit is how many operations are read at a time.
+	readLimit = 64
+	// readDeadline is for an answer that is not held.
+	readDeadline = 5 * time.Second
+)
 
 // Read implements behaviour.Home.
 func (h *home) Read(ctx context.Context, after int64, until time.Time) ([]behaviour.Operation, error) {
-	timer := time.NewTimer(time.Until(until))
+	patience := time.Until(until)
+	hold := patience > 0
+	if !hold { // what there is comes at once, though not in no time
+		patience = readDeadline
+	}
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	for {
 		pid, err := h.here()
@@ -163,7 +176,7 @@ func (h *home) Read(ctx context.Context, after int64, until time.Time) ([]behavi
 		}
 		h.token = h.node.fetches.Add(1)
 		h.node.system.Root.Send(pid, &shard.Fetch{
-			Session: talk.Session{User: h.user, Device: hostDevice}, After: after, Limit: readLimit, Hold: true, Host: true,
+			Session: talk.Session{User: h.user, Device: hostDevice}, After: after, Limit: readLimit, Hold: hold, Host: true,
 			Subscriber: h.pid, Token: h.token,
 		})
 		fetched, err := h.await(ctx, timer)
@@ -221,6 +234,9 @@ func (h *home) open(ctx context.Context, encoded [][]byte) ([]behaviour.Operatio
 // Commit implements behaviour.Home.
 func (h *home) Commit(ctx context.Context, step *behaviour.Step) error {
 	n := h.node
+	if err := h.bound(ctx, step); err != nil {
+		return err
+	}
 	sealed, err := step.Record(h.user, func(to string, id, body []byte) ([]byte, error) {
 		key, err := n.key(ctx, to)
 		if err != nil {
@@ -251,6 +267,22 @@ func (h *home) Commit(ctx context.Context, step *behaviour.Step) error {
 	case <-ctx.Done():
 		return refusal.After(refusal.OutcomeUnknown, time.Second)
 	}
+}
+
+// bound takes out of a step what would have the behaviour be in more chats than
+// may be.
+func (h *home) bound(ctx context.Context, step *behaviour.Step) error {
+	joins := func(e *record.Effect) bool { return e.GetJoin() }
+	if !slices.ContainsFunc(step.Sends, joins) {
+		return nil
+	}
+	err := h.node.mayJoin(ctx, h.user)
+	if reasonIs(err, refusal.TooManyChats) {
+		h.node.options.Logger.Warn("a behaviour is in as many chats as may be, and joins no other", "user", h.user)
+		step.Sends = slices.DeleteFunc(step.Sends, joins)
+		return nil
+	}
+	return err
 }
 
 // Call hands a behaviour what was asked from outside under an id, once for each

@@ -83,7 +83,7 @@ func (h *host) behind(after int64) (operations []behaviour.Operation, grown chan
 		}
 		operation := behaviour.Operation{Operation: o, Call: o.GetCalled().GetSealedBody()}
 		if m := o.GetReceiveMessage(); m != nil {
-			operation.Body, _ = talk.DecodeBody(m.GetSealedBody())
+			operation.Body, _ = talk.DecodeBody(w.bodyOf(o, m))
 		}
 		operations = append(operations, operation)
 	}

@@ -28,7 +28,6 @@ import (
 	"github.com/tegami-im/tegami/actors/behaviour"
 	"github.com/tegami-im/tegami/actors/mailbox"
 	"github.com/tegami-im/tegami/actors/record"
-	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/talk"
 	"github.com/tegami-im/tegami/persistence"
 )
@@ -47,7 +46,7 @@ type World struct {
 
 	mu      sync.Mutex // guards the following
 	offset  int64
-	boxes   map[string]*mailbox.State
+	boxes   map[string]*mailbox.State // of users and chats
 	history map[string][]*record.Operation
 	grown   chan struct{} // closed when the behaviour's mailbox grows
 	sent    []string      // not yet expected
@@ -333,8 +332,8 @@ func (w *World) applyLocked(r *record.Record) mailbox.Answer {
 	w.offset++
 	box := w.boxes[r.GetMailbox()]
 	if box == nil {
-		if r.GetCreateAccount() == nil {
-			return mailbox.Answer{Reason: refusal.UnknownRecipient}
+		if creates, otherwise := mailbox.Creates(r); !creates {
+			return mailbox.Answer{Reason: otherwise}
 		}
 		box = mailbox.New(r.GetMailbox())
 		w.boxes[r.GetMailbox()] = box
@@ -347,12 +346,13 @@ func (w *World) applyLocked(r *record.Record) mailbox.Answer {
 	}
 	w.history[box.User()] = append(w.history[box.User()], out.Operations...)
 	for _, o := range out.Operations {
-		if m := o.GetReceiveMessage(); m.GetFrom() == Self {
+		// What is written to a chat counts once, there.
+		if m := o.GetReceiveMessage(); m.GetFrom() == Self && m.GetTo() == box.User() {
 			body, err := talk.DecodeBody(m.GetSealedBody())
 			if err != nil {
 				w.t.Error(err)
 			}
-			w.sent = append(w.sent, box.User()+": "+body.Text)
+			w.sent = append(w.sent, shown(box.User())+": "+body.Text)
 		}
 	}
 	for _, f := range out.FollowUps {
