@@ -96,6 +96,9 @@ func (r *runner) deliver(ctx context.Context, e *record.Effect) (bool, error) {
 		r.Logger.Warn("what a behaviour posts is refused", "behaviour", r.Kind.name, "error", err)
 	default:
 		r.count(Unposted)
+		if passed, due := r.unposted.Due(now); due {
+			r.Logger.Warn("what a behaviour posts is not taken; it is tried again", "behaviour", r.Kind.name, "others", passed, "error", err)
+		}
 		r.post.failed(string(e.GetId()), now)
 		return true, nil
 	}

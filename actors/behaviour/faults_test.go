@@ -37,7 +37,7 @@ func TestSmallPostsAreBounded(t *testing.T) {
 	}
 	behaviourtest.Run(t, kind(posts), func(w *behaviourtest.World) {
 		w.Away(errors.New("away"))
-		const calls = 50
+		const calls = 70
 		for i := range calls {
 			w.Ring(fmt.Sprint(i), nil)
 		}

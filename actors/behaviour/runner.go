@@ -16,6 +16,7 @@ import (
 
 	"github.com/tegami-im/tegami/actors/record"
 	"github.com/tegami-im/tegami/actors/refusal"
+	"github.com/tegami-im/tegami/actors/supervision"
 )
 
 const (
@@ -96,6 +97,7 @@ type runner struct {
 	cursor     int64
 	event      retry // of the event that is next
 	post       retry // of the post that is first
+	unposted   supervision.Seldom
 	// fired: a timer was dealt with last. Then an operation has its turn, so that
 	// one who sets timer upon timer hears what others say.
 	fired bool

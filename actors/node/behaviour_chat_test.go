@@ -37,6 +37,8 @@ func (chatty) Handle(c *behaviour.Context, state *wrapperspb.Int64Value, event b
 			to = e.From
 		}
 		c.Send(to, fmt.Sprintf("%d: %s", state.Value, e.Text()))
+	case *behaviour.Call:
+		c.Send(string(e.Body), "hello")
 	}
 	return nil
 }
@@ -66,6 +68,31 @@ func (c cell) members(owner, chat string, count int32) {
 		known, err := c.Chat(c.context(), owner, chat)
 		return err == nil && known.GetMembership().GetChat().GetMembers() == count
 	})
+}
+
+// A behaviour that answers whatever it is told is told something by another: they
+// answer one another, and fall silent.
+func TestBehavioursFallSilent(t *testing.T) {
+	options := Options{Behaviours: chattering("echo-1", "echo-2")}
+	var handled, tooFar atomic.Int64
+	options.Observe.Behaviours.Outcome = func(_ string, o behaviour.Outcome) {
+		switch o {
+		case behaviour.Handled:
+			handled.Add(1)
+		case behaviour.Hops:
+			tooFar.Add(1)
+		default:
+		}
+	}
+	c := start(t, options)
+	c.accounts("echo-1", "echo-2")
+	if err := c.Call(c.context(), "echo-1", "id", []byte("echo-2")); err != nil {
+		t.Fatal(err)
+	}
+	c.until("silent", func() bool { return tooFar.Load() == 1 })
+	if got := handled.Load(); got != 1+behaviour.MaxHops {
+		t.Errorf("%d events were handled", got)
+	}
 }
 
 // Two behaviours in a chat that answer whatever is written there answer one another,

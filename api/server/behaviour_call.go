@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -15,12 +16,12 @@ import (
 )
 
 // BehaviourCalls let other services call behaviours: POST /behaviours/USER, signed
-// as what Tegami itself posts is.
+// in the manner of what Tegami itself posts.
 type BehaviourCalls struct {
 	// Users are the behaviours that may be called. Empty: there is no such path.
 	Users []string
-	// Verify checks the signature's header field over a body.
-	Verify func(signature string, body []byte) error
+	// Verify checks the signature's header field over what [Signed] returns.
+	Verify func(signature string, signed []byte) error
 	// Call hands a body over under an id, once for each id.
 	Call func(ctx context.Context, user, id string, body []byte) error
 }
@@ -34,9 +35,16 @@ const (
 
 var (
 	errNoBehaviour  = fault.New(connect.CodeNotFound, refusal.UnknownRecipient.String(), "there is no such behaviour")
-	errBadSignature = fault.Unauthenticated("bad_signature", "the signature does not fit the body and the time")
+	errBadSignature = fault.Unauthenticated("bad_signature", "the signature does not fit the path, the id, the body and the time")
 	errNoCallID     = fault.Invalid("", "required", "Tegami-Id must name the call, in 1 to 128 bytes")
 )
+
+// Signed returns what the signature of a call is over: its path, its id and its
+// body, so that it is good for no other behaviour, under no other id, and is none
+// of those that Tegami itself posts.
+func Signed(user, id string, body []byte) []byte {
+	return fmt.Appendf(nil, "%s%s\n%s\n%s", behaviourPath, user, id, body)
+}
 
 // callBehaviour answers a call once it is durable.
 func (s *Server) callBehaviour(w http.ResponseWriter, r *http.Request) {
@@ -52,8 +60,8 @@ func (s *Server) callBehaviour(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) takeCall(w http.ResponseWriter, r *http.Request) error {
-	user := r.PathValue("user")
-	switch id := header(r, "Tegami-Id"); {
+	user, id := r.PathValue("user"), header(r, "Tegami-Id")
+	switch {
 	case s.admission.stopping.Load():
 		return refusal.After(refusal.Stopping, time.Second)
 	case !slices.Contains(s.opts.Behaviours.Users, user):
@@ -70,10 +78,10 @@ func (s *Server) takeCall(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fault.Invalid("", "body", "the body does not read")
 	}
-	if s.opts.Behaviours.Verify(header(r, "Tegami-Signature"), body) != nil {
+	if s.opts.Behaviours.Verify(header(r, "Tegami-Signature"), Signed(user, id, body)) != nil {
 		return errBadSignature
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.opts.Deadlines.Request)
 	defer cancel()
-	return s.opts.Behaviours.Call(ctx, user, header(r, "Tegami-Id"), body)
+	return s.opts.Behaviours.Call(ctx, user, id, body)
 }

@@ -18,9 +18,9 @@ func TestBehaviourCalls(t *testing.T) {
 	taken := map[string]string{}
 	e := start(t, func(o *server.Options) {
 		o.Behaviours = server.BehaviourCalls{
-			Users: []string{"bridge"},
-			Verify: func(signature string, body []byte) error {
-				if signature != "of "+string(body) && !strings.HasPrefix(string(body), "x") {
+			Users: []string{"bridge", "other"},
+			Verify: func(signature string, signed []byte) error {
+				if signature != "of "+strings.ReplaceAll(string(signed), "\n", " ") && signature != "any" {
 					return errors.New("no")
 				}
 				return nil
@@ -41,16 +41,19 @@ func TestBehaviourCalls(t *testing.T) {
 		status int
 		reason string
 	}{
-		{"a call", "POST", "bridge", "1", "of hello", "hello", 200, ""},
-		{"the largest body", "POST", "bridge", "2", "", largest, 200, ""},
-		{"a wrong signature", "POST", "bridge", "3", "of else", "hello", 401, "bad_signature"},
+		{"a call", "POST", "bridge", "1", "of /behaviours/bridge 1 hello", "hello", 200, ""},
+		{"the largest body", "POST", "bridge", "2", "any", largest, 200, ""},
+		{"a signature of another body", "POST", "bridge", "3", "of /behaviours/bridge 3 else", "hello", 401, "bad_signature"},
+		{"a signature of another id", "POST", "bridge", "3", "of /behaviours/bridge 1 hello", "hello", 401, "bad_signature"},
+		{"a signature of another behaviour", "POST", "other", "1", "of /behaviours/bridge 1 hello", "hello", 401, "bad_signature"},
+		{"a signature of what Tegami posts", "POST", "bridge", "3", "of hello", "hello", 401, "bad_signature"},
 		{"no signature", "POST", "bridge", "3", "", "hello", 401, "bad_signature"},
-		{"no id", "POST", "bridge", "", "of hello", "hello", 400, "required"},
-		{"a long id", "POST", "bridge", strings.Repeat("x", 129), "of hello", "hello", 400, "required"},
-		{"another user", "POST", "alice", "3", "of hello", "hello", 404, "unknown_recipient"},
-		{"too large a body", "POST", "bridge", "3", "", largest + "x", 429, "too_large"},
-		{"another body", "POST", "bridge", "again", "of hello", "hello", 409, "different_body"},
-		{"another method", "GET", "bridge", "3", "of hello", "", 404, "unknown_method"},
+		{"no id", "POST", "bridge", "", "any", "hello", 400, "required"},
+		{"a long id", "POST", "bridge", strings.Repeat("x", 129), "any", "hello", 400, "required"},
+		{"another user", "POST", "alice", "3", "any", "hello", 404, "unknown_recipient"},
+		{"too large a body", "POST", "bridge", "3", "any", largest + "x", 429, "too_large"},
+		{"another body", "POST", "bridge", "again", "any", "hello", 409, "different_body"},
+		{"another method", "GET", "bridge", "3", "any", "", 404, "unknown_method"},
 	} {
 		t.Run(test.what, func(t *testing.T) {
 			status, answer := e.post(t, test.method, "/behaviours/"+test.user, test.body, map[string]string{

@@ -1,16 +1,19 @@
-// Package poll is a behaviour that asks several users a question and tells them
-// what came of it.
+// Package poll is a behaviour that has the members of a group chat vote. It joins
+// whatever chat it is invited to. What the members write there:
 //
-//	ask bob carol: Lunch? pizza / sushi    asks all three, for a day
-//	1 2                                    votes in poll 1 for sushi
-//	close 1                                ends it, by who asked
+//	poll: Lunch? | Soba | Curry    asks, for a day
+//	2                              votes for Curry, in place of an earlier vote
+//	poll?                          shows the votes so far
+//	poll: end                      ends it, by who asked
 package poll
 
 import (
 	"fmt"
-	"slices"
+	"strconv"
 	"strings"
 	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/tegami-im/tegami/actors/behaviour"
 )
@@ -20,11 +23,12 @@ func Kind() *behaviour.Kind { return behaviour.New("poll", bot{}) }
 
 const (
 	open       = 24 * time.Hour
-	maxPolls   = 100
-	maxVoters  = 20
 	maxChoices = 10
 	maxLength  = 300 // of question and choices, in bytes
-	usage      = `Write "ask bob carol: Lunch? pizza / sushi".`
+	// full is the size of the state, in bytes, at which nothing is added: below
+	// the limit by more than the largest poll and the longest name take.
+	full  = behaviour.MaxState - 1_000
+	usage = `Write "poll: Lunch? | Soba | Curry" to ask, a number to vote, "poll?" to see the votes, "poll: end" to end.`
 )
 
 type bot struct{}
@@ -32,112 +36,111 @@ type bot struct{}
 // Handle implements behaviour.Handler.
 func (bot) Handle(c *behaviour.Context, state *State, event behaviour.Event) error {
 	switch e := event.(type) {
+	case *behaviour.Membership:
+		switch e.Is {
+		case behaviour.Invited:
+			c.Join(e.Chat)
+		case behaviour.Joined:
+			c.Send(e.Chat, usage)
+		case behaviour.Gone:
+			drop(c, state, e.Chat)
+		}
 	case *behaviour.Message:
-		if answer := answer(c, state, e.From, strings.TrimSpace(e.Text())); answer != "" {
-			c.Send(e.From, answer)
+		if e.Chat == "" {
+			c.Send(e.From, "Invite me to a chat. "+usage)
+		} else if answer := answer(c, state, e); answer != "" {
+			c.Send(e.Chat, answer)
 		}
 	case *behaviour.Timer:
 		if ended, ok := e.Payload.(*End); ok {
-			end(c, state, ended.Poll)
+			if poll := drop(c, state, ended.Chat); poll != nil {
+				c.Send(ended.Chat, "The poll has ended. "+tally(poll))
+			}
 		}
 	}
 	return nil
 }
 
-// answer does what a user writes and returns what is to be said to that user
-// alone.
-func answer(c *behaviour.Context, state *State, from, text string) string {
-	if rest, asks := strings.CutPrefix(text, "ask "); asks {
-		return ask(c, state, from, rest)
+// answer does what a member writes and returns what is to be said to the chat.
+func answer(c *behaviour.Context, state *State, m *behaviour.Message) string {
+	text, poll := strings.TrimSpace(m.Text()), state.Chats[m.Chat]
+	verb, rest := text[:min(len(text), 5)], strings.TrimSpace(text[min(len(text), 5):])
+	asks, shows := strings.EqualFold(verb, "poll:"), strings.EqualFold(text, "poll?")
+	switch {
+	case asks && !strings.EqualFold(rest, "end"):
+		return ask(c, state, m, rest)
+	case poll == nil && (asks || shows):
+		return "No poll is open. " + usage
+	case poll == nil: // the members talk among themselves
+		return ""
+	case asks && poll.Asker != m.From:
+		return "That is up to " + poll.Asker + "."
+	case asks:
+		return "The poll has ended. " + tally(drop(c, state, m.Chat))
+	case shows:
+		return tally(poll)
 	}
-	var number int64
-	if _, err := fmt.Sscanf(text, "close %d", &number); err == nil {
-		if state.Polls[number].GetAsker() != from {
-			return "That poll is none of yours."
-		}
-		c.CancelTimer(fmt.Sprint(number))
-		end(c, state, number)
+	choice, err := strconv.Atoi(text)
+	if err != nil || choice < 1 || choice > len(poll.Choices) {
 		return ""
 	}
-	var choice int32
-	if _, err := fmt.Sscanf(text, "%d %d", &number, &choice); err == nil {
-		return vote(c, state, from, number, choice)
-	}
-	return usage
-}
-
-func ask(c *behaviour.Context, state *State, from, text string) string {
-	users, rest, found := strings.Cut(text, ":")
-	question, list, asked := strings.Cut(rest, "?")
-	choices := strings.Split(list, "/")
-	voters := append(strings.Fields(users), from)
-	slices.Sort(voters)
-	voters = slices.Compact(voters)
-	switch {
-	case !found || !asked || strings.TrimSpace(question) == "" || slices.ContainsFunc(choices, func(s string) bool { return strings.TrimSpace(s) == "" }):
-		return usage
-	case slices.Contains(voters, c.Self()) || len(voters) > maxVoters || len(choices) > maxChoices || len(rest) > maxLength || len(users) > 2*maxLength:
-		return "That is too much of a question."
-	case len(state.Polls) >= maxPolls:
-		return "Too many polls are open."
-	}
-	state.Newest++
-	poll := &Poll{Asker: from, Question: strings.TrimSpace(question) + "?", Voters: voters}
-	var lines strings.Builder
-	fmt.Fprintf(&lines, "Poll %d, of %s: %s", state.Newest, from, poll.Question)
-	for i, choice := range choices {
-		poll.Choices = append(poll.Choices, strings.TrimSpace(choice))
-		fmt.Fprintf(&lines, "\n%d %d: %s", state.Newest, i+1, poll.Choices[i])
-	}
-	if state.Polls == nil {
-		state.Polls = map[int64]*Poll{}
-	}
-	state.Polls[state.Newest] = poll
-	c.SetTimer(fmt.Sprint(state.Newest), c.Now().Add(open), &End{Poll: state.Newest})
-	for _, voter := range voters {
-		c.Send(voter, lines.String())
-	}
-	return ""
-}
-
-// vote takes a vote, in place of an earlier one. The last one ends the poll.
-func vote(c *behaviour.Context, state *State, from string, number int64, choice int32) string {
-	poll := state.Polls[number]
-	switch {
-	case !slices.Contains(poll.GetVoters(), from):
-		return "There is no such poll."
-	case choice < 1 || int(choice) > len(poll.Choices):
-		return "There is no such choice."
+	if poll.Votes[m.From] == 0 && proto.Size(state) > full {
+		return "I cannot count any more votes."
 	}
 	if poll.Votes == nil {
 		poll.Votes = map[string]int32{}
 	}
-	poll.Votes[from] = choice
-	if len(poll.Votes) == len(poll.Voters) {
-		c.CancelTimer(fmt.Sprint(number))
-		end(c, state, number)
-		return ""
-	}
-	return fmt.Sprintf("You voted for %s.", poll.Choices[choice-1])
+	poll.Votes[m.From] = int32(choice)
+	return ""
 }
 
-// end tells all what came of a poll.
-func end(c *behaviour.Context, state *State, number int64) {
-	poll := state.Polls[number]
-	if poll == nil {
-		return
+func ask(c *behaviour.Context, state *State, m *behaviour.Message, text string) string {
+	parts := strings.Split(text, "|")
+	for i, part := range parts {
+		if parts[i] = strings.TrimSpace(part); parts[i] == "" {
+			return usage
+		}
 	}
-	delete(state.Polls, number)
+	switch {
+	case len(parts) < 3:
+		return usage
+	case len(parts)-1 > maxChoices || len(text) > maxLength:
+		return "That is too much of a question."
+	case state.Chats[m.Chat] != nil:
+		return "A poll is open: " + tally(state.Chats[m.Chat])
+	case proto.Size(state) > full:
+		return "Too many polls are open."
+	}
+	if state.Chats == nil {
+		state.Chats = map[string]*Poll{}
+	}
+	state.Chats[m.Chat] = &Poll{Asker: m.From, Question: parts[0], Choices: parts[1:]}
+	c.SetTimer(m.Chat, c.Now().Add(open), &End{Chat: m.Chat})
+	var lines strings.Builder
+	lines.WriteString(parts[0])
+	for i, choice := range parts[1:] {
+		fmt.Fprintf(&lines, "\n%d: %s", i+1, choice)
+	}
+	return lines.String()
+}
+
+// drop ends the poll of a chat and returns it; nil for none.
+func drop(c *behaviour.Context, state *State, chat string) *Poll {
+	poll := state.Chats[chat]
+	delete(state.Chats, chat)
+	c.CancelTimer(chat)
+	return poll
+}
+
+func tally(poll *Poll) string {
 	votes := make([]int, len(poll.Choices))
 	for _, choice := range poll.Votes {
 		votes[choice-1]++
 	}
 	var lines strings.Builder
-	fmt.Fprintf(&lines, "Poll %d: %s", number, poll.Question)
+	lines.WriteString(poll.Question)
 	for i, choice := range poll.Choices {
 		fmt.Fprintf(&lines, "\n%s: %d", choice, votes[i])
 	}
-	for _, voter := range poll.Voters {
-		c.Send(voter, lines.String())
-	}
+	return lines.String()
 }

@@ -24,11 +24,10 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// State has the polls that are open, by the number that they were given.
+// State has the polls that are open, by chat.
 type State struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Newest        int64                  `protobuf:"varint,1,opt,name=newest,proto3" json:"newest,omitempty"`
-	Polls         map[int64]*Poll        `protobuf:"bytes,2,rep,name=polls,proto3" json:"polls,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Chats         map[string]*Poll       `protobuf:"bytes,3,rep,name=chats,proto3" json:"chats,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -63,28 +62,19 @@ func (*State) Descriptor() ([]byte, []int) {
 	return file_poll_poll_proto_rawDescGZIP(), []int{0}
 }
 
-func (x *State) GetNewest() int64 {
+func (x *State) GetChats() map[string]*Poll {
 	if x != nil {
-		return x.Newest
-	}
-	return 0
-}
-
-func (x *State) GetPolls() map[int64]*Poll {
-	if x != nil {
-		return x.Polls
+		return x.Chats
 	}
 	return nil
 }
 
-// Poll is one question to some users.
+// Poll is one question to the members of a chat.
 type Poll struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Asker    string                 `protobuf:"bytes,1,opt,name=asker,proto3" json:"asker,omitempty"`
 	Question string                 `protobuf:"bytes,2,opt,name=question,proto3" json:"question,omitempty"`
 	Choices  []string               `protobuf:"bytes,3,rep,name=choices,proto3" json:"choices,omitempty"`
-	// Who is asked, the asker included.
-	Voters []string `protobuf:"bytes,4,rep,name=voters,proto3" json:"voters,omitempty"`
 	// By voter, the choice, counted from 1.
 	Votes         map[string]int32 `protobuf:"bytes,5,rep,name=votes,proto3" json:"votes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
@@ -142,13 +132,6 @@ func (x *Poll) GetChoices() []string {
 	return nil
 }
 
-func (x *Poll) GetVoters() []string {
-	if x != nil {
-		return x.Voters
-	}
-	return nil
-}
-
 func (x *Poll) GetVotes() map[string]int32 {
 	if x != nil {
 		return x.Votes
@@ -159,7 +142,7 @@ func (x *Poll) GetVotes() map[string]int32 {
 // End is what a poll's timer carries.
 type End struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Poll          int64                  `protobuf:"varint,1,opt,name=poll,proto3" json:"poll,omitempty"`
+	Chat          string                 `protobuf:"bytes,2,opt,name=chat,proto3" json:"chat,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -194,37 +177,35 @@ func (*End) Descriptor() ([]byte, []int) {
 	return file_poll_poll_proto_rawDescGZIP(), []int{2}
 }
 
-func (x *End) GetPoll() int64 {
+func (x *End) GetChat() string {
 	if x != nil {
-		return x.Poll
+		return x.Chat
 	}
-	return 0
+	return ""
 }
 
 var File_poll_poll_proto protoreflect.FileDescriptor
 
 const file_poll_poll_proto_rawDesc = "" +
 	"\n" +
-	"\x0fpoll/poll.proto\x12\x16tegami.behaviours.poll\"\xb7\x01\n" +
-	"\x05State\x12\x16\n" +
-	"\x06newest\x18\x01 \x01(\x03R\x06newest\x12>\n" +
-	"\x05polls\x18\x02 \x03(\v2(.tegami.behaviours.poll.State.PollsEntryR\x05polls\x1aV\n" +
+	"\x0fpoll/poll.proto\x12\x16tegami.behaviours.poll\"\xab\x01\n" +
+	"\x05State\x12>\n" +
+	"\x05chats\x18\x03 \x03(\v2(.tegami.behaviours.poll.State.ChatsEntryR\x05chats\x1aV\n" +
 	"\n" +
-	"PollsEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\x03R\x03key\x122\n" +
-	"\x05value\x18\x02 \x01(\v2\x1c.tegami.behaviours.poll.PollR\x05value:\x028\x01\"\xe3\x01\n" +
+	"ChatsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x122\n" +
+	"\x05value\x18\x02 \x01(\v2\x1c.tegami.behaviours.poll.PollR\x05value:\x028\x01J\x04\b\x01\x10\x02J\x04\b\x02\x10\x03\"\xd1\x01\n" +
 	"\x04Poll\x12\x14\n" +
 	"\x05asker\x18\x01 \x01(\tR\x05asker\x12\x1a\n" +
 	"\bquestion\x18\x02 \x01(\tR\bquestion\x12\x18\n" +
-	"\achoices\x18\x03 \x03(\tR\achoices\x12\x16\n" +
-	"\x06voters\x18\x04 \x03(\tR\x06voters\x12=\n" +
+	"\achoices\x18\x03 \x03(\tR\achoices\x12=\n" +
 	"\x05votes\x18\x05 \x03(\v2'.tegami.behaviours.poll.Poll.VotesEntryR\x05votes\x1a8\n" +
 	"\n" +
 	"VotesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\"\x19\n" +
+	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01J\x04\b\x04\x10\x05\"\x1f\n" +
 	"\x03End\x12\x12\n" +
-	"\x04poll\x18\x01 \x01(\x03R\x04pollB-Z+github.com/tegami-im/tegami/behaviours/pollb\x06proto3"
+	"\x04chat\x18\x02 \x01(\tR\x04chatJ\x04\b\x01\x10\x02B-Z+github.com/tegami-im/tegami/behaviours/pollb\x06proto3"
 
 var (
 	file_poll_poll_proto_rawDescOnce sync.Once
@@ -243,13 +224,13 @@ var file_poll_poll_proto_goTypes = []any{
 	(*State)(nil), // 0: tegami.behaviours.poll.State
 	(*Poll)(nil),  // 1: tegami.behaviours.poll.Poll
 	(*End)(nil),   // 2: tegami.behaviours.poll.End
-	nil,           // 3: tegami.behaviours.poll.State.PollsEntry
+	nil,           // 3: tegami.behaviours.poll.State.ChatsEntry
 	nil,           // 4: tegami.behaviours.poll.Poll.VotesEntry
 }
 var file_poll_poll_proto_depIdxs = []int32{
-	3, // 0: tegami.behaviours.poll.State.polls:type_name -> tegami.behaviours.poll.State.PollsEntry
+	3, // 0: tegami.behaviours.poll.State.chats:type_name -> tegami.behaviours.poll.State.ChatsEntry
 	4, // 1: tegami.behaviours.poll.Poll.votes:type_name -> tegami.behaviours.poll.Poll.VotesEntry
-	1, // 2: tegami.behaviours.poll.State.PollsEntry.value:type_name -> tegami.behaviours.poll.Poll
+	1, // 2: tegami.behaviours.poll.State.ChatsEntry.value:type_name -> tegami.behaviours.poll.Poll
 	3, // [3:3] is the sub-list for method output_type
 	3, // [3:3] is the sub-list for method input_type
 	3, // [3:3] is the sub-list for extension type_name

@@ -1,84 +1,129 @@
 package poll_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/tegami-im/tegami/actors/behaviour"
 	"github.com/tegami-im/tegami/actors/behaviour/behaviourtest"
 	"github.com/tegami-im/tegami/behaviours/poll"
 )
 
-const (
-	asked  = "Poll 1, of alice: Lunch?\n1 1: pizza\n1 2: sushi"
-	result = "Poll 1: Lunch?\npizza: 1\nsushi: "
-)
-
-// meet has users write to the poll, so that they exist.
-func meet(w *behaviourtest.World) {
-	for _, user := range []string{"bob", "carol"} {
-		w.Say(user, "hello")
-	}
+// gather has alice and bob be in a chat with the bot.
+func gather(w *behaviourtest.World) {
+	w.Chat("lunch", "alice", "bob")
 	w.Forget()
 }
 
 func TestPoll(t *testing.T) {
 	behaviourtest.Crashes(t, poll.Kind(), func(w *behaviourtest.World) {
-		meet(w)
-		w.Say("alice", "ask bob carol bob: Lunch? pizza / sushi")
-		w.Expect("alice: "+asked, "bob: "+asked, "carol: "+asked)
-		w.Say("bob", "1 1")
-		w.Say("bob", "1 2") // thinks again
-		w.Say("alice", "1 1")
-		w.Expect("bob: You voted for pizza.", "bob: You voted for sushi.", "alice: You voted for pizza.")
-		w.Say("carol", "1 2")
-		w.Expect("alice: "+result+"2", "bob: "+result+"2", "carol: "+result+"2")
+		gather(w)
+		w.SayIn("lunch", "alice", "Poll: Lunch? | Soba | Curry")
+		w.Expect("lunch: Lunch?\n1: Soba\n2: Curry")
+		w.SayIn("lunch", "bob", "1")
+		w.SayIn("lunch", "bob", "2") // thinks again
+		w.SayIn("lunch", "alice", "2")
+		w.SayIn("lunch", "alice", "I am hungry")
+		w.SayIn("lunch", "bob", "poll?")
+		w.Expect("lunch: Lunch?\nSoba: 0\nCurry: 2")
+		w.SayIn("lunch", "bob", "poll: end")
+		w.SayIn("lunch", "alice", "poll: end")
+		w.Expect("lunch: That is up to alice.", "lunch: The poll has ended. Lunch?\nSoba: 0\nCurry: 2")
 		w.Wait(48 * time.Hour)
 	})
 }
 
 func TestPollEndsByItself(t *testing.T) {
 	behaviourtest.Crashes(t, poll.Kind(), func(w *behaviourtest.World) {
-		meet(w)
-		w.Say("alice", "ask bob: Lunch? pizza / sushi")
-		w.Say("bob", "1 1")
+		gather(w)
+		w.SayIn("lunch", "alice", "poll: Lunch? | Soba | Curry")
+		w.SayIn("lunch", "bob", "1")
 		w.Forget()
 		w.Wait(25 * time.Hour)
-		w.Expect("alice: "+result+"0", "bob: "+result+"0")
+		w.Expect("lunch: The poll has ended. Lunch?\nSoba: 1\nCurry: 0")
+		w.SayIn("lunch", "bob", "1")
+		w.Expect()
 	})
 }
 
-func TestPollIsClosed(t *testing.T) {
+// Chats know nothing of each other's polls, and one that the bot is taken out of
+// has none.
+func TestPollsOfSeveralChats(t *testing.T) {
 	behaviourtest.Run(t, poll.Kind(), func(w *behaviourtest.World) {
-		meet(w)
-		w.Say("alice", "ask bob: Lunch? pizza / sushi")
-		w.Say("bob", "1 1")
+		gather(w)
+		w.Chat("dinner", "alice", "carol")
 		w.Forget()
-		w.Say("bob", "close 1")
-		w.Expect("bob: That poll is none of yours.")
-		w.Say("alice", "close 1")
-		w.Expect("alice: "+result+"0", "bob: "+result+"0")
+		w.SayIn("lunch", "alice", "poll: Lunch? | Soba | Curry")
+		w.SayIn("dinner", "carol", "poll: Dinner? | Rice | Nothing")
+		w.SayIn("lunch", "alice", "1")
+		w.SayIn("dinner", "alice", "2")
+		w.Forget()
+		w.Remove("lunch", "alice", behaviourtest.Self)
+		w.SayIn("dinner", "alice", "poll?")
+		w.Expect("dinner: Dinner?\nRice: 0\nNothing: 1")
+		if got := w.Timers(); len(got) != 1 || got[0] != behaviourtest.ChatID("dinner") {
+			t.Errorf("timers %q", got)
+		}
 	})
 }
 
 func TestPollSaysWhatItCannotDo(t *testing.T) {
 	behaviourtest.Run(t, poll.Kind(), func(w *behaviourtest.World) {
-		for text, want := range map[string]string{
-			"":                                     "Write",
-			"ask":                                  "Write",
-			"ask bob Lunch":                        "Write",
-			"ask bob: Lunch?":                      "Write",
-			"ask bob: Lunch? pizza //":             "Write",
-			"ask " + behaviourtest.Self + ": a? b": "That is too much",
-			"ask bob: a? " + strings.Repeat("b/", 10) + "b": "That is too much",
-			"1 1":                   "There is no such poll",
-			"close 1":               "That poll is none of yours",
-			"999999999999999999999": "Write",
+		gather(w)
+		w.Say("alice", "poll: Lunch? | Soba | Curry")
+		if got := w.Said(); len(got) != 1 || !strings.HasPrefix(got[0], "alice: Invite me") {
+			t.Errorf("said %q", got)
+		}
+		for _, c := range []struct{ text, want string }{
+			{"", ""},
+			{"1", ""},
+			{"poll?", "No poll is open"},
+			{"poll: end", "No poll is open"},
+			{"poll:", "Write"},
+			{"poll: Lunch?", "Write"},
+			{"poll: Lunch? | Soba", "Write"},
+			{"poll: Lunch? | | Soba", "Write"},
+			{"poll: | Soba | Curry", "Write"},
+			{"poll: a?" + strings.Repeat("|b", 11), "That is too much"},
+			{"poll: a? | b | " + strings.Repeat("c", 300), "That is too much"},
+			{"poll: Lunch? | Soba | Curry", "Lunch?"},
+			{"poll: Lunch? | Soba | Curry", "A poll is open: Lunch?"},
+			{"0", ""},
+			{"3", ""},
+			{"-1", ""},
+			{"99999999999999999999", ""},
 		} {
-			w.Say("alice", text)
-			if got := w.Said(); len(got) != 1 || !strings.HasPrefix(got[0], "alice: "+want) {
-				t.Errorf("%.20q: said %q, want %q", text, got, want)
+			w.SayIn("lunch", "alice", c.text)
+			got := strings.Join(w.Said(), " ")
+			if c.want == "" && got != "" || c.want != "" && !strings.HasPrefix(got, "lunch: "+c.want) {
+				t.Errorf("%.20q: said %q, want %q", c.text, got, c.want)
 			}
+		}
+	})
+}
+
+// More votes than fit are not counted, which is said; nothing fails.
+func TestPollIsBounded(t *testing.T) {
+	behaviourtest.Run(t, poll.Kind(), func(w *behaviourtest.World) {
+		const voters = 470 // at some 70 bytes, in two chats, more than 64 KiB
+		refused := 0
+		for _, chat := range []string{"lunch", "dinner"} {
+			users := make([]string, voters)
+			for i := range users {
+				users[i] = fmt.Sprintf("%s%03d", strings.Repeat("x", 61), i)
+			}
+			w.Chat(chat, users...)
+			w.SayIn(chat, users[0], "poll: Lunch? | Soba | Curry")
+			w.Forget()
+			for _, user := range users {
+				w.SayIn(chat, user, "1")
+			}
+			refused += len(w.Said())
+		}
+		if refused == 0 || w.Count(behaviour.Failed) != 0 {
+			t.Errorf("%d votes were refused, %d events failed", refused, w.Count(behaviour.Failed))
 		}
 	})
 }

@@ -72,9 +72,9 @@ func behaviourCalls(c *config.Config, call func(ctx context.Context, user, id st
 		calls.Users = append(calls.Users, user)
 	}
 	calls.Call = call
-	calls.Verify = func(signature string, body []byte) (err error) {
+	calls.Verify = func(signature string, signed []byte) (err error) {
 		for _, secret := range secrets {
-			if err = hook.Verify(signature, body, secret, time.Now(), callTolerance); err == nil {
+			if err = hook.Verify(signature, signed, secret, time.Now(), callTolerance); err == nil {
 				return nil
 			}
 		}

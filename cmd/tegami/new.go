@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"embed"
 	"errors"
+	"go/doc"
 	"go/token"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"text/template"
 )
 
@@ -18,8 +20,8 @@ type newCommand struct {
 }
 
 type newBehaviourCommand struct {
-	Name string `arg:"" help:"Name of the kind and of its package: 1 to 32 lower-case letters and digits."`
-	Dir  string `default:"behaviours" type:"path" help:"Folder to make the package's folder in."`
+	Name string `arg:"" help:"Name of the kind and of its package: 3 to 32 lower-case letters and digits."`
+	Dir  string `placeholder:"DIR" type:"path" help:"Folder to make the package's folder in, in place of behaviours."`
 }
 
 func (newBehaviourCommand) Help() string {
@@ -33,17 +35,29 @@ Examples:
 //go:embed skeleton/*.tmpl
 var skeleton embed.FS
 
-var packageName = regexp.MustCompile(`^[a-z][a-z0-9]{0,31}$`)
+// packageName is of the length of a user id: the account mostly has the same.
+var packageName = regexp.MustCompile(`^[a-z][a-z0-9]{2,31}$`)
+
+// unfit are names of packages that behaviours.go could not import, or that Go
+// passes over.
+var unfit = []string{"behaviour", "behaviours", "init", "main", "testdata", "vendor"}
 
 func (c *newBehaviourCommand) Run(std streams) error {
-	if !packageName.MatchString(c.Name) || token.IsKeyword(c.Name) {
-		return usagef("%q is no name of a behaviour: 1 to 32 lower-case letters and digits, the first a letter, and no word of Go's", c.Name)
+	if !packageName.MatchString(c.Name) || token.IsKeyword(c.Name) || doc.IsPredeclared(c.Name) || slices.Contains(unfit, c.Name) {
+		return usagef("%q is no name of a behaviour: 3 to 32 lower-case letters and digits, the first a letter, and no word of Go's", c.Name)
 	}
-	folder := filepath.Join(c.Dir, c.Name)
-	if err := os.MkdirAll(c.Dir, 0o750); err != nil {
+	dir := c.Dir
+	if dir == "" {
+		dir = "behaviours"
+		if _, err := os.Stat(filepath.Join(dir, "behaviours.go")); err != nil {
+			return usagef("there is no behaviours/behaviours.go here: run this at the top of Tegami's sources, or name a folder with --dir")
+		}
+	}
+	folder := filepath.Join(dir, c.Name)
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // sources, for whoever reads the others
 		return err
 	}
-	if err := os.Mkdir(folder, 0o750); errors.Is(err, fs.ErrExist) {
+	if err := os.Mkdir(folder, 0o755); errors.Is(err, fs.ErrExist) { //nolint:gosec // likewise
 		return usagef("%s is there already", folder)
 	} else if err != nil {
 		return err
@@ -60,10 +74,17 @@ func (c *newBehaviourCommand) Run(std streams) error {
 		if err := parsed.Execute(&content, c); err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(folder, file), content.Bytes(), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(folder, file), content.Bytes(), 0o644); err != nil { //nolint:gosec // likewise
 			return err
 		}
 	}
-	std.printf("Wrote %s. Next:\n  go test ./behaviours/%[2]s\n  enter %[2]s.Kind() in behaviours/behaviours.go\n  make run ARGS=\"--set behaviours.run=%[2]s=%[2]s\"\n", folder, c.Name)
+	std.printf(`Wrote %s. Next:
+  go test ./behaviours/%[2]s
+  enter %[2]s.Kind() in behaviours/behaviours.go
+  make run ARGS="--set behaviours.run=%[2]s=%[2]s"
+and in another terminal, to talk to it:
+  bin/tegami register alice
+  bin/tegami chat --as alice --with %[2]s
+`, folder, c.Name)
 	return nil
 }

@@ -23,11 +23,21 @@ func TestNewBehaviour(t *testing.T) {
 	if code := run(t.Context(), arguments, std); code != codeUsage || !strings.Contains(complaints.String(), "there already") {
 		t.Errorf("a second time: code %d: %s", code, &complaints)
 	}
-	for _, name := range []string{"", "Trivia", "two words", "../up", "1st", "func", strings.Repeat("a", 33)} {
+	for _, name := range []string{
+		"", "Trivia", "two words", "../up", "1st", "func", "error", "main", "behaviour", "vendor", "ab", strings.Repeat("a", 33),
+	} {
 		if code := run(t.Context(), []string{"new", "behaviour", name, "--dir", dir}, std); code != codeUsage {
 			t.Errorf("%q: code %d", name, code)
 		}
 	}
+
+	t.Run("elsewhere", func(t *testing.T) {
+		t.Chdir(dir)
+		complaints.Reset()
+		if code := run(t.Context(), []string{"new", "behaviour", "trivia"}, std); code != codeUsage || !strings.Contains(complaints.String(), "at the top of") {
+			t.Errorf("code %d: %s", code, &complaints)
+		}
+	})
 
 	root, err := filepath.Abs("../..")
 	if err != nil {

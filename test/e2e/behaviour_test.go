@@ -2,12 +2,12 @@ package e2e
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -81,6 +81,9 @@ func TestBridge(t *testing.T) {
 	case <-time.After(hangLimit):
 		t.Fatal("nothing is posted")
 	}
+	sign := func(at time.Time, id, body string, key []byte) string {
+		return hook.Sign(at, []byte("/behaviours/crm\n"+id+"\n"+body), key)
+	}
 	ring := func(id, body, signature string) int {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL()+"/behaviours/crm", strings.NewReader(body))
 		if err != nil {
@@ -96,7 +99,7 @@ func TestBridge(t *testing.T) {
 		return response.StatusCode
 	}
 	answer := `{"to":"alice","text":"yes"}`
-	if status := ring("1", answer, hook.Sign(time.Now(), []byte(answer), key)); status != http.StatusOK {
+	if status := ring("1", answer, sign(time.Now(), "1", answer, key)); status != http.StatusOK {
 		t.Fatalf("status %d", status)
 	}
 	server.Kill()
@@ -113,38 +116,61 @@ func TestBridge(t *testing.T) {
 		{"2", answer, time.Now().Add(-time.Hour), string(key), http.StatusUnauthorized},
 		{"3", `{"to":"alice","text":"end"}`, time.Now(), string(key), http.StatusOK},
 	} {
-		if status := ring(call.id, call.body, hook.Sign(call.at, []byte(call.body), []byte(call.key))); status != call.want {
+		if status := ring(call.id, call.body, sign(call.at, call.id, call.body, []byte(call.key))); status != call.want {
 			t.Errorf("call %s %s: status %d, want %d", call.id, call.body, status, call.want)
 		}
+	}
+	if status := ring("4", answer, sign(time.Now(), "1", answer, key)); status != http.StatusUnauthorized {
+		t.Errorf("a call that was heard, again under another id: status %d", status)
 	}
 	if got := alice.hear(2); len(got) != 2 || got[0] != "crm: yes" || got[1] != "crm: end" {
 		t.Errorf("alice heard %q", got)
 	}
 }
 
-// An echo bot that is asked by a poll bot answers it, which the poll bot answers:
-// they fall silent by themselves.
-func TestBehavioursFallSilent(t *testing.T) {
-	server := start(t, "behaviours:", "  run: echo=echo, poll=poll")
-	alice := signIn(t, server, "alice")[0]
-	alice.say("echo", "hello")
-	alice.hear(1) // the account of echo is there
-	alice.say("poll", "ask echo: Lunch? pizza / sushi")
-	alice.hear(2)
-	hops := func(kind string) float64 {
-		return server.Sum(fmt.Sprintf(`tegami_behaviour_events_total{kind=%q,outcome="too_many_hops"}`, kind))
+// hearUntil polls until a user has received a text, and returns all received up to
+// there, as hear does.
+func (u user) hearUntil(last string) (texts []string) {
+	u.t.Helper()
+	for count := 1; !slices.Contains(texts, last); count = len(texts) + 1 {
+		texts = u.hear(count)
 	}
-	for deadline := time.Now().Add(hangLimit); hops("echo")+hops("poll") == 0; {
-		if time.Now().After(deadline) {
-			t.Fatal("they still talk")
+	return texts
+}
+
+// The members of a chat vote by what they write there, and the tally comes once,
+// though the server is killed in between.
+func TestPollInAChat(t *testing.T) {
+	server := start(t, "behaviours:", "  run: poll=poll")
+	users := signIn(t, server, "alice", "bob")
+	alice, bob := users[0], users[1]
+	alice.say("poll", "hello")
+	alice.hear(1) // the account of the bot is there
+	chat := alice.createChat("lunch", "bob", "poll").GetChatId()
+	bob.accept(chat)
+	for _, text := range alice.hear(2) {
+		if !strings.Contains(text, `Write "poll: Lunch? | Soba | Curry" to ask`) {
+			t.Errorf("alice heard %q", text)
 		}
-		<-time.After(10 * time.Millisecond)
 	}
-	alice.say("poll", "1 1")
-	if got := alice.hear(3); got[2] != "poll: You voted for pizza." {
-		t.Errorf("alice heard %q", got)
+	alice.say(chat, "poll: Lunch? | Soba | Curry")
+	bob.hearUntil("poll: Lunch?\n1: Soba\n2: Curry")
+	bob.say(chat, "1")
+	bob.say(chat, "2") // thinks again
+	server.Kill()
+	server.Start()
+	alice.say(chat, "2")
+	alice.say(chat, "poll: end")
+	const tally = "poll: The poll has ended. Lunch?\nSoba: 0\nCurry: 2"
+	bob.hearUntil(tally)
+	server.Kill()
+	server.Start()
+	bob.say(chat, "poll?")
+	heard := bob.hearUntil(`poll: No poll is open. Write "poll: Lunch? | Soba | Curry" to ask, a number to vote, "poll?" to see the votes, "poll: end" to end.`)
+	if i := slices.Index(heard, tally); i < 0 || slices.Contains(heard[i+1:], tally) {
+		t.Errorf("bob heard %q", heard)
 	}
-	if hops("echo")+hops("poll") != 1 {
-		t.Errorf("echo fell silent %v times, poll %v times", hops("echo"), hops("poll"))
+	if got := alice.members(chat); !slices.Equal(got, []string{"alice CHAT_OWNER", "bob CHAT_MEMBER", "poll CHAT_MEMBER"}) {
+		t.Errorf("members %q", got)
 	}
 }

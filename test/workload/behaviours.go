@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	tegamiv1 "github.com/tegami-im/tegami/api/gen/tegami/v1"
 	"github.com/tegami-im/tegami/test/process"
 )
@@ -27,11 +29,19 @@ type talker struct {
 
 // say sends a text until it is acknowledged.
 func (u *talker) say(ctx context.Context, to, text string) error {
-	request := &tegamiv1.SendMessageRequest{
-		To: to, ClientMessageId: to + " " + text, Body: &tegamiv1.SendMessageRequest_Text{Text: text},
-	}
+	return u.sayAs(ctx, to+" "+text, to, text)
+}
+
+// sayAs is say with a client message id.
+func (u *talker) sayAs(ctx context.Context, id, to, text string) error {
+	request := &tegamiv1.SendMessageRequest{To: to, ClientMessageId: id, Body: &tegamiv1.SendMessageRequest_Text{Text: text}}
+	return u.insist(ctx, "TalkService/SendMessage", request, new(tegamiv1.SendMessageResponse))
+}
+
+// insist calls until it is answered.
+func (u *talker) insist(ctx context.Context, procedure string, request, response proto.Message) error {
 	for {
-		err := u.Call(ctx, "TalkService/SendMessage", request, new(tegamiv1.SendMessageResponse))
+		err := u.Call(ctx, procedure, request, response)
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
@@ -85,11 +95,62 @@ func (u *talker) await(from string, count int) {
 }
 
 // BehavioursConfig has a server run what KillBehaviours talks to.
-const BehavioursConfig = "behaviours: {run: \"echo=echo, reminder=reminder\"}\n"
+const BehavioursConfig = "behaviours: {run: \"echo=echo, reminder=reminder, poll=poll\"}\n"
+
+// asking is a chat in which one user asks a poll bot.
+type asking struct {
+	*talker
+	chat  string
+	asked int
+}
+
+// newAsking makes the chat.
+func newAsking(ctx context.Context, u *talker) *asking {
+	u.t.Helper()
+	made := new(tegamiv1.CreateChatResponse)
+	err := u.say(ctx, "poll", "hello") // its account is there then
+	if err == nil {
+		request := &tegamiv1.CreateChatRequest{Name: "chat", Invite: []string{"poll"}, ClientChatId: "chat"}
+		err = u.insist(ctx, "ChatService/CreateChat", request, made)
+	}
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	u.await("poll", 2) // what it says alone and when it has joined
+	return &asking{talker: u, chat: made.GetChat().GetChatId()}
+}
+
+// ask asks once more, and ends the poll.
+func (a *asking) ask(ctx context.Context) error {
+	err := a.sayAs(ctx, fmt.Sprint("ask ", a.asked), a.chat, fmt.Sprintf("poll: %d? | yes | no", a.asked))
+	if err == nil {
+		err = a.sayAs(ctx, fmt.Sprint("end ", a.asked), a.chat, "poll: end")
+	}
+	if err == nil {
+		a.asked++
+	}
+	return err
+}
+
+// check waits until each question was repeated and each poll ended, and reports
+// what was not, or not once.
+func (a *asking) check() {
+	a.t.Helper()
+	a.await("poll", 2+2*a.asked)
+	heard := a.heard()["poll"]
+	for n := range a.asked {
+		for _, text := range []string{fmt.Sprintf("%d?\n1: yes\n2: no", n), fmt.Sprintf("The poll has ended. %d?\nyes: 0\nno: 0", n)} {
+			if heard[text] != 1 {
+				a.t.Errorf("%q was said %d times in the chat", text, heard[text])
+			}
+		}
+	}
+}
 
 // KillBehaviours has kill called, so many times and once more, while users talk by
-// way of a server to an echo bot and a reminder bot. Each message must get one
-// answer, and each timer come once, whatever was killed and started again.
+// way of a server to an echo bot and a reminder bot, and one to a poll bot in a
+// chat. Each message must get one answer, and each timer come once, whatever was
+// killed and started again.
 func KillBehaviours(t *testing.T, server *process.Server, kills int, kill func()) {
 	t.Helper()
 	const users, least = 6, 20
@@ -106,6 +167,11 @@ func KillBehaviours(t *testing.T, server *process.Server, kills int, kill func()
 	var enough atomic.Bool
 	var acked atomic.Int64
 	var talking sync.WaitGroup
+	poll := newAsking(ctx, talkers[0])
+	talking.Go(func() {
+		for (!enough.Load() || poll.asked < least) && poll.ask(ctx) == nil {
+		}
+	})
 	said := make([]int, users) // to each bot
 	for i, u := range talkers {
 		talking.Go(func() {
@@ -139,8 +205,13 @@ func KillBehaviours(t *testing.T, server *process.Server, kills int, kill func()
 		u.await("reminder", 2*said[i])
 		messages += said[i]
 	}
+	poll.check()
 	// Whatever would come twice has come when this is answered by the next run.
 	kill()
+	if err := poll.ask(ctx); err != nil {
+		t.Fatal(err)
+	}
+	poll.check()
 	numbers := map[string]int{}
 	for i, u := range talkers {
 		for _, bot := range []string{"echo", "reminder"} {
@@ -177,5 +248,6 @@ func KillBehaviours(t *testing.T, server *process.Server, kills int, kill func()
 	if len(numbers) != messages || slices.Max(slices.Collect(maps.Values(numbers))) != 1 {
 		t.Errorf("%d reminders got %d numbers", messages, len(numbers))
 	}
-	t.Logf("progress: %d kills, %d messages to each bot, each answered once; %d timers, each came once", kills+1, messages, messages)
+	t.Logf("progress: %d kills, %d messages to each bot, each answered once; %d timers, each came once; %d polls in a chat, each begun and ended once",
+		kills+1, messages, messages, poll.asked)
 }
