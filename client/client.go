@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -100,13 +101,31 @@ func Login(ctx context.Context, server, user, password string, opts ...Option) (
 	if err != nil {
 		return nil, err
 	}
-	request := &tegamiv1.LoginRequest{UserId: user, Password: password, DeviceId: o.device}
+	return login(ctx, o, w, server, &tegamiv1.LoginRequest{UserId: user, Password: password, DeviceId: o.device})
+}
+
+// LoginWithIDToken signs a device in by an ID token of the OpenID provider that the
+// server trusts, as the user whom the token is about; the Session of the Client
+// says who that is. CodeUnauthenticated: the token is not good, or no more.
+// CodePermissionDenied: it names nobody who has an account, or the server trusts no
+// provider. CodeUnavailable: the server does not reach the provider; try again.
+func LoginWithIDToken(ctx context.Context, server, idToken string, opts ...Option) (*Client, error) {
+	o := collect(opts)
+	w, err := newWire(o, server)
+	if err != nil {
+		return nil, err
+	}
+	return login(ctx, o, w, server, &tegamiv1.LoginRequest{IdToken: idToken, DeviceId: o.device})
+}
+
+func login(ctx context.Context, o options, w wire, server string, request *tegamiv1.LoginRequest) (*Client, error) {
 	var response tegamiv1.LoginResponse
 	if err := w.call(ctx, callTimeout, "AuthService/Login", "", request, &response); err != nil {
 		return nil, err
 	}
-	session := signedIn(server, user, &response)
-	err = o.store.Update(ctx, func(Session) (Session, error) { return session, nil })
+	// Servers of before ID tokens do not say who was signed in.
+	session := signedIn(server, cmp.Or(response.GetUserId(), request.GetUserId()), &response)
+	err := o.store.Update(ctx, func(Session) (Session, error) { return session, nil })
 	if err != nil {
 		return nil, err
 	}

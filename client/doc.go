@@ -3,7 +3,8 @@
 //
 // # Signing in
 //
-// [Login] exchanges a password for a [Session] and returns a [Client]; [Resume]
+// [Login] exchanges a password for a [Session] and returns a [Client],
+// [LoginWithIDToken] an ID token of the provider that the server trusts; [Resume]
 // goes on with a session that was stored before. The client renews the session
 // by itself, ahead of time or when the server refuses it, one renewal at a time
 // however many calls are in flight. Give [WithSessionStore] to keep it between

@@ -162,13 +162,18 @@ func (f *fakeServer) issue() *tegamiv1.LoginResponse {
 func (f *fakeServer) loginCall(w http.ResponseWriter, body []byte) {
 	var request tegamiv1.LoginRequest
 	_ = proto.Unmarshal(body, &request)
-	if request.GetPassword() != "secret" {
+	user := request.GetUserId()
+	if request.GetIdToken() == "token of alice" {
+		user = "alice"
+	} else if request.GetPassword() != "secret" {
 		refuse(w, client.CodeUnauthenticated, &tegamiv1.ErrorDetail{Reason: "bad_credentials"})
 		return
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	answer(w, f.issue())
+	issued := f.issue()
+	issued.UserId = user
+	answer(w, issued)
 }
 
 func (f *fakeServer) refreshCall(w http.ResponseWriter, body []byte) {
@@ -181,7 +186,7 @@ func (f *fakeServer) refreshCall(w http.ResponseWriter, body []byte) {
 		return
 	}
 	f.refreshes++
-	answer(w, f.issue()) // LoginResponse and RefreshResponse have the same fields
+	answer(w, f.issue()) // but for the user, LoginResponse and RefreshResponse have the same fields
 }
 
 func (f *fakeServer) createCall(w http.ResponseWriter, _ []byte) {

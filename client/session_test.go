@@ -204,6 +204,29 @@ func TestWrongPassword(t *testing.T) {
 	}
 }
 
+func TestLoginWithIDToken(t *testing.T) {
+	server := newFakeServer()
+	store := new(client.MemorySession)
+	opts := []client.Option{client.WithHTTPClient(server.client()), client.WithSessionStore(store)}
+	c, err := client.LoginWithIDToken(t.Context(), "http://fake", "token of alice", opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if user := c.Session().UserID; user != "alice" {
+		t.Errorf("signed in as %q", user)
+	}
+	server.expire = time.Now()
+	if _, _, err := c.Head(t.Context()); err != nil {
+		t.Errorf("after the session was renewed: %v", err)
+	}
+	if resumed, err := client.Resume(t.Context(), store); err != nil || resumed.Session() != c.Session() {
+		t.Errorf("resumed %+v, %v", resumed.Session(), err)
+	}
+	if _, err := client.LoginWithIDToken(t.Context(), "http://fake", "token of nobody", opts...); client.CodeOf(err) != client.CodeUnauthenticated {
+		t.Error(err)
+	}
+}
+
 func TestServerMustBeAURL(t *testing.T) {
 	for _, server := range []string{"", "127.0.0.1:7400", "ftp://host", "http://", "http://%"} {
 		if err := client.Register(t.Context(), server, "alice", "secret", ""); err == nil || client.CodeOf(err) != "" {

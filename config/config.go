@@ -275,6 +275,13 @@ type Auth struct {
 	RefreshToken time.Duration `yaml:"refresh_token" default:"720h" doc:"How long a device stays signed in without being used. Longer than access_token."`
 	Hashes       int           `yaml:"hashes" default:"2" doc:"How many passwords are hashed at once, 19 MiB of memory each, 1 to 64."`
 	HashWait     time.Duration `yaml:"hash_wait" default:"1s" doc:"How long a further one waits before it is refused."`
+
+	OIDCIssuer   string `yaml:"oidc_issuer" default:"" doc:"URL of the OpenID provider whose ID tokens Login takes beside passwords, exactly as the provider writes it: https, or http on this machine. Empty: none are taken. See docs/operations.md."`
+	OIDCAudience string `yaml:"oidc_audience" default:"" doc:"The client id that the tokens must be for. Needed with oidc_issuer."`
+	OIDCClaim    string `yaml:"oidc_claim" default:"sub" doc:"The claim of a token that names the user. Its value, with oidc_prefix before it, must be a user id as it is: nothing is changed, capitals are refused."`
+	OIDCPrefix   string `yaml:"oidc_prefix" default:"" doc:"What is put before that value, such as u- for a provider that names its users by numbers."`
+	OIDCCA       string `yaml:"oidc_ca" default:"" doc:"PEM file with the authority that signed the provider's certificate. Empty: the system's."`
+	OIDCRegister bool   `yaml:"oidc_register" default:"false" doc:"Make an account, without a password, at the first sign-in of somebody who has none."`
 }
 
 // Limits is the section of limits.

@@ -66,6 +66,7 @@ func (c *Config) problems() []problem {
 	within(&v, "auth.hashes", c.Auth.Hashes, 1, 64)
 	v.within("auth.hash_wait", c.Auth.HashWait, time.Millisecond, time.Minute, "1ms to 1m")
 	v.check(c.Auth.RefreshToken > c.Auth.AccessToken, "auth.refresh_token", "must be longer than auth.access_token")
+	c.Auth.checkProvider(&v)
 	within(&v, "audit.rate", c.Audit.Rate, 0, 1_000_000)
 	within(&v, "tracing.per_million", c.Tracing.PerMillion, 0, 1_000_000)
 	c.Limits.check(&v)
@@ -81,6 +82,36 @@ func (c *Config) problems() []problem {
 		c.checkTopics(&v)
 	}
 	return v.problems
+}
+
+// userIDStart is what a user id may begin with, with room for more behind it.
+var userIDStart = regexp.MustCompile(`^[a-z][a-z0-9._-]{0,31}$`)
+
+func (a *Auth) checkProvider(v *validation) {
+	if a.OIDCIssuer == "" {
+		const useless = "is of no use without auth.oidc_issuer"
+		v.check(a.OIDCAudience == "", "auth.oidc_audience", useless)
+		v.check(a.OIDCPrefix == "", "auth.oidc_prefix", useless)
+		v.check(a.OIDCCA == "", "auth.oidc_ca", useless)
+		v.check(!a.OIDCRegister, "auth.oidc_register", useless)
+		return
+	}
+	v.check(isIssuer(a.OIDCIssuer), "auth.oidc_issuer", "must be a URL such as https://login.example.com/realms/one: https, unless it is on this machine")
+	v.check(a.OIDCAudience != "", "auth.oidc_audience", "must be the client id that the provider issues tokens for")
+	v.check(a.OIDCClaim != "", "auth.oidc_claim", "must name a claim")
+	v.check(a.OIDCPrefix == "" || userIDStart.MatchString(a.OIDCPrefix), "auth.oidc_prefix", "must be 1 to 32 of a-z0-9._- starting with a letter")
+	v.check(a.Registration != RegistrationOpen, "auth.registration",
+		"must not be open with auth.oidc_issuer: whoever registered a name first would keep a password for the account of its owner")
+}
+
+// isIssuer reports whether a URL can be that of an OpenID provider whose keys
+// nobody on the way can replace.
+func isIssuer(text string) bool {
+	u, err := url.Parse(text)
+	if err != nil || u.Hostname() == "" || u.User != nil || strings.ContainsAny(text, "?#") {
+		return false
+	}
+	return u.Scheme == "https" || u.Scheme == "http" && IsLoopback(net.JoinHostPort(u.Hostname(), "0"))
 }
 
 func (c *Cluster) check(v *validation) {

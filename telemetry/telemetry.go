@@ -46,6 +46,7 @@ type Metrics struct {
 	behaviours    *prometheus.CounterVec
 	steps         *prometheus.HistogramVec
 	shed          *prometheus.CounterVec // by class
+	providerKeys  *prometheus.CounterVec // by outcome
 	storage       storageMetrics
 	events        eventMetrics
 }
@@ -70,6 +71,7 @@ func New() *Metrics {
 	m.behaviours = m.counters("tegami_behaviour_events_total", "What became of what behaviours were asked and did, by kind and outcome.", "kind", "outcome")
 	m.steps = m.histograms("tegami_behaviour_step_seconds", "Time from the call of a behaviour's handler until its step and what it sends are durable.", "kind")
 	m.shed = m.counters("tegami_shed_total", "Requests and connections refused because there are too many, by class.", "class")
+	m.providerKeys = m.counters("tegami_oidc_fetches_total", "Fetches of the keys of the OpenID provider, by outcome.", "outcome")
 	m.requestLength = m.histograms("tegami_request_seconds", "Time that requests take, held polls included.", "method")
 	m.batch = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "tegami_writebehind_batch_seconds", Help: "Time to write a batch to the store.", Buckets: latencies,
@@ -149,6 +151,15 @@ func (m *Metrics) Server() server.Hooks {
 			m.edge.WithLabelValues(method, stage.String()).Observe(took.Seconds())
 		},
 	}
+}
+
+// ProviderFetched counts a fetch of an OpenID provider's keys.
+func (m *Metrics) ProviderFetched(err error) {
+	outcome := "ok"
+	if err != nil {
+		outcome = "failed"
+	}
+	m.providerKeys.WithLabelValues(outcome).Inc()
 }
 
 // WatchNode adds the depths of a node's queues, and what its watchdog counts.

@@ -17,10 +17,7 @@ import (
 	"github.com/tegami-im/tegami/api/validate"
 )
 
-var (
-	errRegistrationClosed = fault.New(connect.CodePermissionDenied, "registration_closed", "registration is closed")
-	errBadCredentials     = fault.Unauthenticated("bad_credentials", "no such user or a wrong password")
-)
+var errRegistrationClosed = fault.New(connect.CodePermissionDenied, "registration_closed", "registration is closed")
 
 // authService is AuthService as Connect's handlers call it.
 type authService struct{ *Server }
@@ -50,36 +47,6 @@ func (s authService) Register(ctx context.Context, request *tegamiv1.RegisterReq
 		return nil, &refusal.Refusal{Reason: refusal.UserExists, Field: "userId"}
 	}
 	return &tegamiv1.RegisterResponse{UserId: request.GetUserId()}, nil
-}
-
-func (s authService) Login(ctx context.Context, request *tegamiv1.LoginRequest) (*tegamiv1.LoginResponse, error) {
-	if err := validate.Login(request); err != nil {
-		return nil, err
-	}
-	ctx, cancel := s.bounded(ctx)
-	defer cancel()
-	account, err := s.talk.Account(ctx, request.GetUserId())
-	if err != nil && !refusedWith(err, refusal.UnknownRecipient) {
-		return nil, err
-	}
-	// An unknown user has no hash, which costs as much to compare with.
-	right, err := s.passwords.Verify(ctx, request.GetPassword(), account.PasswordHash)
-	if err != nil {
-		return nil, err
-	}
-	if !right {
-		return nil, errBadCredentials
-	}
-	pair, err := s.signIn(ctx, request.GetUserId(), request.GetDeviceId())
-	if err != nil {
-		return nil, err
-	}
-	return &tegamiv1.LoginResponse{
-		AccessToken:  pair.access,
-		RefreshToken: pair.refresh,
-		ExpireTime:   timestamppb.New(pair.expires),
-		DeviceId:     pair.device,
-	}, nil
 }
 
 func (s authService) Refresh(ctx context.Context, request *tegamiv1.RefreshRequest) (*tegamiv1.RefreshResponse, error) {

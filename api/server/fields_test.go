@@ -84,6 +84,12 @@ var badFields = []struct {
 	{tegamiv1connect.AuthServiceLoginProcedure, &tegamiv1.LoginRequest{UserId: "nobody", Password: strings.Repeat("p", 257)}, "password", "too_long"},
 	{tegamiv1connect.AuthServiceLoginProcedure, &tegamiv1.LoginRequest{UserId: "nobody", Password: "12345678", DeviceId: long65}, "deviceId", "too_long"},
 	{tegamiv1connect.AuthServiceLoginProcedure, &tegamiv1.LoginRequest{UserId: "nobody", Password: "12345678", DeviceId: "my phone"}, "deviceId", "bad_character"},
+	{tegamiv1connect.AuthServiceLoginProcedure, &tegamiv1.LoginRequest{}, "userId", "required"},
+	{tegamiv1connect.AuthServiceLoginProcedure, &tegamiv1.LoginRequest{UserId: "nobody", Password: "12345678", IdToken: "a.b.c"}, "idToken", "ambiguous"},
+	{tegamiv1connect.AuthServiceLoginProcedure, &tegamiv1.LoginRequest{IdToken: strings.Repeat("a", 16<<10+1)}, "idToken", "too_long"},
+	{tegamiv1connect.AuthServiceLoginProcedure, &tegamiv1.LoginRequest{IdToken: "a.b.c\n"}, "idToken", "bad_character"},
+	{tegamiv1connect.AuthServiceLoginProcedure, &tegamiv1.LoginRequest{UserId: "NOBODY", IdToken: "a.b.c"}, "userId", "bad_character"},
+	{tegamiv1connect.AuthServiceLoginProcedure, &tegamiv1.LoginRequest{IdToken: "a.b.c", DeviceId: long65}, "deviceId", "too_long"},
 	{tegamiv1connect.AuthServiceRevokeDeviceProcedure, &tegamiv1.RevokeDeviceRequest{}, "deviceId", "required"},
 	{tegamiv1connect.AuthServiceRevokeDeviceProcedure, &tegamiv1.RevokeDeviceRequest{DeviceId: "a/b"}, "deviceId", "bad_character"},
 	{tegamiv1connect.TalkServiceSendMessageProcedure, &tegamiv1.SendMessageRequest{}, "to", "required"},
@@ -275,6 +281,7 @@ func TestStringsThatAreNotUTF8(t *testing.T) {
 		{tegamiv1connect.TalkServiceSendMessageProcedure, append(bytesField(1, "bob"), bytesField(2, "a\xffb")...), "text"},
 		{tegamiv1connect.TalkServiceSendMessageProcedure, append(bytesField(1, "bob"), bytesField(3, string(bytesField(1, "\xff")))...), "content.mimeType"},
 		{tegamiv1connect.AuthServiceRegisterProcedure, bytesField(3, "\xc3("), "displayName"},
+		{tegamiv1connect.AuthServiceLoginProcedure, bytesField(4, "\xc3("), "idToken"},
 		{tegamiv1connect.AdminServiceCreateUsersProcedure, append(bytesField(1, string(bytesField(1, "bob"))), bytesField(1, string(bytesField(2, "\xff")))...), "users[1].displayName"},
 	}
 	token := func(procedure string) string {
@@ -312,6 +319,7 @@ func TestJSONValuesOfTheWrongType(t *testing.T) {
 	for _, c := range []struct{ procedure, json, field, reason string }{
 		{tegamiv1connect.TalkServiceSendMessageProcedure, `{"to": 7}`, "to", "malformed"},
 		{tegamiv1connect.TalkServiceSendMessageProcedure, `{"text": {"a": 1}}`, "text", "malformed"},
+		{tegamiv1connect.AuthServiceLoginProcedure, `{"idToken": {"alg": "none"}}`, "idToken", "malformed"},
 		{tegamiv1connect.TalkServiceSendMessageProcedure, `{"content": "x"}`, "content", "malformed"},
 		{tegamiv1connect.TalkServiceSendMessageProcedure, `{"content": {"mimeType": "a/b", "data": "***"}}`, "content.data", "malformed"},
 		{tegamiv1connect.TalkServiceSendMessageProcedure, `{"content": {"mimeTyp": "a/b"}}`, "content.mimeTyp", "unknown_field"},

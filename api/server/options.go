@@ -62,6 +62,8 @@ type Options struct {
 	AllowAdminCleartext bool
 	// Registration says who may call Register. Default RegistrationLoopback.
 	Registration Registration
+	// Provider vouches for users, beside passwords. Default: nobody does.
+	Provider ProviderOptions
 
 	// Region is where this server is; empty when that does not matter.
 	Region string

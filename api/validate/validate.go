@@ -24,6 +24,7 @@ const (
 	MaxDeviceIDLength     = 64
 	MinPasswordBytes      = 8
 	MaxPasswordBytes      = 256
+	MaxIDTokenBytes       = 16 << 10
 	MaxDisplayNameRunes   = 256
 	MaxTextRunes          = 10_000
 	MaxMimeTypeLength     = 255
@@ -56,6 +57,7 @@ const (
 	badCharacter = "bad_character"
 	badUTF8      = "invalid_utf8"
 	unknownField = "unknown_field"
+	ambiguous    = "ambiguous"
 )
 
 // UserID checks a user id: 3 to 64 of a-z0-9._- starting with a letter.
@@ -259,15 +261,45 @@ func Register(r *tegamiv1.RegisterRequest) error {
 	return DisplayName("displayName", r.GetDisplayName())
 }
 
-// Login checks a sign-in, but for a missing device id, which is made later.
+// Login checks a sign-in, but for a missing device id, which is made later, and
+// a missing user id, which the ID token tells.
 func Login(r *tegamiv1.LoginRequest) error {
-	if err := UserID("userId", r.GetUserId()); err != nil {
-		return err
+	if r.GetIdToken() == "" || r.GetUserId() != "" {
+		if err := UserID("userId", r.GetUserId()); err != nil {
+			return err
+		}
 	}
-	if err := Password("password", r.GetPassword()); err != nil {
+	if err := proof(r); err != nil {
 		return err
 	}
 	return OptionalDeviceID("deviceId", r.GetDeviceId())
+}
+
+// proof checks that there is either a password or an ID token.
+func proof(r *tegamiv1.LoginRequest) error {
+	switch {
+	case r.GetIdToken() == "" && r.GetPassword() == "":
+		return fault.Invalid("password", required, "a password or an ID token is needed")
+	case r.GetIdToken() == "":
+		return Password("password", r.GetPassword())
+	case r.GetPassword() != "":
+		return fault.Invalid("idToken", ambiguous, "a password and an ID token exclude each other")
+	}
+	return IDToken("idToken", r.GetIdToken())
+}
+
+// IDToken checks that a text may be an ID token: at most 16,384 bytes of
+// base64url and dots. Whether it is good is not said.
+func IDToken(field, token string) error {
+	if len(token) > MaxIDTokenBytes {
+		return fault.Invalid(field, tooLong, "an ID token has at most 16,384 bytes")
+	}
+	for i := range len(token) {
+		if c := token[i]; !isLower(c) && !isMark(c) && (c < 'A' || c > 'Z') {
+			return fault.Invalid(field, badCharacter, "an ID token consists of A-Z a-z 0-9 _ - .")
+		}
+	}
+	return nil
 }
 
 // OptionalDeviceID checks a device id unless it is empty.

@@ -51,6 +51,16 @@ func configuredBehaviours(c *config.Config) ([]node.Behaviour, error) {
 	return all, nil
 }
 
+// behaviourUsers are the user ids of the behaviours of the configuration.
+func behaviourUsers(c *config.Config) []string {
+	var users []string
+	for _, entry := range list(c.Behaviour.Run) {
+		user, _, _ := strings.Cut(entry, "=")
+		users = append(users, user)
+	}
+	return users
+}
+
 // callTolerance is how far the time of a call's signature may be from this clock.
 const callTolerance = 5 * time.Minute
 
@@ -67,10 +77,7 @@ func behaviourCalls(c *config.Config, call func(ctx context.Context, user, id st
 	if len(secrets) == 0 || slices.ContainsFunc(secrets, func(s []byte) bool { return len(s) < minSecret }) {
 		return calls, usagef("behaviours.secret_file: at least one secret, of at least %d bytes", minSecret)
 	}
-	for _, entry := range list(c.Behaviour.Run) {
-		user, _, _ := strings.Cut(entry, "=")
-		calls.Users = append(calls.Users, user)
-	}
+	calls.Users = behaviourUsers(c)
 	calls.Call = call
 	calls.Verify = func(signature string, signed []byte) (err error) {
 		for _, secret := range secrets {

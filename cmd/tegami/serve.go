@@ -204,6 +204,9 @@ func (s *service) apiOptions(metrics *telemetry.Metrics) (server.Options, error)
 	if options.AdminToken, err = auth.LoadOrCreateAdminToken(filepath.Join(s.config.Data.Dir, adminTokenFile)); err != nil {
 		return options, err
 	}
+	if options.Provider, err = openIDProvider(s.config, s.log, metrics); err != nil {
+		return options, err
+	}
 	options.AdminHandlers = s.adminHandlers(metrics, options.AdminToken)
 	options.Behaviours, err = behaviourCalls(s.config, s.node.Call)
 	return options, err

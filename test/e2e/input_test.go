@@ -105,6 +105,10 @@ func TestBadInput(t *testing.T) {
 		{"no password", register, `{"userId":"carol"}`, "password"},
 		{"display name too long", register, `{"userId":"carol","password":"` + password + `","displayName":"` + long257 + `"}`, "displayName"},
 		{"device id too long", login, `{"userId":"alice","password":"` + password + `","deviceId":"` + long65 + `"}`, "deviceId"},
+		{"neither password nor ID token", login, `{"userId":"alice"}`, "password"},
+		{"password and ID token", login, `{"userId":"alice","password":"` + password + `","idToken":"a.b.c"}`, "idToken"},
+		{"ID token too long", login, `{"idToken":"` + strings.Repeat("a", 16<<10+1) + `"}`, "idToken"},
+		{"ID token with a space", login, `{"idToken":"a.b.c "}`, "idToken"},
 		{"device id with a space", login, `{"userId":"alice","password":"` + password + `","deviceId":"a b"}`, "deviceId"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
