@@ -272,17 +272,20 @@ func (h *home) Commit(ctx context.Context, step *behaviour.Step) error {
 // bound takes out of a step what would have the behaviour be in more chats than
 // may be.
 func (h *home) bound(ctx context.Context, step *behaviour.Step) error {
-	joins := func(e *record.Effect) bool { return e.GetJoin() }
-	if !slices.ContainsFunc(step.Sends, joins) {
-		return nil
-	}
-	err := h.node.mayJoin(ctx, h.user)
-	if reasonIs(err, refusal.TooManyChats) {
-		h.node.options.Logger.Warn("a behaviour is in as many chats as may be, and joins no other", "user", h.user)
-		step.Sends = slices.DeleteFunc(step.Sends, joins)
-		return nil
-	}
-	return err
+	var refused error
+	step.Sends = slices.DeleteFunc(step.Sends, func(e *record.Effect) bool {
+		if !e.GetJoin() || refused != nil {
+			return false
+		}
+		err := h.node.mayJoin(ctx, h.user, e.GetTo())
+		if reasonIs(err, refusal.TooManyChats) {
+			h.node.options.Logger.Warn("a behaviour is in as many chats as may be, and joins no other", "user", h.user)
+			return true
+		}
+		refused = err
+		return false
+	})
+	return refused
 }
 
 // Call hands a behaviour what was asked from outside under an id, once for each
