@@ -143,6 +143,9 @@ func (s *system) killAnyMoment() {
 	s.server.Launch()
 }
 
+// unreachable is the exit code of a program that cannot reach a server.
+const unreachable = 3
+
 // startAgain waits until the server is ready. Where it ends because it cannot
 // reach what it stands on, it is started again, as a supervisor would.
 func (s *system) startAgain() {
@@ -156,7 +159,7 @@ func (s *system) startAgain() {
 		if s.server.Alive() || time.Now().After(deadline) {
 			s.t.Fatal(err)
 		}
-		if code := s.server.Exit(); code != 1 {
+		if code := s.server.Exit(); code != unreachable {
 			s.t.Fatalf("the server ended with exit code %d: %v", code, err)
 		}
 		s.server.Launch()
