@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -234,9 +233,6 @@ func (h *home) open(ctx context.Context, encoded [][]byte) ([]behaviour.Operatio
 // Commit implements behaviour.Home.
 func (h *home) Commit(ctx context.Context, step *behaviour.Step) error {
 	n := h.node
-	if err := h.bound(ctx, step); err != nil {
-		return err
-	}
 	sealed, err := step.Record(h.user, func(to string, id, body []byte) ([]byte, error) {
 		key, err := n.key(ctx, to)
 		if err != nil {
@@ -267,25 +263,6 @@ func (h *home) Commit(ctx context.Context, step *behaviour.Step) error {
 	case <-ctx.Done():
 		return refusal.After(refusal.OutcomeUnknown, time.Second)
 	}
-}
-
-// bound takes out of a step what would have the behaviour be in more chats than
-// may be.
-func (h *home) bound(ctx context.Context, step *behaviour.Step) error {
-	var refused error
-	step.Sends = slices.DeleteFunc(step.Sends, func(e *record.Effect) bool {
-		if !e.GetJoin() || refused != nil {
-			return false
-		}
-		err := h.node.mayJoin(ctx, h.user, e.GetTo())
-		if reasonIs(err, refusal.TooManyChats) {
-			h.node.options.Logger.Warn("a behaviour is in as many chats as may be, and joins no other", "user", h.user)
-			return true
-		}
-		refused = err
-		return false
-	})
-	return refused
 }
 
 // Call hands a behaviour what was asked from outside under an id, once for each

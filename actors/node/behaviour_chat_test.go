@@ -16,8 +16,6 @@ import (
 	"github.com/tegami-im/tegami/actors/shard"
 	"github.com/tegami-im/tegami/actors/talk"
 	"github.com/tegami-im/tegami/cluster"
-	"github.com/tegami-im/tegami/persistence"
-	"github.com/tegami-im/tegami/persistence/memory"
 )
 
 // chatty joins what it is invited to, and answers whatever it is told, where it is
@@ -134,43 +132,6 @@ func TestBehavioursInAChatFallSilent(t *testing.T) {
 	if want := 2 * behaviour.MaxHops; said != want {
 		t.Errorf("they said %d things, want %d", said, want)
 	}
-}
-
-// A behaviour that is in as many chats as may be joins no other, and goes on.
-func TestBehavioursAreInSoManyChats(t *testing.T) {
-	options := Options{Journal: memory.NewJournal(persistence.DurabilityFsync), Store: memory.NewStore(), Keys: memory.NewKeys()}
-	before := start(t, options)
-	alice := before.join("alice")["alice"]
-	if _, err := before.CreateAccounts(before.context(), []talk.NewAccount{{User: "bot"}}); err != nil {
-		t.Fatal(err)
-	}
-	var chat string
-	for i := range mailbox.MaxChats {
-		var err error
-		if chat, err = before.CreateChat(before.context(), alice, talk.NewChat{ClientID: fmt.Sprint(i), Name: "chat", Invite: []string{"bot"}}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := before.Close(); err != nil {
-		t.Fatal(err)
-	}
-	options.Behaviours = chattering("bot")
-	options.Behaviours[0].PerSecond = 10_000
-	c := start(t, options)
-	if _, err := c.send(alice, "bot", "hello", "hello"); err != nil {
-		t.Fatal(err)
-	}
-	for after := int64(mailbox.MaxChats); ; { // that many chats were made before
-		answers, _ := c.poll(alice, after, patience)
-		got := c.await(answers)
-		if texts := c.texts("alice", got.page); slices.Contains(texts, "1: hello") {
-			break
-		} else if got.refused != nil || len(texts) == 0 {
-			t.Fatalf("no answer: %v", got.refused)
-		}
-		after = got.page.Revision
-	}
-	c.members("alice", chat, 1)
 }
 
 // What is there is read at once when there is no time to wait.
