@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -42,6 +43,9 @@ type chat struct {
 	promises []promise
 	places   map[int64]string
 }
+
+// isChat reports whether a name is a chat's: users of a workload have others.
+func isChat(name string) bool { return strings.HasPrefix(name, "C") }
 
 // keeper is who made it.
 func (c *chat) keeper() string { return c.pool[0] }

@@ -31,9 +31,9 @@ func (m *mixer) inChat(ctx context.Context, mark string, yes bool) {
 		m.joinByLink(ctx, c)
 	case roll < 90:
 		m.update(ctx, c, mark, yes)
-	case roll < 93:
+	case roll < 94:
 		m.goAway(ctx, c, other)
-	case roll < 96 && user != other:
+	case roll < 97 && user != other:
 		role := tegamiv1.ChatRole_CHAT_MEMBER + tegamiv1.ChatRole(m.rand.IntN(3))
 		m.change(ctx, c, fmt.Sprintf("%s makes %s %v", user, other, role), func(s *chatState) bool { return s.role(other) == role },
 			"SetChatRole", &tegamiv1.SetChatRoleRequest{ChatId: c.id, UserId: other, Role: role}, new(tegamiv1.SetChatRoleResponse))

@@ -25,7 +25,21 @@ type chatState struct {
 	messages []*tegamiv1.Message
 	amended  map[string]*amended
 	// lastChange is, of each message, its newest edit or that it was unsent.
-	lastChange map[string]*tegamiv1.MessageAmendment
+	lastChange changes
+	// uncopied are the messages that came while the chat was large, lastCopied is as
+	// lastChange, of the changes that did not.
+	uncopied   map[string]bool
+	lastCopied changes
+}
+
+// changes are changes of messages, by message.
+type changes map[string]*tegamiv1.MessageAmendment
+
+// note takes a change that is no reaction.
+func (c changes) note(a *tegamiv1.MessageAmendment) {
+	if !c[a.MessageId].GetUnsent() {
+		c[a.MessageId] = a
+	}
 }
 
 // member is what a user is in a chat.
@@ -41,7 +55,7 @@ type span struct{ first, last int64 }
 func newChatState(id string) *chatState {
 	return &chatState{
 		id: id, users: map[string]member{}, spans: map[string][]span{},
-		amended: map[string]*amended{}, lastChange: map[string]*tegamiv1.MessageAmendment{},
+		amended: map[string]*amended{}, lastChange: changes{}, uncopied: map[string]bool{}, lastCopied: changes{},
 	}
 }
 
@@ -100,6 +114,7 @@ func (s *chatState) message(m *tegamiv1.Message) error {
 		return fmt.Errorf("%d messages are before it", len(s.messages))
 	}
 	s.messages = append(s.messages, m)
+	s.uncopied[m.MessageId] = s.large
 	return nil
 }
 
@@ -120,8 +135,11 @@ func (s *chatState) amend(a *tegamiv1.MessageAmendment) error {
 		s.amended[a.MessageId] = m
 	}
 	m.take(a)
-	if !reacts && !s.lastChange[a.MessageId].GetUnsent() {
-		s.lastChange[a.MessageId] = a
+	if !reacts {
+		s.lastChange.note(a)
+	}
+	if !reacts && !s.large {
+		s.lastCopied.note(a)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package workload
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -27,7 +28,8 @@ const steps = 10_000
 
 // However answers are lost, pages come late, twice and out of order, devices
 // begin anew, and the server dies: in the end every device has what the server
-// has, each message once, and two users have the same of what is between them.
+// has, each message once, and two users have the same of what is between them; and
+// of a chat, which is large at times, all have what they are to.
 func TestClientsOnABadNetworkEndEqualToTheServer(t *testing.T) {
 	for name, open := range map[string]func(t *testing.T) node.Options{
 		"memory": func(*testing.T) node.Options {
@@ -48,9 +50,10 @@ func TestClientsOnABadNetworkEndEqualToTheServer(t *testing.T) {
 			for range steps {
 				w.step()
 			}
-			w.judge()
+			v := w.judge()
 			t.Logf("progress: %d messages, %d lost answers, %d late pages, %d snapshots, %d crashes", len(w.sent), w.lost, w.late, w.snapshots, w.crashes)
-			if w.crashes == 0 || w.lost == 0 || w.late == 0 || w.snapshots == 0 {
+			t.Logf("progress: a chat with %d operations, %d messages among them, %d while it was large; %d memberships ended", v.revision, len(v.messages), v.whileLarge, v.ended)
+			if w.crashes == 0 || w.lost == 0 || w.late == 0 || w.snapshots == 0 || v.whileLarge == 0 || v.ended == 0 {
 				t.Error("too little went wrong to prove anything")
 			}
 		})
@@ -71,6 +74,9 @@ type badWorld struct {
 	// sent has the messages by sender and client message id; those that are true
 	// were acknowledged.
 	sent map[string]bool
+	// chat is one of all users, said the messages to it, as in sent.
+	chat string
+	said map[string]bool
 
 	lost, late, snapshots, crashes int
 }
@@ -86,6 +92,7 @@ type badDevice struct {
 	inFlight   []*tegamiv1.FetchOpsResponse // pages that have not come, or come again
 	again      []call                       // whose answer did not come
 	messages   []*tegamiv1.Message
+	inChat     []*tegamiv1.Message // of the chat
 	delivered  map[string]int
 	sync       *tegamiv1.SyncRequest // of a snapshot that is under way
 	lowest     int64
@@ -95,13 +102,13 @@ type badDevice struct {
 type call struct {
 	procedure         string
 	request, response proto.Message
-	message           string // that it sends
+	message, said     string // that it sends, to a user or to the chat
 }
 
 func newBadWorld(t *testing.T, stores node.Options, random *rand.Rand) *badWorld {
-	stores.Shards = 4
+	stores.Shards, stores.ChatCopies = 4, copies
 	unlimited := limit.Rate{PerSecond: -1}
-	w := &badWorld{t: t, rand: random, stores: stores, sent: map[string]bool{}, options: server.Options{
+	w := &badWorld{t: t, rand: random, stores: stores, sent: map[string]bool{}, said: map[string]bool{}, options: server.Options{
 		SigningKey: ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)), AdminToken: "admin",
 		Limits: server.Limits{Sends: unlimited, Polls: unlimited, Finds: unlimited},
 	}}
@@ -132,6 +139,7 @@ func newBadWorld(t *testing.T, stores node.Options, random *rand.Rand) *badWorld
 			w.devices = append(w.devices, d)
 		}
 	}
+	w.newChat()
 	return w
 }
 
@@ -176,7 +184,7 @@ func (w *badWorld) step() {
 		w.start()
 	case roll < 12 && !d.first && d.sync == nil:
 		w.snapshots++ // it begins anew
-		d.replica, d.sync, d.lowest, d.inFlight, d.messages = newReplica(), new(tegamiv1.SyncRequest), 1<<62, nil, nil
+		d.replica, d.sync, d.lowest, d.inFlight, d.messages, d.inChat = newReplica(), new(tegamiv1.SyncRequest), 1<<62, nil, nil, nil
 	case d.sync != nil:
 		w.syncOn(d, 3+w.rand.Int32N(10))
 	case roll < 350:
@@ -202,6 +210,9 @@ func (w *badWorld) call(d *badDevice, c call) (answered bool) {
 	}
 	if err == nil && c.message != "" {
 		w.sent[c.message] = true
+	}
+	if err == nil && c.said != "" {
+		w.said[c.said] = true
 	}
 	return err == nil
 }
@@ -238,6 +249,12 @@ func (d *badDevice) take(page *tegamiv1.FetchOpsResponse) {
 		d.cursor = op.Revision
 		d.apply(op)
 		message := op.GetReceiveMessage()
+		if op.ChatId != "" {
+			if message = cmp.Or(message, op.GetSendMessage()); message != nil {
+				d.inChat = append(d.inChat, message)
+			}
+			continue
+		}
 		if message != nil {
 			d.delivered[message.From+" "+message.ClientMessageId]++
 		} else if message = op.GetSendMessage(); message == nil {
@@ -279,8 +296,11 @@ func (w *badWorld) act(d *badDevice) {
 
 func (w *badWorld) choose(d *badDevice) call {
 	peer := w.users[w.rand.IntN(len(w.users))]
-	mark := fmt.Sprintf("%s.%d", d.name, len(w.sent))
+	mark := fmt.Sprintf("%s.%d.%d", d.name, len(w.sent), len(w.said))
 	yes := w.rand.IntN(2) == 0
+	if w.rand.IntN(3) == 0 {
+		return w.chooseInChat(d, mark, yes)
+	}
 	other := fmt.Sprint("quiet", w.rand.IntN(quiet))
 	if peer != d.user && w.rand.IntN(2) == 0 {
 		other = peer
@@ -352,13 +372,15 @@ func (w *badWorld) chooseOf(d *badDevice, mark string, yes bool) call {
 	}
 }
 
-// judge has every device read to the end and compares.
-func (w *badWorld) judge() {
+// judge has every device read to the end and compares. It returns what the chat
+// came to.
+func (w *badWorld) judge() *verdict {
 	w.t.Helper()
+	var v *verdict
 	var wrong []string
 	for deadline := time.Now().Add(hangLimit); ; {
-		if wrong = w.wrong(); len(wrong) == 0 {
-			return
+		if v, wrong = w.wrong(); len(wrong) == 0 {
+			return v
 		}
 		if time.Now().After(deadline) {
 			break
@@ -368,10 +390,12 @@ func (w *badWorld) judge() {
 		w.t.Error(finding)
 	}
 	w.t.Errorf("%d things are wrong", len(wrong))
+	return v
 }
 
-func (w *badWorld) wrong() (wrong []string) {
+func (w *badWorld) wrong() (v *verdict, wrong []string) {
 	firsts := map[string]*replica{}
+	var snapshots [][]*tegamiv1.SyncResponse_Item
 	received := map[string]int{}
 	for _, d := range w.devices {
 		for d.sync != nil {
@@ -389,15 +413,20 @@ func (w *badWorld) wrong() (wrong []string) {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		if difference := d.differs(snapshot, d.name, nil); difference != "" {
-			wrong = append(wrong, d.user+"/"+d.name+": "+difference)
-		}
+		snapshots = append(snapshots, snapshot)
 		if !d.first {
 			continue
 		}
 		firsts[d.user] = d.replica
 		for message, times := range d.delivered {
 			received[message] += times
+		}
+	}
+	v = w.judgeChat()
+	wrong = append(wrong, v.wrong...)
+	for i, d := range w.devices {
+		if difference := d.differs(snapshots[i], d.user, d.name, map[string]*verdict{w.chat: v}); difference != "" {
+			wrong = append(wrong, d.user+"/"+d.name+": "+difference)
 		}
 	}
 	for _, user := range w.users {
@@ -408,5 +437,5 @@ func (w *badWorld) wrong() (wrong []string) {
 			wrong = append(wrong, fmt.Sprintf("%s, acknowledged %v, was received %d times", message, acked, n))
 		}
 	}
-	return wrong
+	return v, wrong
 }

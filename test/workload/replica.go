@@ -33,7 +33,6 @@ type conversation struct {
 	last          *tegamiv1.Message
 	lastAmendment *tegamiv1.MessageAmendment
 	received      []int64 // the revisions of the peer's messages
-	began         int64   // with a chat: the chat's revision with which the user came
 }
 
 // amended is what became of a message.
@@ -170,9 +169,14 @@ func (r *replica) take(item *tegamiv1.SyncResponse_Item) {
 		r.contacts[kind.Contact.UserId] = kind.Contact
 	case *tegamiv1.SyncResponse_Item_Conversation:
 		c := kind.Conversation
-		r.conversations[c.Conversation.Peer] = &conversation{
-			Conversation: proto.CloneOf(c.Conversation), last: c.LastMessage, lastAmendment: c.LastAmendment,
+		taken := &conversation{Conversation: proto.CloneOf(c.Conversation), last: c.LastMessage, lastAmendment: c.LastAmendment}
+		if peer := c.Conversation.Peer; isChat(peer) {
+			r.inChats[peer] = taken
+		} else {
+			r.conversations[peer] = taken
 		}
+	case *tegamiv1.SyncResponse_Item_Chat:
+		r.chats[kind.Chat.ChatId] = kind.Chat
 	}
 }
 
@@ -199,7 +203,7 @@ func (c *conversation) item() *tegamiv1.ListConversationsResponse_Item {
 // differs returns what is otherwise in a snapshot, empty for nothing. Settings
 // and a profile that were never changed are told by the snapshot alone.
 // Of chats it takes what they came to, which operations alone do not say.
-func (r *replica) differs(snapshot []*tegamiv1.SyncResponse_Item, device string, chats map[string]*verdict) string {
+func (r *replica) differs(snapshot []*tegamiv1.SyncResponse_Item, user, device string, chats map[string]*verdict) string {
 	listed := 0
 	for _, item := range snapshot {
 		var got, want proto.Message
@@ -211,8 +215,8 @@ func (r *replica) differs(snapshot []*tegamiv1.SyncResponse_Item, device string,
 			listed++
 			got = kind.Conversation
 			peer := kind.Conversation.GetConversation().GetPeer()
-			if c := r.inChats[peer]; c != nil {
-				want = c.itemOfChat(r.chats[peer], chats[peer].chatState)
+			if r.inChats[peer] != nil {
+				got, want = r.itemsOfChat(kind.Conversation, user, chats[peer].chatState)
 			}
 			if c := r.conversations[peer]; c != nil {
 				want = c.item()

@@ -63,7 +63,7 @@ func (w *Workload) wrongStates(ctx context.Context) (wrong []string, chats map[s
 		if err != nil {
 			return nil, nil, err
 		}
-		if difference := cmp.Or(d.replica.differs(snapshot, d.name, chats), d.replica.compareChats(listed)); difference != "" {
+		if difference := cmp.Or(d.replica.differs(snapshot, d.user, d.name, chats), d.replica.compareChats(listed)); difference != "" {
 			wrong = append(wrong, d.user+"/"+d.name+": "+difference)
 		}
 	}

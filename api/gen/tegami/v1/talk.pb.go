@@ -1855,7 +1855,7 @@ func (*EditMessageResponse) Descriptor() ([]byte, []int) {
 type ReactToMessageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Peer  string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
-	// The revision of the message in the caller's own mailbox, of either side.
+	// The revision of the message, of either side, as in UnsendMessageRequest.
 	// Error: not_found with reason unknown_message.
 	Revision int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	// At most 32 bytes of valid UTF-8, such as an emoji; empty takes the reaction
@@ -1954,9 +1954,9 @@ func (*ReactToMessageResponse) Descriptor() ([]byte, []int) {
 
 type ForwardMessageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The conversation that the message lies in, and its revision in the caller's
-	// own mailbox, or that of an edit of it: what goes on is what that revision
-	// says. Error: not_found with reason unknown_message.
+	// The conversation that the message lies in, and its revision as in
+	// UnsendMessageRequest, or that of an edit of it: what goes on is what that
+	// revision says. Error: not_found with reason unknown_message.
 	Peer     string `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
 	Revision int64  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	// As in SendMessageRequest, with its errors.
