@@ -12,28 +12,29 @@ import (
 	"github.com/tegami-im/tegami/test/checker"
 )
 
-// inChat does something in one of the user's chats: mostly what keeps people there.
+// inChat does something in one of the user's chats, of whose pool about half are
+// members at a time.
 func (m *mixer) inChat(ctx context.Context, mark string, yes bool) {
 	c := m.chats[m.rand.IntN(len(m.chats))]
 	user, other := m.device.user, c.pool[m.rand.IntN(len(c.pool))]
 	switch roll := m.rand.IntN(100); {
-	case roll < 35:
+	case roll < 30:
 		m.say(ctx, c, mark)
-	case roll < 60:
+	case roll < 50:
 		m.message(ctx, c.id, mark)
-	case roll < 72:
+	case roll < 62:
 		m.change(ctx, c, user+" invites "+other, isIn(other), "InviteToChat", &tegamiv1.InviteToChatRequest{
 			ChatId: c.id, UserIds: []string{other},
 		}, new(tegamiv1.InviteToChatResponse))
-	case roll < 80:
+	case roll < 72:
 		m.accept(ctx, c)
-	case roll < 84:
+	case roll < 77:
 		m.joinByLink(ctx, c)
-	case roll < 90:
+	case roll < 82:
 		m.update(ctx, c, mark, yes)
-	case roll < 94:
+	case roll < 92:
 		m.goAway(ctx, c, other)
-	case roll < 97 && user != other:
+	case roll < 96 && user != other:
 		role := tegamiv1.ChatRole_CHAT_MEMBER + tegamiv1.ChatRole(m.rand.IntN(3))
 		m.change(ctx, c, fmt.Sprintf("%s makes %s %v", user, other, role), func(s *chatState) bool { return s.role(other) == role },
 			"SetChatRole", &tegamiv1.SetChatRoleRequest{ChatId: c.id, UserId: other, Role: role}, new(tegamiv1.SetChatRoleResponse))

@@ -73,7 +73,7 @@ func (m *mixer) step(ctx context.Context) {
 	peer := m.workload.users[m.rand.IntN(len(m.workload.users))]
 	mark := fmt.Sprintf("%s %d", m.device.user, m.next)
 	yes := m.rand.IntN(2) == 0
-	if len(m.chats) > 0 && m.rand.IntN(10) < 3 {
+	if len(m.chats) > 0 && m.rand.IntN(10) < 4 {
 		m.inChat(ctx, mark, yes)
 		return
 	}
