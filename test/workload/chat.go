@@ -204,7 +204,7 @@ func (v *visitor) fetch(ctx context.Context) error {
 	if err := v.device.client.Call(ctx, "TalkService/FetchOps", request, page); err != nil {
 		return err
 	}
-	v.got = append(v.got, page.GetOps()...)
+	v.got = append(v.got, v.device.forAll(page.GetOps())...)
 	v.cursor = page.GetRevision()
 	return nil
 }

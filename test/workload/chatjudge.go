@@ -104,6 +104,18 @@ func isUnknownChat(err error) bool {
 	return ok && refusal.Code == "not_found" && refusal.Detail.GetReason() == "unknown_chat"
 }
 
+// forAll returns what a device reads of a chat as the chat has it for everybody: to
+// whoever wrote a message it is a sent one, and to all others one that is received.
+// One that is sent without being the reader's stays what it is.
+func (d *device) forAll(ops []*tegamiv1.Operation) []*tegamiv1.Operation {
+	for _, op := range ops {
+		if sent := op.GetSendMessage(); sent != nil && sent.GetFrom() == d.user {
+			op.Kind = &tegamiv1.Operation_ReceiveMessage{ReceiveMessage: sent}
+		}
+	}
+	return ops
+}
+
 // readChat reads a chat to its end.
 func (d *device) readChat(ctx context.Context, chat string, after int64) (ops []*tegamiv1.Operation, err error) {
 	for more := true; more; {
@@ -112,7 +124,7 @@ func (d *device) readChat(ctx context.Context, chat string, after int64) (ops []
 		if err := d.client.Call(ctx, "TalkService/FetchOps", request, page); err != nil {
 			return nil, err
 		}
-		ops = append(ops, page.GetOps()...)
+		ops = append(ops, d.forAll(page.GetOps())...)
 		after, more = page.GetRevision(), page.GetHasMore()
 	}
 	return ops, nil

@@ -154,7 +154,7 @@ func (s *chatState) change(c *tegamiv1.ChatChange, concerned map[string]bool) er
 		may := false
 		switch c.Kind {
 		case tegamiv1.ChatChange_CREATED, tegamiv1.ChatChange_INVITED:
-			may = was == tegamiv1.ChatRole_CHAT_NONE
+			may = was == tegamiv1.ChatRole_CHAT_NONE || was == tegamiv1.ChatRole_CHAT_INVITED && s.users[user].invitedBy != c.By
 			s.set(user, member{role: tegamiv1.ChatRole_CHAT_INVITED, invitedBy: c.By})
 		case tegamiv1.ChatChange_JOINED:
 			may = c.By == user && was <= tegamiv1.ChatRole_CHAT_INVITED
@@ -274,8 +274,17 @@ func (s *chatState) copyFor(user string, op *tegamiv1.Operation) *tegamiv1.Opera
 		}
 	case *tegamiv1.Operation_ChatChanged:
 		kind.ChatChanged.Chat = s.chatFor(user)
+		if len(kind.ChatChanged.Users) > 1 && !s.isMember(user) && !s.leaves(user) { // such learn of nobody else
+			kind.ChatChanged.Users = []string{user}
+		}
 	}
 	return copied
+}
+
+// leaves reports whether the newest revision ended the membership of a user.
+func (s *chatState) leaves(user string) bool {
+	spans := s.spans[user]
+	return len(spans) > 0 && spans[len(spans)-1].last == s.revision
 }
 
 // messagesUpTo returns how many messages the chat had at a revision.

@@ -81,7 +81,11 @@ func (d *device) fetch(ctx context.Context, limit int32, timeout time.Duration) 
 	if err := d.client.Call(ctx, "TalkService/FetchOps", request, page); err != nil {
 		return nil, err
 	}
-	for _, op := range page.GetOps() {
+	ops := page.GetOps()
+	if d.chat != "" {
+		ops = d.forAll(ops)
+	}
+	for _, op := range ops {
 		d.seen.Saw(operation(op, d.chat))
 		if d.replica != nil {
 			d.replica.apply(op)

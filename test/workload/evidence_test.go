@@ -67,6 +67,7 @@ func (s *script) inMailbox(user string, revisions ...int64) (copies []*tegamiv1.
 				role, first = tegamiv1.ChatRole_CHAT_OWNER, revision
 			case c.Kind == tegamiv1.ChatChange_CREATED && slices.Contains(c.Users, user):
 				role, invitedBy = tegamiv1.ChatRole_CHAT_INVITED, c.By
+				c.Users = []string{user} // of the others it learns when it is a member
 			case c.Kind == tegamiv1.ChatChange_JOINED && c.By == user:
 				role, first, invitedBy = tegamiv1.ChatRole_CHAT_MEMBER, revision, ""
 			case c.Kind == tegamiv1.ChatChange_REMOVED && slices.Contains(c.Users, user):
