@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // Offer gives the listening sockets of this process to one that takes its place.
@@ -18,6 +19,7 @@ type Offer struct {
 	listener *net.UnixListener
 	names    []string
 	sockets  []syscall.RawConn
+	patience time.Duration
 	taken    chan struct{}
 	served   sync.WaitGroup
 
@@ -27,9 +29,11 @@ type Offer struct {
 }
 
 // NewOffer offers sockets at a path, to processes of this user. They must stay
-// open until the Offer is closed, which the caller must do. Error: ErrInUse.
-func NewOffer(path string, sockets map[string]net.Listener) (*Offer, error) {
-	o := &Offer{names: slices.Sorted(maps.Keys(sockets)), taken: make(chan struct{})}
+// open until the Offer is closed, which the caller must do. patience is how long a
+// successor that has them may take until it serves: one that hangs must not keep
+// others out. Error: ErrInUse.
+func NewOffer(path string, sockets map[string]net.Listener, patience time.Duration) (*Offer, error) {
+	o := &Offer{names: slices.Sorted(maps.Keys(sockets)), patience: patience, taken: make(chan struct{})}
 	for _, name := range o.names {
 		socket, ok := sockets[name].(syscall.Conn)
 		if !ok {
@@ -77,7 +81,7 @@ func (o *Offer) serve() {
 		if err != nil {
 			return // it is closed
 		}
-		if o.hold(conn) && o.give(conn) == nil && serves(conn) {
+		if o.hold(conn) && o.give(conn) == nil && o.serves(conn) {
 			_ = o.listener.Close() // and the path is free
 			close(o.taken)
 			_, _ = conn.Write([]byte(leaving))
@@ -118,7 +122,10 @@ func send(conn *net.UnixConn, names []byte, fds []int, left []syscall.RawConn) e
 }
 
 // serves waits for what the successor says.
-func serves(conn net.Conn) bool {
+func (o *Offer) serves(conn net.Conn) bool {
+	if conn.SetReadDeadline(time.Now().Add(o.patience)) != nil {
+		return false
+	}
 	word := make([]byte, len(serving))
 	n, err := conn.Read(word)
 	return err == nil && string(word[:n]) == serving

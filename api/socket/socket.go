@@ -174,6 +174,9 @@ func Activated() (map[string]net.Listener, error) {
 	if err != nil || n < 0 || n > maxSockets {
 		return nil, fmt.Errorf("socket activation: LISTEN_FDS is %q", count)
 	}
+	if n == 0 {
+		return nil, nil
+	}
 	named := strings.Split(names, ":")
 	if len(named) != n {
 		return nil, fmt.Errorf("socket activation: %d sockets are called %q", n, names)

@@ -37,7 +37,7 @@ func listen(t *testing.T) net.Listener {
 
 func offer(t *testing.T, path string, sockets map[string]net.Listener) *socket.Offer {
 	t.Helper()
-	o, err := socket.NewOffer(path, sockets)
+	o, err := socket.NewOffer(path, sockets, patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,6 +126,26 @@ func TestASuccessorThatDoesNotComeUpIsForgotten(t *testing.T) {
 	<-o.Taken()
 }
 
+// One that has the sockets and hangs does not keep the next one out. When it goes
+// on, it hears that it is too late.
+func TestASuccessorThatHangsIsForgotten(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "takeover.sock")
+	o, err := socket.NewOffer(path, map[string]net.Listener{"public": listen(t)}, 50*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	hangs := take(t, path)
+	next := take(t, path)
+	if err := hangs.Done(within(t)); err == nil {
+		t.Error("one that hung took over")
+	}
+	for next.Done(within(t)) != nil { // it was too slow, too
+		next = take(t, path)
+	}
+	<-o.Taken()
+}
+
 func TestNobodyOffers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "takeover.sock")
 	if _, err := socket.Take(within(t), path); !errors.Is(err, socket.ErrNobody) {
@@ -141,7 +161,7 @@ func TestNobodyOffers(t *testing.T) {
 		t.Errorf("a socket that nobody has open: %v", err)
 	}
 	offer(t, path, map[string]net.Listener{"public": listen(t)})
-	if _, err := socket.NewOffer(path, nil); !errors.Is(err, socket.ErrInUse) {
+	if _, err := socket.NewOffer(path, nil, patience); !errors.Is(err, socket.ErrInUse) {
 		t.Errorf("an offer beside another: %v", err)
 	}
 }
@@ -221,16 +241,15 @@ func TestNotActivated(t *testing.T) {
 		variables map[string]string
 		fails     bool
 	}{
-		"no variables":      {nil, false},
+		"no variables":      {map[string]string{"LISTEN_PID": ""}, false},
+		"no sockets":        {map[string]string{"LISTEN_FDS": "0", "LISTEN_FDNAMES": ""}, false},
 		"another process's": {map[string]string{"LISTEN_PID": "1", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "public"}, false},
 		"no number":         {map[string]string{"LISTEN_FDS": "x"}, true},
 		"too many":          {map[string]string{"LISTEN_FDS": "1000"}, true},
 		"names are missing": {map[string]string{"LISTEN_FDS": "2", "LISTEN_FDNAMES": "public"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if c.fails {
-				t.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
-			}
+			t.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
 			for name, value := range c.variables {
 				t.Setenv(name, value)
 			}

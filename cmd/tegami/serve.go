@@ -250,7 +250,11 @@ func (s *service) serve(ctx context.Context, std streams) error {
 		return errors.Join(err, s.close(context.WithoutCancel(ctx)))
 	}
 	go func() { served <- s.api.Serve() }()
-	succeeded := s.succession.begin(ctx, s.public, s.log)
+	succeeded, err := s.succession.begin(ctx, s.public, s.log)
+	if err != nil {
+		s.drain(context.WithoutCancel(ctx))
+		return errors.Join(err, s.close(context.WithoutCancel(ctx)), <-served)
+	}
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
 	go s.awaitReady(watching, std)
@@ -269,7 +273,7 @@ func (s *service) serve(ctx context.Context, std streams) error {
 		s.log.Info("another process has taken over; stopping")
 	}
 	s.drain(context.WithoutCancel(ctx))
-	err := errors.Join(s.close(context.WithoutCancel(ctx)), <-served)
+	err = errors.Join(s.close(context.WithoutCancel(ctx)), <-served)
 	s.log.Info("stopped")
 	return err
 }

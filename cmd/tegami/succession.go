@@ -33,6 +33,9 @@ const (
 	// readyTimeout bounds the wait until the successor is ready. The predecessor
 	// serves meanwhile, and goes on when the successor gives up.
 	readyTimeout = 30 * time.Second
+	// successorTimeout is for how long a successor is waited for that has the
+	// sockets: longer than it waits itself.
+	successorTimeout = takeTimeout + 2*readyTimeout
 )
 
 // succession is how a gateway takes the place of another process and is succeeded
@@ -139,26 +142,30 @@ func (s *succession) awaitReady(ctx context.Context, n *node.Node) error {
 }
 
 // begin has the predecessor leave, now that this process serves, and lets another
-// succeed it: the channel that it returns is closed when one does.
-func (s *succession) begin(ctx context.Context, public *server.Server, log *slog.Logger) (succeeded <-chan struct{}) {
+// succeed it: the channel that it returns is closed when one does. Error: this
+// process came too late, and another serves the sockets.
+func (s *succession) begin(ctx context.Context, public interface{ Sockets() server.Listeners }, log *slog.Logger) (succeeded <-chan struct{}, err error) {
 	if s == nil {
-		return nil
+		return nil, nil
 	}
 	if s.taken != nil {
 		ctx, cancel := context.WithTimeout(ctx, takeTimeout)
 		defer cancel()
-		if err := s.taken.Done(ctx); err != nil {
+		if err = s.taken.Done(ctx); err != nil {
 			log.Warn("the predecessor does not say that it leaves", "error", err)
 		}
 	}
 	sockets := public.Sockets()
-	var err error
-	s.offer, err = socket.NewOffer(s.path, map[string]net.Listener{publicSocket: sockets.Public, adminSocket: sockets.Admin})
-	if err != nil {
-		log.Warn("no other process can take over from this gateway", "error", err)
-		return nil
+	offer, failed := socket.NewOffer(s.path, map[string]net.Listener{publicSocket: sockets.Public, adminSocket: sockets.Admin}, successorTimeout)
+	switch {
+	case err != nil && errors.Is(failed, socket.ErrInUse): // it was waited for in vain, and forgotten
+		return nil, fmt.Errorf("the gateway that runs goes on: %w", errors.Join(err, failed))
+	case failed != nil:
+		log.Warn("no other process can take over from this gateway", "error", failed)
+		return nil, nil
 	}
-	return s.offer.Taken()
+	s.offer = offer
+	return s.offer.Taken(), nil
 }
 
 // close ends what there is between this process and others.
