@@ -50,7 +50,7 @@ start() {
 	fi
 	nohup "$@" >>"$folder/log" 2>&1 </dev/null &
 	pid=$!
-	start_time "$pid" >"$folder/started"
+	start_time "$pid" >"$folder/started" || true # it may have ended: await says so
 	echo "$pid" >"$folder/pid"
 }
 

@@ -4,6 +4,7 @@
 # side: each has its CLUSTER_DIR, its ports, and its stack (scripts/stack).
 # shellcheck shell=bash
 
+unset CDPATH # with it cd says where it goes
 cluster_scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cluster_root=$(cd "$cluster_scripts/../.." && pwd)
 
@@ -132,7 +133,7 @@ free_ports() {
 
 # start_node NODE starts a node and does not wait.
 start_node() {
-	local node=$1 role=${1%-*} folder=$CLUSTER_DIR/$1 setting flags
+	local node=$1 role=${1%-*} folder=$CLUSTER_DIR/$1 setting settings flags
 	mkdir -p "$folder/data"
 	chmod 700 "$folder/data"
 	flags=("$role" --config "$config" --data "$folder/data" --admin "127.0.0.1:$(port "$node" admin)")
@@ -143,7 +144,8 @@ start_node() {
 	worker) flags+=(--set "worker.listen=127.0.0.1:$(port "$node" admin)") ;;
 	esac
 	flags+=(--set "cluster.name=$node" --set "cluster.listen=127.0.0.1:$(port "$node" cluster)")
-	for setting in $CLUSTER_SET; do flags+=(--set "$setting"); done
+	read -rd '' -a settings <<<"$CLUSTER_SET" || true # its end is that of the words
+	for setting in "${settings[@]}"; do flags+=(--set "$setting"); done
 
 	install -m 600 "$secrets/admin.token" "$folder/data/admin.token"
 	start "$node" "$CLUSTER_BINARY" "${flags[@]}"

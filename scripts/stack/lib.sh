@@ -4,6 +4,7 @@
 # side: each has its STACK_DIR and its ports.
 # shellcheck shell=bash
 
+unset CDPATH # with it cd says where it goes
 stack_scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 stack_root=$(cd "$stack_scripts/../.." && pwd)
 
