@@ -116,6 +116,9 @@ func (s *service) gateways(members membersView) []server.Gateway {
 // the keys of those that are no more come to an end.
 const publishEvery = 24 * time.Hour
 
+// publishAgain is when it is tried again that failed.
+const publishAgain = time.Minute
+
 // signers are where gateways find the public keys of each other.
 type signers interface {
 	PublishSigner(ctx context.Context, id string, public ed25519.PublicKey, until time.Time) error
@@ -141,9 +144,11 @@ func (s *service) publishKey(ctx context.Context, options *server.Options) error
 	}
 	options.Tokens.Others = others.Signer
 	s.background.Go(func() {
-		for sleep(s.running, publishEvery) {
+		for wait := publishEvery; sleep(s.running, wait); {
+			wait = publishEvery
 			if err := publish(s.running); err != nil {
 				s.log.Warn("the public key of this gateway is not published again", "error", err)
+				wait = publishAgain
 			}
 		}
 	})
