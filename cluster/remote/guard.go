@@ -168,7 +168,8 @@ func (g *guard) sent(frame []byte) bool {
 		return true
 	}
 	from := sender(frame)
-	return from == g.name || strings.HasPrefix(from, g.name+".")
+	run, ok := strings.CutPrefix(from, g.name+".")
+	return from == g.name || ok && !strings.Contains(run, ".") // else the name has a dot, and is another's
 }
 
 // sender returns who an encoded frame says that it is from.

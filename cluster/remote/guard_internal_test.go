@@ -29,10 +29,11 @@ func TestTheGuardLetsFramesThroughAlone(t *testing.T) {
 		change func(*protoremote.MessageBatch)
 		good   bool
 	}{
-		"a frame":               {func(*protoremote.MessageBatch) {}, true},
-		"a frame of a fixed id": {func(b *protoremote.MessageBatch) { b.Envelopes[0].MessageData = encoded(t, "a") }, true},
-		"another's frame":       {func(b *protoremote.MessageBatch) { b.Envelopes[0].MessageData = encoded(t, "ab.1") }, false},
-		"nobody's frame":        {func(b *protoremote.MessageBatch) { b.Envelopes[0].MessageData = nil }, false},
+		"a frame":                             {func(*protoremote.MessageBatch) {}, true},
+		"a frame of a fixed id":               {func(b *protoremote.MessageBatch) { b.Envelopes[0].MessageData = encoded(t, "a") }, true},
+		"another's frame":                     {func(b *protoremote.MessageBatch) { b.Envelopes[0].MessageData = encoded(t, "ab.1") }, false},
+		"a frame of one whose name begins so": {func(b *protoremote.MessageBatch) { b.Envelopes[0].MessageData = encoded(t, "a.b.1") }, false},
+		"nobody's frame":                      {func(b *protoremote.MessageBatch) { b.Envelopes[0].MessageData = nil }, false},
 		"two names": {func(b *protoremote.MessageBatch) {
 			b.Envelopes[0].MessageData = append(encoded(t, "a.1"), encoded(t, "c.1")...)
 		}, false},
