@@ -26,7 +26,8 @@ type connection struct {
 	*Environment
 	parent *actor.PID
 
-	poll *Start // nil when none is held
+	poll  *Start // nil when none is held
+	asked bool   // somebody was asked for the poll
 	// token names the poll to the owner that was asked; what others answer, or
 	// to earlier polls, is ignored.
 	token      uint64
@@ -107,7 +108,7 @@ func (c *connection) start(ctx actor.Context, m *Start) {
 		c.superseded = now
 		c.answer(ctx, talk.Page{Revision: c.poll.Poll.After, Reason: talk.Superseded}, nil)
 	}
-	c.poll = m
+	c.poll, c.asked = m, false
 	c.deadline = time.Now().Add(m.Poll.Timeout)
 	c.fetch(ctx)
 }
@@ -127,9 +128,11 @@ func (c *connection) fetch(ctx actor.Context) {
 		After:      poll.After,
 		Limit:      poll.Limit,
 		Hold:       poll.Timeout > 0,
+		First:      !c.asked,
 		Subscriber: ctx.Self(),
 		Token:      c.token,
 	})
+	c.asked = true
 	if poll.Timeout > 0 {
 		c.dueAfter(ctx, shard.RenewSubscription)
 	}

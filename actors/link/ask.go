@@ -43,7 +43,7 @@ func (p *peer) ask(ctx actor.Context, message any) {
 		p.fetches[m.Token] = m.Subscriber
 		p.put(ctx, &wire.Message{Kind: &wire.Message_Fetch{Fetch: &wire.Fetch{
 			Token: m.Token, Session: wire.NewSession(m.Session), After: m.After, Limit: int32(m.Limit), Hold: m.Hold,
-			Chat: m.Chat,
+			Chat: m.Chat, First: m.First,
 		}}})
 	case *shard.Unsubscribe:
 		delete(p.fetches, m.Token)

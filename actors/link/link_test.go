@@ -156,9 +156,9 @@ func TestWhatIsAskedArrivesAndIsAnswered(t *testing.T) {
 
 		subscriber, pages := gateway.subscriber()
 		session := talk.Session{User: "bob", Device: "phone", Epoch: 3}
-		gateway.ask(owner, &shard.Fetch{Session: session, After: 6, Limit: 10, Hold: true, Subscriber: subscriber, Token: 99})
+		gateway.ask(owner, &shard.Fetch{Session: session, After: 6, Limit: 10, Hold: true, First: true, Subscriber: subscriber, Token: 99})
 		fetch := asked[*shard.Fetch](owner)
-		if fetch.Session != session || fetch.After != 6 || fetch.Limit != 10 || !fetch.Hold || fetch.Token != 99 {
+		if fetch.Session != session || fetch.After != 6 || fetch.Limit != 10 || !fetch.Hold || !fetch.First || fetch.Token != 99 {
 			t.Errorf("the shard was asked %+v", fetch)
 		}
 		owner.system.Root.Send(fetch.Subscriber, &shard.Fetched{Token: 99, Page: talk.Page{

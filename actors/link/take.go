@@ -146,7 +146,7 @@ func (p *peer) takeFetch(ctx actor.Context, m *wire.Fetch) {
 	session := m.GetSession().Value()
 	fetch := &shard.Fetch{
 		Session: session, Chat: m.GetChat(), After: m.GetAfter(), Limit: int(m.GetLimit()), Hold: m.GetHold(),
-		Subscriber: p.self, Token: m.GetToken(),
+		First: m.GetFirst(), Subscriber: p.self, Token: m.GetToken(),
 	}
 	if owner := p.owner(cmp.Or(fetch.Chat, session.User)); owner != nil && fetch.Limit > 0 && fetch.After >= 0 {
 		ctx.Send(owner, fetch)

@@ -118,3 +118,35 @@ func TestACutLinkStallsItsOwnRegion(t *testing.T) {
 		}
 	})
 }
+
+// A device that goes to another gateway, since its network is another now, is
+// woken there, although the one that it left holds its poll as well for a while
+// and renews that.
+func TestADeviceGoesToAnotherGateway(t *testing.T) {
+	world(t, func(t *testing.T, f *fleet, users map[string]talk.Session) {
+		const left, next = "gateway-tokyo", "gateway-singapore"
+		alice, bob := users["alice"], users["bob"]
+		older, _ := f.nodes[left].poll(alice, 0, 100*time.Second)
+		<-time.After(20 * time.Second)
+		began := time.Now()
+		newer, _ := f.nodes[next].poll(alice, 0, 100*time.Second)
+		if got := f.nodes[left].await(older); got.refused != nil || got.page.Reason != talk.Superseded || got.page.Revision != 0 {
+			t.Errorf("the poll that it left is answered %+v", got)
+		}
+		if took := time.Since(began); took != regions[next]+regions[left] {
+			t.Errorf("the poll that it left ends after %v", took)
+		}
+		<-time.After(15 * time.Second) // the older one would have been renewed
+		if _, err := f.nodes[next].send(bob, "alice", "1", "hello"); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case got := <-newer:
+			if got.refused != nil || len(got.page.Operations) != 1 {
+				t.Errorf("answered %+v", got)
+			}
+		case <-time.After(time.Second):
+			t.Error("the device is not woken where it is")
+		}
+	})
+}

@@ -43,7 +43,7 @@ func (b *mailboxActor) fetch(ctx actor.Context, m *Fetch) {
 	case m.After < first-1:
 		m.refuse(&refusal.Refusal{Reason: refusal.CursorTooOld, Field: "afterRevision", ResumeRevision: first - 1}, ctx)
 	case m.After == head && m.Hold:
-		b.subscribe(m)
+		b.subscribe(ctx, m)
 	case m.After == head:
 		ctx.Send(m.Subscriber, &Fetched{Token: m.Token, Page: talk.Page{Revision: head, Reason: talk.Timeout}})
 	default:
@@ -80,8 +80,27 @@ func page(after int64, operations [][]byte, head int64) talk.Page {
 	return talk.Page{Operations: operations, Revision: last, HasMore: last < head, Reason: talk.Operations}
 }
 
-func (b *mailboxActor) subscribe(m *Fetch) {
-	b.subscribers.put(subscriber{pid: m.Subscriber, token: m.Token, session: m.Session, after: m.After, limit: m.Limit, renewed: time.Now()})
+// supersedable is how long a poll is held until one that comes by another node ends
+// it: of two that come at the same time nobody knows which is the newer one.
+const supersedable = time.Second
+
+// subscribe holds a poll. An older one of its device, which another gateway holds
+// and renews, would take its place again and again: a new one ends it. What was
+// fetched for before may be the older one itself, and ends nothing.
+func (b *mailboxActor) subscribe(ctx actor.Context, m *Fetch) {
+	now := time.Now()
+	began := now
+	if i := b.subscribers.find(m.Session.User, m.Session.Device); i >= 0 {
+		switch held := &b.subscribers.polls[i]; {
+		case held.token == m.Token:
+			began = held.began
+		case m.First && now.Sub(held.began) >= supersedable:
+			ctx.Send(held.pid, &Fetched{Token: held.token, Page: talk.Page{Revision: held.after, Reason: talk.Superseded}})
+		}
+	}
+	b.subscribers.put(subscriber{
+		pid: m.Subscriber, token: m.Token, session: m.Session, after: m.After, limit: m.Limit, began: began, renewed: now,
+	})
 }
 
 func (b *mailboxActor) unsubscribe(m *Unsubscribe) {

@@ -70,6 +70,10 @@ type (
 		// Token is handed back in the answer. A later Fetch of the same device
 		// replaces the subscription.
 		Token uint64
+		// First: the poll was not fetched for before. A poll of the device that has
+		// been held for a while is the older one then, whichever node it came by,
+		// and ends.
+		First bool
 		// Host: the server itself asks, for the behaviour whose mailbox it is. It
 		// needs no session, and is not asked of another node.
 		Host bool

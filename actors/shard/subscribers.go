@@ -16,6 +16,7 @@ type subscriber struct {
 	session talk.Session
 	after   int64
 	limit   int
+	began   time.Time
 	renewed time.Time
 }
 

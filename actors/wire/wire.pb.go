@@ -711,7 +711,9 @@ type Fetch struct {
 	Hold    bool                   `protobuf:"varint,5,opt,name=hold,proto3" json:"hold,omitempty"`
 	// The chat whose sequence is read; empty for the mailbox of the session's
 	// user.
-	Chat          string `protobuf:"bytes,6,opt,name=chat,proto3" json:"chat,omitempty"`
+	Chat string `protobuf:"bytes,6,opt,name=chat,proto3" json:"chat,omitempty"`
+	// The poll was not fetched for before.
+	First         bool `protobuf:"varint,7,opt,name=first,proto3" json:"first,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -786,6 +788,13 @@ func (x *Fetch) GetChat() string {
 		return x.Chat
 	}
 	return ""
+}
+
+func (x *Fetch) GetFirst() bool {
+	if x != nil {
+		return x.First
+	}
+	return false
 }
 
 // Fetched answers a Fetch: with a refusal, with the advice to fetch again, or
@@ -1689,14 +1698,15 @@ const file_wire_proto_rawDesc = "" +
 	"\x11FollowUpsAppended\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x14\n" +
-	"\x05shard\x18\x03 \x01(\rR\x05shard\"\xa4\x01\n" +
+	"\x05shard\x18\x03 \x01(\rR\x05shard\"\xba\x01\n" +
 	"\x05Fetch\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\x121\n" +
 	"\asession\x18\x02 \x01(\v2\x17.tegami.node.v1.SessionR\asession\x12\x14\n" +
 	"\x05after\x18\x03 \x01(\x03R\x05after\x12\x14\n" +
 	"\x05limit\x18\x04 \x01(\x05R\x05limit\x12\x12\n" +
 	"\x04hold\x18\x05 \x01(\bR\x04hold\x12\x12\n" +
-	"\x04chat\x18\x06 \x01(\tR\x04chat\"\xd9\x01\n" +
+	"\x04chat\x18\x06 \x01(\tR\x04chat\x12\x14\n" +
+	"\x05first\x18\a \x01(\bR\x05first\"\xd9\x01\n" +
 	"\aFetched\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\x121\n" +
 	"\arefusal\x18\x02 \x01(\v2\x17.tegami.node.v1.RefusalR\arefusal\x12\x16\n" +
