@@ -16,8 +16,13 @@ import (
 // supersedeInterval is how often a device may take over from its own poll.
 const supersedeInterval = time.Second
 
-// minRefetch bounds how often a poll asks a shard that is not ready.
-const minRefetch = 100 * time.Millisecond
+// A poll asks a shard that is not ready again after an eighth of the time for which
+// it has not been, within these bounds: a shard that changes hands is ready in a
+// moment, and behind one that is not for long thousands of polls may wait.
+const (
+	minRefetch = 100 * time.Millisecond
+	maxRefetch = time.Second
+)
 
 var kind = &supervision.Kind{Name: "connection", Receive: "connection.(*connection).Receive"}
 
@@ -34,6 +39,7 @@ type connection struct {
 	subscribed *actor.PID // who was asked, with the token
 	deadline   time.Time  // of the poll
 	timer      *time.Timer
+	awaySince  time.Time // when the shard was first not ready; zero: it is
 	superseded time.Time
 	draining   bool
 }
@@ -108,7 +114,7 @@ func (c *connection) start(ctx actor.Context, m *Start) {
 		c.superseded = now
 		c.answer(ctx, talk.Page{Revision: c.poll.Poll.After, Reason: talk.Superseded}, nil)
 	}
-	c.poll, c.asked = m, false
+	c.poll, c.asked, c.awaySince = m, false, time.Time{}
 	c.deadline = time.Now().Add(m.Poll.Timeout)
 	c.fetch(ctx)
 }
@@ -163,12 +169,13 @@ func (c *connection) fetched(ctx actor.Context, m *shard.Fetched) {
 	switch {
 	case c.poll == nil || m.Token != c.token:
 	case m.Reread:
+		c.awaySince = time.Time{}
 		c.lost()
 		c.fetch(ctx)
 	case m.Refusal != nil && m.Refusal.Reason == refusal.NotReady && c.poll.Poll.Timeout > 0:
 		// The shard opens somewhere; the poll stays open meanwhile.
 		c.lost()
-		c.dueAfter(ctx, max(m.Refusal.RetryAfter, minRefetch))
+		c.dueAfter(ctx, max(m.Refusal.RetryAfter, c.refetchAfter()))
 	case m.Refusal != nil:
 		c.subscribed = nil
 		c.answer(ctx, talk.Page{}, m.Refusal)
@@ -176,6 +183,17 @@ func (c *connection) fetched(ctx actor.Context, m *shard.Fetched) {
 		c.subscribed = nil
 		c.answer(ctx, m.Page, nil)
 	}
+}
+
+// refetchAfter returns how long to wait for a shard that is not ready. Not all
+// that wait for it come back at once.
+func (c *connection) refetchAfter() time.Duration {
+	now := time.Now()
+	if c.awaySince.IsZero() {
+		c.awaySince = now
+	}
+	wait := min(max(now.Sub(c.awaySince)/8, minRefetch), maxRefetch)
+	return wait + rand.N(wait/4) //nolint:gosec // spreads load
 }
 
 // lost says that the mailbox does not have the poll at the moment.
@@ -205,9 +223,10 @@ func (c *connection) release(ctx actor.Context) {
 	c.poll = nil
 }
 
-// unsubscribe tells whoever was asked to hold that nobody waits any more.
+// unsubscribe tells whoever was asked, and did not answer, that nobody waits any
+// more.
 func (c *connection) unsubscribe(ctx actor.Context) {
-	if c.subscribed != nil && c.poll.Poll.Timeout > 0 {
+	if c.subscribed != nil {
 		ctx.Send(c.subscribed, &shard.Unsubscribe{Session: c.poll.Poll.Session, Chat: c.poll.Poll.Chat, Token: c.token})
 	}
 	c.subscribed = nil

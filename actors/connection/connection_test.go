@@ -72,9 +72,11 @@ func test(t *testing.T, run func(t *testing.T, g *gateway)) {
 
 func (g *gateway) poll(id uint64) { g.pollOf("phone", id) }
 
-func (g *gateway) pollOf(device string, id uint64) {
+func (g *gateway) pollOf(device string, id uint64) { g.pollFor(device, id, 100*time.Second) }
+
+func (g *gateway) pollFor(device string, id uint64, timeout time.Duration) {
 	g.system.Root.Send(g.supervisor, &connection.Start{ID: id, Poll: talk.Poll{
-		Session: talk.Session{User: "bob", Device: device, Epoch: 1}, After: 7, Limit: 10, Timeout: 100 * time.Second,
+		Session: talk.Session{User: "bob", Device: device, Epoch: 1}, After: 7, Limit: 10, Timeout: timeout,
 		Answer: func(page talk.Page, refused *refusal.Refusal) { g.answer <- answer{page, refused} },
 	}})
 }
@@ -125,6 +127,55 @@ func TestAPollFollowsItsShard(t *testing.T) {
 		g.system.Root.Send(next.Subscriber, &shard.Fetched{Token: next.Token, Page: talk.Page{Revision: 8, Reason: talk.Operations}})
 		if got := <-g.answer; got.page.Revision != 8 || got.refused != nil {
 			t.Errorf("answered %+v", got)
+		}
+	})
+}
+
+// Whoever was asked has to know when nobody waits for the answer any more, also of a
+// poll that is not held: a link keeps whom to answer.
+func TestAPollThatIsGivenUpIsForgotten(t *testing.T) {
+	for name, timeout := range map[string]time.Duration{"held": 100 * time.Second, "not held": 0} {
+		t.Run(name, func(t *testing.T) {
+			test(t, func(t *testing.T, g *gateway) {
+				g.pollFor("phone", 1, timeout)
+				asked := (<-g.asked[0]).(*shard.Fetch)
+				g.system.Root.Send(g.supervisor, &connection.Cancel{ID: 1, User: "bob", Device: "phone"})
+				select {
+				case m := <-g.asked[0]:
+					if end, ok := m.(*shard.Unsubscribe); !ok || end.Token != asked.Token {
+						t.Errorf("got %+v", m)
+					}
+				case <-time.After(time.Second):
+					t.Error("it is not forgotten")
+				}
+			})
+		})
+	}
+}
+
+// While nobody has the shard, a poll asks often at first, and then less: thousands
+// wait like it. It is never more than an eighth of the time late, nor a second.
+func TestAPollAsksLessAndLess(t *testing.T) {
+	test(t, func(t *testing.T, g *gateway) {
+		g.poll(1)
+		began := time.Now()
+		var before time.Duration
+		asked := 0
+		for m := range g.asked[0] {
+			fetch, ok := m.(*shard.Fetch)
+			if !ok {
+				break // its time is up
+			}
+			at := time.Since(began)
+			if wait, most := at-before, max(before/6, 150*time.Millisecond); wait > min(most, 1300*time.Millisecond) {
+				t.Errorf("asked at %v, and before at %v", at, before)
+			}
+			before = at
+			asked++
+			g.system.Root.Send(fetch.Subscriber, &shard.Fetched{Token: fetch.Token, Refusal: refusal.After(refusal.NotReady, 0)})
+		}
+		if asked > 200 {
+			t.Errorf("asked %d times in 100 s", asked)
 		}
 	})
 }
