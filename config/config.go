@@ -49,6 +49,7 @@ type Config struct {
 type Server struct {
 	Listen         string        `yaml:"listen" default:"127.0.0.1:7400" doc:"Address and port. Port 0 takes a free one."`
 	AllowPlaintext bool          `yaml:"allow_plaintext" default:"false" doc:"Accept a listen address wider than loopback without TLS: for a server behind a proxy that ends TLS."`
+	Proxies        string        `yaml:"proxies" default:"" doc:"Addresses and networks of proxies before this server, separated by commas, such as 10.0.0.0/8,127.0.0.1. They are believed whom they have a request from (X-Forwarded-For), so that limits.address_rate is for each of their clients and not for all together. Nobody else must be able to connect from there."`
 	Advertise      string        `yaml:"advertise" default:"" doc:"Where clients reach this gateway, such as https://tokyo-1.example.com:7400, if they may be told of it (GatewayService.ListGateways). Empty: they are not."`
 	DrainTimeout   time.Duration `yaml:"drain_timeout" default:"4s" doc:"On SIGTERM: how long requests in flight may take to finish. Held polls are answered at once."`
 	DrainSpread    time.Duration `yaml:"drain_spread" default:"3s" doc:"A gateway that ends, or is succeeded, answers its held polls over so long before that, 0s to 1m: their clients come back spread."`

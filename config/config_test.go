@@ -207,6 +207,8 @@ func TestValidate(t *testing.T) {
 		{"a member without address", map[string]string{"cluster.members": "a=10.0.0.1:7500,b"}, `cluster.members: "b" is not a member such as talk-1=10.0.0.1:7500`},
 		{"etcd's password in the clear", map[string]string{"cluster.etcd_user": "u", "cluster.etcd_password_file": "f"}, "cluster.etcd_user: its password is sent as it is: set cluster.etcd_tls"},
 		{"admin allowed", map[string]string{"admin.listen": ":7401", "admin.allow_plaintext": "true"}, ""},
+		{"proxies", map[string]string{"server.proxies": "10.0.0.0/8, 127.0.0.1,::1"}, ""},
+		{"a proxy's name", map[string]string{"server.proxies": "10.0.0.0/8,lb-1"}, `server.proxies: "lb-1" is no address or network such as 10.0.0.0/8`},
 		{"IPv6 loopback", map[string]string{"server.listen": "[::1]:7400", "admin.listen": "localhost:0"}, ""},
 		{"no port", map[string]string{"server.listen": "127.0.0.1"}, "server.listen: \"127.0.0.1\" is not an address such as 127.0.0.1:7400\n" +
 			"server.listen: 127.0.0.1 is reachable from other machines without TLS: set tls.cert and tls.key, or server.allow_plaintext: true behind a proxy that ends TLS"},

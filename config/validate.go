@@ -39,6 +39,8 @@ func (c *Config) problems() []problem {
 	v.listener("admin.listen", c.Admin.Listen)
 	v.check(c.Admin.Advertise == "" || isAddress(c.Admin.Advertise), "admin.advertise", fmt.Sprintf("%q is not an address such as 10.0.0.1:7401", c.Admin.Advertise))
 	v.check(c.Server.Advertise == "" || isOrigin(c.Server.Advertise), "server.advertise", "must be a URL such as https://tokyo-1.example.com:7400, without a path")
+	_, err := Networks(c.Server.Proxies)
+	v.check(err == nil, "server.proxies", fmt.Sprint(err))
 	v.within("server.drain_timeout", c.Server.DrainTimeout, 0, 4*time.Second, "0s to 4s")
 	v.within("server.drain_spread", c.Server.DrainSpread, 0, time.Minute, "0s to 1m")
 	v.check((c.TLS.Cert == "") == (c.TLS.Key == ""), "tls.key", "tls.cert and tls.key are set together or not at all")
@@ -320,6 +322,28 @@ func (v *validation) listener(key, address string) {
 func (v *validation) exposed(section, address string, allowed bool, remedy string) {
 	v.check(allowed || IsLoopback(address), section+".listen",
 		fmt.Sprintf("%s is reachable from other machines without TLS: %s", address, remedy))
+}
+
+// Networks returns the networks in a list with commas between them; an address is
+// one of its own.
+func Networks(list string) ([]netip.Prefix, error) {
+	var networks []netip.Prefix
+	for text := range strings.SplitSeq(list, ",") {
+		text = strings.TrimSpace(text)
+		if text == "" {
+			continue
+		}
+		if address, err := netip.ParseAddr(text); err == nil {
+			networks = append(networks, netip.PrefixFrom(address, address.BitLen()))
+			continue
+		}
+		network, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("%q is no address or network such as 10.0.0.0/8", text)
+		}
+		networks = append(networks, network)
+	}
+	return networks, nil
 }
 
 // IsLoopback reports whether only this machine reaches a listen address. A

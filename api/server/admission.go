@@ -99,6 +99,7 @@ type admission struct {
 	tokens     *auth.Tokens
 	sessions   *auth.Sessions
 	adminToken string
+	proxies    []netip.Prefix // that are believed where clients come from
 
 	sends   *limit.Table[string]
 	polls   *limit.Table[deviceKey]
@@ -112,8 +113,8 @@ var (
 )
 
 // admit returns in whose name a request is made, or why it is refused.
-// authorization is the header of that name, peer the client's address with its
-// port. It blocks only while the talk tier is asked about a session that it has
+// authorization is the header of that name, peer the client's address, with its
+// port or without. It blocks only while the talk tier is asked about a session that it has
 // not been asked about for a while.
 func (a *admission) admit(ctx context.Context, procedure, authorization, peer string) (talk.Session, error) {
 	if a.stopping.Load() {
@@ -208,26 +209,6 @@ func (a *admission) limitAddress(peer string) error {
 		return refusal.After(refusal.RateLimited, wait)
 	}
 	return nil
-}
-
-// networkOf returns the network that a client comes from: its IPv4 address, or
-// the /64 that one customer of a provider commonly has. A client on this
-// machine comes from none.
-func networkOf(peer string) (network netip.Prefix, ok bool) {
-	address, err := netip.ParseAddrPort(peer)
-	if err != nil {
-		return netip.Prefix{}, false
-	}
-	ip := address.Addr().Unmap().WithZone("")
-	if ip.IsLoopback() {
-		return netip.Prefix{}, false
-	}
-	bits := 64
-	if ip.Is4() {
-		bits = 32
-	}
-	network, err = ip.Prefix(bits)
-	return network, err == nil
 }
 
 // callerKey is the key of the caller in the context of Connect's handlers.

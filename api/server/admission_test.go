@@ -32,7 +32,8 @@ func TestNetworksOfClients(t *testing.T) {
 		"127.9.9.9:1":                 "",
 		"[::1]:1":                     "",
 		"[::ffff:127.0.0.1]:1":        "",
-		"@":                           "", // no network peer
+		"192.0.2.7":                   "192.0.2.7/32", // as a proxy tells it
+		"@":                           "",             // no network peer
 		"":                            "",
 		"a-name-that-is-no-address:1": "",
 	} {
@@ -40,6 +41,36 @@ func TestNetworksOfClients(t *testing.T) {
 		if got := network.String(); ok != (want != "") || ok && got != want {
 			t.Errorf("%s comes from %s, %v, want %q", peer, got, ok, want)
 		}
+	}
+}
+
+// A proxy that is believed says where a client comes from, and the client does not.
+func TestOriginsBehindProxies(t *testing.T) {
+	const proxy, inner = "192.0.2.1:1234", "10.0.0.1"
+	a := &admission{proxies: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")}}
+	for name, c := range map[string]struct {
+		peer      string
+		forwarded []string
+		want      string
+	}{
+		"no proxy":                       {"198.51.100.1:1", nil, "198.51.100.1:1"},
+		"a client that claims to be one": {"198.51.100.1:1", []string{"203.0.113.1"}, "198.51.100.1:1"},
+		"a proxy":                        {proxy, []string{"203.0.113.1"}, "203.0.113.1"},
+		"a proxy that tells the port":    {proxy, []string{"203.0.113.1:80"}, "203.0.113.1:80"},
+		"a proxy, IPv6":                  {"[::1]:1", []string{"2001:db8::1"}, "2001:db8::1"},
+		"a proxy behind another":         {proxy, []string{"203.0.113.1, " + inner}, "203.0.113.1"},
+		"in several fields":              {proxy, []string{"203.0.113.1", inner}, "203.0.113.1"},
+		"what the client wrote":          {proxy, []string{"198.51.100.7, 203.0.113.1"}, "203.0.113.1"},
+		"a proxy's own request":          {proxy, nil, proxy},
+		"nonsense":                       {proxy, []string{"203.0.113.1, unknown"}, proxy},
+		"proxies alone":                  {proxy, []string{inner}, inner},
+	} {
+		if got := a.origin(c.peer, c.forwarded); got != c.want {
+			t.Errorf("%s: comes from %s, want %s", name, got, c.want)
+		}
+	}
+	if got := new(admission).origin(proxy, []string{"203.0.113.1"}); got != proxy {
+		t.Errorf("nobody is believed: comes from %s", got)
 	}
 }
 

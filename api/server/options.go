@@ -34,6 +34,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/tegami-im/tegami/api/auth"
@@ -57,6 +58,9 @@ type Options struct {
 	// AllowCleartext lets the public listener bind wider than loopback without
 	// TLS, for use behind a proxy that ends it.
 	AllowCleartext bool
+	// Proxies are the networks of proxies that are believed whom they have a request
+	// from, in X-Forwarded-For: what is limited for each address is so for that one.
+	Proxies []netip.Prefix
 	// AllowAdminCleartext lets the admin listener bind wider than loopback, for
 	// use inside a private network.
 	AllowAdminCleartext bool

@@ -3,6 +3,7 @@ package server_test
 import (
 	"errors"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -277,6 +278,36 @@ func TestSignInsFromLoopbackAreNotLimited(t *testing.T) {
 		err := c.call(within(t), tegamiv1connect.AuthServiceRefreshProcedure, "", &tegamiv1.RefreshRequest{RefreshToken: "x"}, &tegamiv1.RefreshResponse{})
 		if f := failureOf(t, err); f.code != "unauthenticated" {
 			t.Fatalf("got %v", f)
+		}
+	}
+}
+
+// Behind a proxy that is believed, each client has its own limit, over HTTP/1.1 and
+// HTTP/2.
+func TestSignInsBehindAProxyAreLimitedByClient(t *testing.T) {
+	for major := 1; major <= 2; major++ {
+		e := start(t, func(o *server.Options) {
+			o.Limits.SignIns = limit.Rate{PerSecond: 0.01, Burst: 1}
+			o.Proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+		})
+		const procedure = tegamiv1connect.AuthServiceRefreshProcedure
+		for i, c := range []struct {
+			from   string
+			status int
+		}{
+			{"192.0.2.1", http.StatusUnauthorized},
+			{"192.0.2.1", http.StatusTooManyRequests},
+			{"192.0.2.2", http.StatusUnauthorized},
+			{"192.0.2.3, 192.0.2.1", http.StatusTooManyRequests}, // what the client claims is before what the proxy says
+		} {
+			answer, err := post(within(t), e.httpClient(t, major), e.urlOf(procedure)+procedure, "application/json", "",
+				strings.NewReader(`{"refreshToken":"x"}`), "X-Forwarded-For", c.from)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if answer.status != c.status {
+				t.Errorf("HTTP/%d, request %d, from %s: status %d, want %d", major, i, c.from, answer.status, c.status)
+			}
 		}
 	}
 }

@@ -41,7 +41,8 @@ func (s *Server) call(ctx context.Context, spec connect.Spec, stream connect.Ser
 	}()
 	var authorization, peer string
 	if info, ok := connect.CallInfoForServerContext(ctx); ok {
-		authorization, peer = info.RequestHeader().Get("Authorization"), info.PeerAddr
+		authorization = info.RequestHeader().Get("Authorization")
+		peer = s.admission.origin(info.PeerAddr, info.RequestHeader().Values("X-Forwarded-For"))
 	}
 	caller, err := s.admission.admit(ctx, spec.Procedure, authorization, peer)
 	if err != nil {

@@ -49,6 +49,7 @@ func New(opts Options, tier Talk) (*Server, error) {
 			tokens:     tokens,
 			sessions:   auth.NewSessions(tier.CheckSession, opts.Sessions),
 			adminToken: opts.AdminToken,
+			proxies:    opts.Proxies,
 			sends:      limit.NewTable[string](opts.Limits.Sends, opts.Limits.MaxKeys),
 			polls:      limit.NewTable[deviceKey](opts.Limits.Polls, opts.Limits.MaxKeys),
 			finds:      limit.NewTable[string](opts.Limits.Finds, opts.Limits.MaxKeys),

@@ -110,11 +110,13 @@ func serverOptions(c *config.Config) server.Options {
 		config.RegistrationOpen:     server.RegistrationOpen,
 		config.RegistrationClosed:   server.RegistrationClosed,
 	}
+	proxies, _ := config.Networks(c.Server.Proxies) // validated
 	options := server.Options{
 		Listen:              c.Server.Listen,
 		AdminListen:         c.Admin.Listen,
 		TLS:                 server.TLSFiles{Cert: c.TLS.Cert, Key: c.TLS.Key},
 		AllowCleartext:      c.Server.AllowPlaintext,
+		Proxies:             proxies,
 		AllowAdminCleartext: c.Admin.AllowPlaintext,
 		Registration:        registrations[c.Auth.Registration],
 		Passwords:           server.PasswordOptions{Concurrent: c.Auth.Hashes, Wait: c.Auth.HashWait},
