@@ -100,6 +100,9 @@ func (n *Node) Opener(ctx context.Context, name string) (talk.Opener, error) {
 	case err != nil:
 		return nil, err
 	}
+	if mailbox.IsChat(name) {
+		return opener{n.ciphers.Opener(key, name), n.options.Logger}, nil
+	}
 	return opener{sealing.NewOpener(key, name), n.options.Logger}, nil
 }
 

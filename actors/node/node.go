@@ -29,6 +29,7 @@ import (
 	"github.com/tegami-im/tegami/actors/talk"
 	"github.com/tegami-im/tegami/cluster"
 	"github.com/tegami-im/tegami/persistence"
+	"github.com/tegami-im/tegami/persistence/sealing"
 )
 
 // Keyring hands out the keys that bodies are sealed with: a persistence.Keys,
@@ -138,6 +139,7 @@ type Node struct {
 	dispatcher *supervision.Dispatcher
 	keeper     *keeper
 	lookups    *lookups
+	ciphers    sealing.Ciphers // of chats
 	hosts      hosts
 
 	talk, connections *actor.PID

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -142,5 +143,23 @@ func BenchmarkHash(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		sealing.Hash(sum[:], persistence.Key{}, "dedup", body100)
+	}
+}
+
+// However many ciphers are kept, a body is opened with the key that is given.
+func TestKeptCiphersOpenWithTheKeyThatIsGiven(t *testing.T) {
+	var ciphers sealing.Ciphers
+	id, body := []byte("0123456789abcdef"), []byte("hello")
+	for round := range 3 {
+		for i := range 300 {
+			mailbox, key := fmt.Sprint("chat", i), persistence.Key{byte(i), byte(round)}
+			sealed := sealing.Seal(key, mailbox, id, body)
+			if opened, err := ciphers.Opener(key, mailbox).Open(nil, id, sealed); err != nil || !bytes.Equal(opened, body) {
+				t.Fatalf("opened %q, %v", opened, err)
+			}
+			if _, err := ciphers.Opener(persistence.Key{byte(i), 99}, mailbox).Open(nil, id, sealed); !errors.Is(err, sealing.ErrOpen) {
+				t.Fatalf("another key opens it: %v", err)
+			}
+		}
 	}
 }
