@@ -69,6 +69,9 @@ const (
 	// Joined: it is a member, and is told of what is written from then on, though
 	// not while the chat is large (more than 500 members).
 	Joined
+	// Alone: of the members it is the last, and nobody is invited. It leaves: a chat
+	// without people is of no use, and a behaviour may be in so many.
+	Alone
 	// Gone: it left or was removed, or the invitation is void.
 	Gone
 )
@@ -95,19 +98,35 @@ func (*Membership) hopsSoFar() int32 { return 0 }
 // that is what it was before.
 func membershipOf(self string, o *record.Operation, at time.Time) Event {
 	change := o.GetChatChanged()
-	if !slices.Contains(change.GetUsers(), self) {
+	is := standingOf(self, change)
+	if is == 0 {
 		return nil
 	}
-	m := &Membership{Chat: o.GetChat(), Name: change.GetChat().GetName(), By: change.GetBy(), Time: at, Revision: o.GetRevision()}
+	return &Membership{
+		Chat: o.GetChat(), Name: change.GetChat().GetName(), Is: is, By: change.GetBy(), Time: at, Revision: o.GetRevision(),
+	}
+}
+
+func standingOf(self string, change *record.ChatChange) Standing {
+	about := slices.Contains(change.GetUsers(), self)
 	switch change.GetKind() {
 	case record.ChatChange_CREATED, record.ChatChange_INVITED:
-		m.Is = Invited
+		if about {
+			return Invited
+		}
 	case record.ChatChange_JOINED:
-		m.Is = Joined
+		if about {
+			return Joined
+		}
 	case record.ChatChange_DECLINED, record.ChatChange_LEFT, record.ChatChange_REMOVED:
-		m.Is = Gone
-	default: // a role
-		return nil
+		c := change.GetChat()
+		switch member := change.GetMember().GetRole() >= record.ChatRole_CHAT_ROLE_MEMBER; {
+		case about:
+			return Gone
+		case member && c.GetMembers() == 1 && c.GetInvited() == 0:
+			return Alone
+		}
+	default: // a role, a name
 	}
-	return m
+	return 0
 }

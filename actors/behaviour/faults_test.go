@@ -327,6 +327,23 @@ func TestChats(t *testing.T) {
 	})
 }
 
+// A chat that all people have left, the behaviour leaves too: else chats without
+// people would be all that it is in one day.
+func TestNoBehaviourStaysAlone(t *testing.T) {
+	behaviourtest.Crashes(t, behaviour.New("member", member{}), func(w *behaviourtest.World) {
+		w.Chat("lunch", "alice", "bob")
+		w.Forget()
+		w.Leave("lunch", "alice")
+		w.SayIn("lunch", "bob", "where is everybody?")
+		w.Expect("lunch: bob says where is everybody?")
+		w.Leave("lunch", "bob")
+		w.Expect("alice: no more of lunch")
+		if n := w.Members("lunch"); n != 0 {
+			t.Errorf("%d members", n)
+		}
+	})
+}
+
 // What is none of a chat's names is the handler's mistake.
 func TestChatsThatAreNone(t *testing.T) {
 	for _, name := range []string{"", "alice", "C1", "C\xff" + strings.Repeat("0", 31), strings.Repeat("C", 4000)} {

@@ -378,6 +378,9 @@ func (r *runner) call(ctx context.Context, event Event, now time.Time) (*Context
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 	c := &Context{ctx: ctx, self: r.Self, now: now, hops: event.hopsSoFar(), rand: newRand(r.seed())}
+	if m, ok := event.(*Membership); ok && m.Is == Alone {
+		c.Leave(m.Chat)
+	}
 	done := make(chan error, 1)
 	r.calls.Add(1)
 	go func() {

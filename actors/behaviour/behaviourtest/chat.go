@@ -62,6 +62,13 @@ func (w *World) Remove(chat, by, user string) {
 	w.settle()
 }
 
+// Leave has a member leave a chat.
+func (w *World) Leave(chat, user string) {
+	w.t.Helper()
+	w.change(ChatID(chat), user, &record.ChangeChat{Change: &record.ChangeChat_Leave{Leave: true}})
+	w.settle()
+}
+
 // Members returns how many members a chat has.
 func (w *World) Members(chat string) int {
 	w.mu.Lock()
