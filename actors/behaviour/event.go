@@ -38,6 +38,10 @@ type Message struct {
 // Text returns the message's text; empty when it has other content.
 func (m *Message) Text() string { return m.Body.Text }
 
+// FromBehaviour reports whether a behaviour wrote it. One that speaks in chats
+// mostly passes over what others of its sort say there.
+func (m *Message) FromBehaviour() bool { return m.hops > 0 }
+
 // Timer is a timer that is due. It is no longer set.
 type Timer struct {
 	Name string

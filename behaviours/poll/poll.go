@@ -46,6 +46,9 @@ func (bot) Handle(c *behaviour.Context, state *State, event behaviour.Event) err
 			drop(c, state, e.Chat)
 		}
 	case *behaviour.Message:
+		if e.FromBehaviour() { // it may say "poll:" without meaning it
+			return nil
+		}
 		if e.Chat == "" {
 			c.Send(e.From, "Invite me to a chat. "+usage)
 		} else if answer := answer(c, state, e); answer != "" {

@@ -76,6 +76,8 @@ func TestPollSaysWhatItCannotDo(t *testing.T) {
 		if got := w.Said(); len(got) != 1 || !strings.HasPrefix(got[0], "alice: Invite me") {
 			t.Errorf("said %q", got)
 		}
+		w.SayAs("another-bot", "poll:", 1)
+		w.Expect()
 		for _, c := range []struct{ text, want string }{
 			{"", ""},
 			{"1", ""},
