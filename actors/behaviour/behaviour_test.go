@@ -3,6 +3,7 @@ package behaviour_test
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -45,6 +46,8 @@ func (b trial) message(c *behaviour.Context, state *wrapperspb.Int64Value, m *be
 		panic("planted")
 	case "error":
 		return errors.New("planted")
+	case "exit":
+		runtime.Goexit()
 	case "hang":
 		<-c.Context().Done()
 	case "third time":
@@ -104,14 +107,16 @@ func (b trial) message(c *behaviour.Context, state *wrapperspb.Int64Value, m *be
 // What a handler fails on is passed over in the end, and leaves no trace.
 func TestFailuresArePassedOver(t *testing.T) {
 	for _, fails := range []string{
-		"panic", "error", "hang", "many", "long", "large", "large together", "large state", "garbage", "garbage user", "garbage timer",
+		"panic", "error", "exit", "hang", "many", "long", "large", "large together", "large state", "garbage", "garbage user", "garbage timer",
 		"nobody", "nothing", "long timer", "no timer", "myself",
 	} {
 		t.Run(fails, func(t *testing.T) {
 			var tries atomic.Int64
 			behaviourtest.Run(t, behaviour.New("trial", trial{&tries}), func(w *behaviourtest.World) {
 				w.Say("alice", fails)
-				w.Wait(behaviour.Attempts * (behaviour.Timeout + time.Second))
+				if fails == "hang" {
+					w.Wait(behaviour.Attempts * (behaviour.Timeout + time.Second))
+				}
 				w.Say("alice", "hello")
 				w.Expect("alice: 1 hello")
 				if failed, passed := w.Count(behaviour.Failed), w.Count(behaviour.PassedOver); failed != behaviour.Attempts || passed != 1 {

@@ -384,9 +384,12 @@ func (r *runner) call(ctx context.Context, event Event, now time.Time) (*Context
 	done := make(chan error, 1)
 	r.calls.Add(1)
 	go func() {
-		err := guarded(func() error { return r.Kind.handle(c, state, event) })
-		r.calls.Add(-1)
-		done <- err
+		result := errors.New("the handler ended its goroutine")
+		defer func() {
+			r.calls.Add(-1)
+			done <- result
+		}()
+		result = guarded(func() error { return r.Kind.handle(c, state, event) })
 	}()
 	select {
 	case err = <-done:
