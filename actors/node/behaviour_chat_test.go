@@ -68,12 +68,13 @@ func (c cell) members(owner, chat string, count int32) {
 	})
 }
 
-// A behaviour that answers whatever it is told is told something by another: they
-// answer one another, and fall silent.
+// A behaviour that answers whatever it is told is told something by another, which
+// was called by way of a gateway: they answer one another, and fall silent.
 func TestBehavioursFallSilent(t *testing.T) {
-	options := Options{Behaviours: chattering("echo-1", "echo-2")}
+	f := newFleet(t)
+	f.options.Behaviours = chattering("echo-1", "echo-2")
 	var handled, tooFar atomic.Int64
-	options.Observe.Behaviours.Outcome = func(_ string, o behaviour.Outcome) {
+	f.options.Observe.Behaviours.Outcome = func(_ string, o behaviour.Outcome) {
 		switch o {
 		case behaviour.Handled:
 			handled.Add(1)
@@ -82,12 +83,17 @@ func TestBehavioursFallSilent(t *testing.T) {
 		default:
 		}
 	}
-	c := start(t, options)
-	c.accounts("echo-1", "echo-2")
-	if err := c.Call(c.context(), "echo-1", "id", []byte("echo-2")); err != nil {
-		t.Fatal(err)
+	f.start("talk-1", cluster.RoleTalk)
+	f.start("talk-2", cluster.RoleTalk)
+	gateway := f.start("gateway-1", cluster.RoleGateway)
+	f.ready()
+	gateway.accounts("echo-1", "echo-2")
+	for range 2 {
+		if err := gateway.Call(gateway.context(), "echo-1", "id", []byte("echo-2")); err != nil {
+			t.Fatal(err)
+		}
 	}
-	c.until("silent", func() bool { return tooFar.Load() == 1 })
+	gateway.until("silent", func() bool { return tooFar.Load() == 1 })
 	if got := handled.Load(); got != 1+behaviour.MaxHops {
 		t.Errorf("%d events were handled", got)
 	}
