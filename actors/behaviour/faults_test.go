@@ -116,6 +116,24 @@ func TestTimersAreNeverEarly(t *testing.T) {
 	}
 }
 
+// The clock of a world stands still while things are said: a timer of seconds comes
+// when the test waits for it.
+func TestTheClockStandsStill(t *testing.T) {
+	behaviourtest.Run(t, kind(func(c *behaviour.Context, _ *wrapperspb.Int64Value, event behaviour.Event) error {
+		if timer, ok := event.(*behaviour.Timer); ok {
+			c.Send(timer.Name, "now")
+			return nil
+		}
+		c.SetTimer("alice", c.Now().Add(time.Second), nil)
+		return nil
+	}), func(w *behaviourtest.World) {
+		w.Say("alice", "hello")
+		w.Expect()
+		w.Wait(time.Second)
+		w.Expect("alice: now")
+	})
+}
+
 // One who sets timer upon timer, each due at once, hears what others say.
 func TestTimersLeaveMessagesTheirTurn(t *testing.T) {
 	behaviourtest.Run(t, kind(func(c *behaviour.Context, _ *wrapperspb.Int64Value, event behaviour.Event) error {

@@ -106,26 +106,31 @@ func TestPollSaysWhatItCannotDo(t *testing.T) {
 	})
 }
 
-// More votes than fit are not counted, which is said; nothing fails.
-func TestPollIsBounded(t *testing.T) {
+// More polls and votes than fit are not taken, which is said; nothing fails.
+func TestPollsAreBounded(t *testing.T) {
 	behaviourtest.Run(t, poll.Kind(), func(w *behaviourtest.World) {
-		const voters = 470 // at some 70 bytes, in two chats, more than 64 KiB
-		refused := 0
-		for _, chat := range []string{"lunch", "dinner"} {
-			users := make([]string, voters)
-			for i := range users {
-				users[i] = fmt.Sprintf("%s%03d", strings.Repeat("x", 61), i)
+		const chats = 300 // at some 350 bytes, more than 64 KiB
+		question := "poll: a? | b | " + strings.Repeat("c", 280)
+		said := map[string]int{}
+		note := func() {
+			for _, message := range w.Said() {
+				_, text, _ := strings.Cut(message, ": ")
+				said[text]++
 			}
-			w.Chat(chat, users...)
-			w.SayIn(chat, users[0], "poll: Lunch? | Soba | Curry")
-			w.Forget()
-			for _, user := range users {
-				w.SayIn(chat, user, "1")
-			}
-			refused += len(w.Said())
 		}
-		if refused == 0 || w.Count(behaviour.Failed) != 0 {
-			t.Errorf("%d votes were refused, %d events failed", refused, w.Count(behaviour.Failed))
+		for i := range chats {
+			chat := fmt.Sprint("chat ", i)
+			w.Chat(chat, "alice", "bob")
+			w.SayIn(chat, "alice", question)
+			note()
+			w.SayIn(chat, "bob", "1")
+			note()
+		}
+		w.SayIn("chat 0", "alice", "1")
+		note()
+		if said["Too many polls are open."] == 0 || said["I cannot count any more votes."] == 0 || w.Count(behaviour.Failed) != 0 {
+			t.Errorf("%d polls and %d votes were refused, %d events failed",
+				said["Too many polls are open."], said["I cannot count any more votes."], w.Count(behaviour.Failed))
 		}
 	})
 }

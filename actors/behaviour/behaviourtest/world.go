@@ -1,6 +1,6 @@
 // Package behaviourtest runs a behaviour in a test: on the real apply, with the
-// host that a server runs it with, in a world of its own whose clock stands still
-// unless the test waits.
+// host that a server runs it with, in a world of its own whose clock stands still,
+// but for moments, unless the test waits.
 //
 //	behaviourtest.Run(t, reminder.Kind(), func(w *behaviourtest.World) {
 //		w.Say("alice", "in 10m tea")
@@ -54,6 +54,7 @@ type World struct {
 	posts   map[string]bool
 	away    error // what Post fails with; nil: it is taken
 	counts  map[behaviour.Outcome]int
+	failing bool // an event failed, and none was dealt with since
 	// crashAt is the point at which the host dies, counted from 1; 0 for none.
 	crashAt, points int
 	hosts           []*host // those that died, too
@@ -121,13 +122,35 @@ func (w *World) stop() {
 	}
 }
 
-// settle returns when nothing is left to do at this time.
+const (
+	// moment is by how much the clock goes on when nothing fails: the steps of a
+	// host are limited.
+	moment = 10 * time.Millisecond
+	// patience is for what fails again and again, or does not come to an end.
+	patience = behaviour.Attempts * time.Second
+)
+
+// settle returns when nothing is left to do at this time, and what failed was tried
+// as often as it is.
 func (w *World) settle() {
 	w.t.Helper()
 	synctest.Wait()
-	// A step that was refused or failed is taken again after a moment.
-	time.Sleep(behaviour.Attempts * time.Second)
-	synctest.Wait()
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		before, _ := w.activity()
+		time.Sleep(moment)
+		synctest.Wait()
+		if after, failing := w.activity(); after == before && !failing {
+			return
+		}
+	}
+}
+
+// activity returns how much the hosts have done, and whether they failed and have
+// not yet given up.
+func (w *World) activity() (done int, failing bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.points, w.failing
 }
 
 // Say has a user send a text to the behaviour. The user need not exist before.
@@ -382,6 +405,13 @@ func (w *World) start() {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.counts[o]++
+			switch o {
+			case behaviour.Failed:
+				w.failing = true
+			case behaviour.Handled, behaviour.PassedOver:
+				w.failing = false
+			default:
+			}
 		},
 		Seed:   func() uint64 { seed++; return seed },
 		Logger: w.logger(),
