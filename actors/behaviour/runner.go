@@ -230,11 +230,17 @@ func (r *runner) read(ctx context.Context, now time.Time) (bool, error) {
 		until = earlier(until, r.post.due)
 	}
 	operations, err := r.Home.Read(ctx, r.cursor, until)
-	if refused, ok := errors.AsType[*refusal.Refusal](err); ok && refused.Reason == refusal.CursorTooOld {
-		r.Logger.Warn("operations are no longer kept that the behaviour has not seen",
-			"behaviour", r.Kind.name, "after", r.cursor, "goes_on_after", refused.ResumeRevision)
-		r.cursor = max(refused.ResumeRevision, r.cursor)
-		return false, nil
+	if refused, ok := errors.AsType[*refusal.Refusal](err); ok {
+		switch refused.Reason {
+		case refusal.CursorTooOld:
+			r.Logger.Warn("operations are no longer kept that the behaviour has not seen",
+				"behaviour", r.Kind.name, "after", r.cursor, "goes_on_after", refused.ResumeRevision)
+			r.cursor = max(refused.ResumeRevision, r.cursor)
+			return false, nil
+		case refusal.CursorAhead: // the journal went back, and the progress with it
+			r.progress = nil
+		default:
+		}
 	}
 	r.operations = operations
 	return false, err
