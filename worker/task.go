@@ -113,8 +113,7 @@ func delayOf(err error) time.Duration {
 }
 
 // Judge tells how the processor takes an error of a task: whether it is
-// permanent, and otherwise the delay that it asks for. It is for tests of
-// tasks.
+// permanent, and otherwise the delay that it asks for.
 func Judge(err error) (permanent bool, delay time.Duration) {
 	return isPermanent(err), delayOf(err)
 }

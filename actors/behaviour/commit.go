@@ -80,10 +80,13 @@ func (p *Progress) after(step *Step) *Progress {
 // deliver posts what is first to be posted, and takes it off the list.
 func (r *runner) deliver(ctx context.Context, e *record.Effect) (bool, error) {
 	err := errors.New("there is no URL for it")
-	permanent := true
+	permanent, after := true, time.Duration(0)
 	if r.Poster != nil {
 		err = r.Poster.Post(ctx, hex.EncodeToString(e.GetId()), e.GetBody())
-		permanent = err != nil && r.Permanent != nil && r.Permanent(err)
+		permanent = false
+		if err != nil && r.Judge != nil {
+			permanent, after = r.Judge(err)
+		}
 	}
 	now := time.Now()
 	switch {
@@ -99,7 +102,7 @@ func (r *runner) deliver(ctx context.Context, e *record.Effect) (bool, error) {
 		if passed, due := r.unposted.Due(now); due {
 			r.Logger.Warn("what a behaviour posts is not taken; it is tried again", "behaviour", r.Kind.name, "others", passed, "error", err)
 		}
-		r.post.failed(string(e.GetId()), now)
+		r.post.failed(string(e.GetId()), now, min(after, maxDelay))
 		return true, nil
 	}
 	memory := proto.CloneOf(r.progress.Memory)

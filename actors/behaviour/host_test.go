@@ -52,16 +52,16 @@ func (h *memoryHome) Read(ctx context.Context, after int64, until time.Time) ([]
 func (*memoryHome) Commit(context.Context, *behaviour.Step) error { return errors.New("not here") }
 
 // run runs a behaviour for a while.
-func (h *memoryHome) run(t *testing.T, poster behaviour.Poster, logger *slog.Logger, during func()) {
+func (h *memoryHome) run(t *testing.T, poster *failing, logger *slog.Logger, during func()) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
-		running.Go(func() {
-			behaviour.Run(ctx, behaviour.Options{
-				Kind: behaviour.New[*emptypb.Empty]("nothing", nothing{}), Self: "bot", Home: h, Poster: poster, Logger: logger,
-			}, 100)
-		})
+		options := behaviour.Options{Kind: behaviour.New[*emptypb.Empty]("nothing", nothing{}), Self: "bot", Home: h, Logger: logger}
+		if poster != nil {
+			options.Poster, options.Judge = poster, poster.judge
+		}
+		running.Go(func() { behaviour.Run(ctx, options, 100) })
 		time.Sleep(time.Minute)
 		during()
 		time.Sleep(time.Minute)
@@ -83,17 +83,39 @@ func TestProgressThatWentBack(t *testing.T) {
 	}
 }
 
-type failing struct{}
+// failing takes no posts, and wants whoever posts to wait.
+type failing struct {
+	wait  time.Duration
+	asked int
+}
 
-func (failing) Post(context.Context, string, []byte) error { return errors.New("connection refused") }
+func (f *failing) Post(context.Context, string, []byte) error {
+	f.asked++
+	return errors.New("connection refused")
+}
+
+func (f *failing) judge(error) (permanent bool, after time.Duration) { return false, f.wait }
+
+// posting is the home of one that has something to post.
+func posting() *memoryHome {
+	return &memoryHome{progress: behaviour.Progress{Memory: &record.Memory{
+		Kind: "nothing", StateType: "google.protobuf.Empty", Effects: []*record.Effect{{Id: []byte("id"), Body: []byte("secret")}},
+	}}}
+}
+
+// A receiver that asks for patience gets it.
+func TestReceiversMayAskForPatience(t *testing.T) {
+	f := &failing{wait: 50 * time.Second}
+	posting().run(t, f, slog.New(slog.DiscardHandler), func() {})
+	if f.asked != 3 { // at 0, 50 and 100 seconds of two minutes
+		t.Errorf("asked %d times", f.asked)
+	}
+}
 
 // The log says that what is posted is not taken, and why, now and then.
 func TestWhatIsNotTakenIsLogged(t *testing.T) {
 	var log bytes.Buffer
-	h := &memoryHome{progress: behaviour.Progress{Memory: &record.Memory{
-		Kind: "nothing", StateType: "google.protobuf.Empty", Effects: []*record.Effect{{Id: []byte("id"), Body: []byte("secret")}},
-	}}}
-	h.run(t, failing{}, slog.New(slog.NewTextHandler(&log, nil)), func() {})
+	posting().run(t, new(failing), slog.New(slog.NewTextHandler(&log, nil)), func() {})
 	if lines := strings.Count(log.String(), "connection refused"); lines < 1 || lines > 5 || strings.Contains(log.String(), "secret") {
 		t.Errorf("the log says\n%s", &log)
 	}

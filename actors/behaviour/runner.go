@@ -28,6 +28,8 @@ const (
 	// each further one, up to maxRetry.
 	minRetry = 100 * time.Millisecond
 	maxRetry = time.Minute
+	// maxDelay is how long a receiver of posts may have it wait.
+	maxDelay = time.Hour
 	// grace is how long a handler that took too long, or whose host ends, has to
 	// return before it is left behind, and maxLeft how many may be left behind:
 	// with so many, which may loop for ever, no further one is called.
@@ -72,9 +74,10 @@ type Options struct {
 	Home Home
 	// Poster takes posts; nil: they are refused.
 	Poster Poster
-	// Permanent reports whether an error of Poster means that trying again is of
-	// no use. Nil: none does.
-	Permanent func(error) bool
+	// Judge tells whether an error of Poster means that trying again is of no use,
+	// and otherwise how long the receiver wants it to wait, of which an hour counts
+	// at most. Nil: neither.
+	Judge func(error) (permanent bool, after time.Duration)
 	// Observe counts outcomes, Stepped is told how long steps take from the
 	// handler's call until they are durable. Both must be quick; nil counts
 	// nothing.
@@ -112,11 +115,12 @@ type retry struct {
 	due      time.Time
 }
 
-func (r *retry) failed(of any, now time.Time) {
+// failed has something be tried again, not before a delay.
+func (r *retry) failed(of any, now time.Time, after time.Duration) {
 	if r.of != of {
 		*r = retry{of: of}
 	}
-	r.due = now.Add(min(minRetry<<min(r.attempts, 20), maxRetry))
+	r.due = now.Add(max(min(minRetry<<min(r.attempts, 20), maxRetry), after))
 	r.attempts++
 }
 
@@ -354,7 +358,7 @@ func (r *runner) take(ctx context.Context, event Event, step *Step, of any, now 
 // failed counts an attempt, and passes the event over after the last.
 func (r *runner) failed(ctx context.Context, step *Step, err error, of any, now time.Time) (bool, error) {
 	r.count(Failed)
-	r.event.failed(of, now)
+	r.event.failed(of, now, 0)
 	if r.event.attempts < Attempts {
 		r.Logger.Warn("behaviour failed; it is tried again", "behaviour", r.Kind.name, "attempt", r.event.attempts, "error", err)
 		return false, nil

@@ -25,10 +25,9 @@ type Behaviour struct {
 	Kind *behaviour.Kind
 	// User is its user id.
 	User string
-	// Poster takes what it posts; nil for none. Permanent is as in
-	// behaviour.Options.
-	Poster    behaviour.Poster
-	Permanent func(error) bool
+	// Poster takes what it posts; nil for none. Judge is as in behaviour.Options.
+	Poster behaviour.Poster
+	Judge  func(error) (permanent bool, after time.Duration)
 	// PerSecond bounds its steps. 0 means 100.
 	PerSecond int
 }
@@ -56,7 +55,7 @@ func (n *Node) startBehaviours() error {
 			return fmt.Errorf("spawn behaviour %s: %w", b.User, err)
 		}
 		options := behaviour.Options{
-			Kind: b.Kind, Self: b.User, Home: h, Poster: b.Poster, Permanent: b.Permanent,
+			Kind: b.Kind, Self: b.User, Home: h, Poster: b.Poster, Judge: b.Judge,
 			Logger: n.options.Logger,
 		}
 		if count := n.options.Observe.Behaviours.Outcome; count != nil {

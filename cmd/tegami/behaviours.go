@@ -43,8 +43,7 @@ func configuredBehaviours(c *config.Config) ([]node.Behaviour, error) {
 			if err != nil {
 				return nil, usagef("behaviours.hooks: %s: %w", user, err)
 			}
-			b.Poster = client
-			b.Permanent = func(err error) bool { permanent, _ := worker.Judge(err); return permanent }
+			b.Poster, b.Judge = client, worker.Judge
 		}
 		all = append(all, b)
 	}

@@ -400,7 +400,7 @@ func (w *World) start() {
 	seed := uint64(0)
 	options := behaviour.Options{
 		Kind: w.kind, Self: Self, Home: h,
-		Poster: h, Permanent: func(err error) bool { return errors.Is(err, ErrGone) },
+		Poster: h, Judge: func(err error) (permanent bool, after time.Duration) { return errors.Is(err, ErrGone), 0 },
 		Observe: func(o behaviour.Outcome) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
