@@ -1,6 +1,7 @@
 package correction_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -60,22 +61,35 @@ func TestMessagesOfBehavioursAreAsTheyShouldBe(t *testing.T) {
 	}
 }
 
-// A row with a behaviour's message that was lost is made again from the journal.
+// A row with a behaviour's message that was lost is made again from the journal, and
+// so is one of what it was told, though it took steps in between.
 func TestMessagesOfBehavioursAreMadeAgain(t *testing.T) {
-	w := newWorld(t)
-	w.register("alice", "bob", "bot")
-	for range 3 {
-		w.send("bob", "alice")
-		w.answers("bot", "alice")
-	}
-	w.check(w.store.Sync(t.Context()))
-	lost := w.row("alice", w.states["alice"].Head()-2)
-	w.harm("alice", func(r *persistence.Repair) { r.Remove = []int64{lost.Revision} })
-	w.look(repairing)
-	if report := w.look(); correction.Total(report.Found) != 0 {
-		t.Errorf("%+v", report)
-	}
-	if again := w.row("alice", lost.Revision); string(again.Data) != string(lost.Data) {
-		t.Errorf("made again as %q, it was %q", again.Data, lost.Data)
+	for _, c := range []struct {
+		user  string
+		whole bool // the journal has all that there was
+	}{{"alice", true}, {"alice", false}, {"bot", true}, {"bot", false}} {
+		t.Run(fmt.Sprint(c.user, ", whole journal: ", c.whole), func(t *testing.T) {
+			w := newWorld(t)
+			w.register("alice", "bob", "bot")
+			w.talk(1, "alice", "bot")
+			if !c.whole {
+				w.letGo()
+			}
+			for range 3 {
+				w.send("bob", "alice")
+				w.send("alice", "bot")
+				w.answers("bot", "alice")
+			}
+			w.check(w.store.Sync(t.Context()))
+			lost := w.row(c.user, w.states[c.user].Head()-1)
+			w.harm(c.user, func(r *persistence.Repair) { r.Remove = []int64{lost.Revision} })
+			w.look(repairing)
+			if report := w.look(); correction.Total(report.Found) != 0 {
+				t.Fatalf("%+v", report)
+			}
+			if again := w.row(c.user, lost.Revision); string(again.Data) != string(lost.Data) {
+				t.Errorf("made again as %q, it was %q", again.Data, lost.Data)
+			}
+		})
 	}
 }
