@@ -187,7 +187,7 @@ func TestHostsWaitForTheirHandlers(t *testing.T) {
 	behaviourtest.Run(t, kind(func(c *behaviour.Context, _ *wrapperspb.Int64Value, _ behaviour.Event) error {
 		running = true
 		<-c.Context().Done()
-		time.Sleep(time.Millisecond) // as long as it takes to tidy up
+		<-time.After(time.Millisecond) // as long as it takes to tidy up
 		running = false
 		return nil
 	}), func(w *behaviourtest.World) {
@@ -294,6 +294,7 @@ func (member) Handle(c *behaviour.Context, state *wrapperspb.Int64Value, event b
 			c.Send(e.Chat, "thank you, "+e.By)
 		case behaviour.Joined:
 			c.Send(e.Chat, "here I am, in "+e.Name)
+		case behaviour.Alone:
 		case behaviour.Gone:
 			c.Send("alice", "no more of "+e.Name)
 		}

@@ -62,9 +62,9 @@ func (h *memoryHome) run(t *testing.T, poster *failing, logger *slog.Logger, dur
 			options.Poster, options.Judge = poster, poster.judge
 		}
 		running.Go(func() { behaviour.Run(ctx, options, 100) })
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		during()
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		cancel()
 		running.Wait()
 	})

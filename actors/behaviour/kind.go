@@ -104,7 +104,7 @@ func decode[S proto.Message](kind string, handler Handler[S], stored *record.Mem
 		}
 		upgraded, err := upgrader.Upgrade(stored.StateType, stored.State)
 		if err == nil && !upgraded.ProtoReflect().IsValid() {
-			err = fmt.Errorf("Upgrade of %s returns no state", kind)
+			err = fmt.Errorf("the Upgrade of %s returns no state", kind)
 		}
 		return upgraded, err
 	}

@@ -3,7 +3,6 @@ package behaviour
 import (
 	"cmp"
 	"context"
-
 	"errors"
 	"fmt"
 	"log/slog"
@@ -391,28 +390,28 @@ func (r *runner) call(ctx context.Context, event Event, now time.Time) (*Context
 	if m, ok := event.(*Membership); ok && m.Is == Alone {
 		c.Leave(m.Chat)
 	}
-	done := make(chan error, 1)
+	result := errors.New("the handler ended its goroutine")
+	returned := make(chan struct{})
 	r.calls.Add(1)
 	go func() {
-		result := errors.New("the handler ended its goroutine")
 		defer func() {
 			r.calls.Add(-1)
-			done <- result
+			close(returned)
 		}()
 		result = guarded(func() error { return r.Kind.handle(c, state, event) })
 	}()
 	select {
-	case err = <-done:
+	case <-returned:
 	case <-ctx.Done():
 		last := time.NewTimer(grace)
 		defer last.Stop()
 		select {
-		case <-done:
+		case <-returned:
 		case <-last.C:
 		}
 		return nil, nil, fmt.Errorf("the handler takes too long: %w", ctx.Err())
 	}
-	if err = cmp.Or(err, c.err); err != nil {
+	if err := cmp.Or(result, c.err); err != nil {
 		return nil, nil, err
 	}
 	encoded, err := proto.MarshalOptions{Deterministic: true}.Marshal(state)

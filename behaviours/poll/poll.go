@@ -42,7 +42,7 @@ func (bot) Handle(c *behaviour.Context, state *State, event behaviour.Event) err
 			c.Join(e.Chat)
 		case behaviour.Joined:
 			c.Send(e.Chat, usage)
-		case behaviour.Gone:
+		case behaviour.Alone, behaviour.Gone:
 			drop(c, state, e.Chat)
 		}
 	case *behaviour.Message:
@@ -83,8 +83,8 @@ func answer(c *behaviour.Context, state *State, m *behaviour.Message) string {
 	case shows:
 		return tally(poll)
 	}
-	choice, err := strconv.Atoi(text)
-	if err != nil || choice < 1 || choice > len(poll.Choices) {
+	choice, err := strconv.ParseInt(text, 10, 32)
+	if err != nil || choice < 1 || int(choice) > len(poll.Choices) {
 		return ""
 	}
 	if poll.Votes[m.From] == 0 && proto.Size(state) > full {

@@ -116,7 +116,7 @@ func newAsking(ctx context.Context, u *talker) *asking {
 	if err != nil {
 		u.t.Fatal(err)
 	}
-	u.await("poll", 2) // what it says alone and when it has joined
+	u.await("poll", 2) //nolint:contextcheck // for what it says alone and when it has joined, with a limit of its own
 	return &asking{talker: u, chat: made.GetChat().GetChatId()}
 }
 
