@@ -14,10 +14,10 @@ import (
 	"github.com/tegami-im/tegami/test/process"
 )
 
-// byToken signs a device of whom a token is about in.
+// byToken signs a further device of whom a token is about in.
 func (u user) byToken(token string) *tegamiv1.LoginResponse {
 	u.t.Helper()
-	return call(u, login, &tegamiv1.LoginRequest{IdToken: token, DeviceId: "phone"}, new(tegamiv1.LoginResponse))
+	return call(u, login, &tegamiv1.LoginRequest{IdToken: token}, new(tegamiv1.LoginResponse))
 }
 
 func trusting(provider *openid.Provider, more ...string) string {
