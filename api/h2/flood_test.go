@@ -87,6 +87,8 @@ func TestWhatIsKeptForASlowReaderIsBounded(t *testing.T) {
 					annoy(p, i)
 				}
 				synctest.Wait()
+				s.Server.mu.Lock()
+				defer s.Server.mu.Unlock()
 				for c := range s.conns {
 					c.mu.Lock()
 					if len(c.queue) > s.opts.MaxStreams || len(c.control) > 2*maxControl {

@@ -258,7 +258,11 @@ func TestAnswersThatAreNotTaken(t *testing.T) {
 		r := p.reading()
 		time.AfterFunc(time.Hour, func() { _ = p.Close() })
 		p.greet(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 10})
-		every(t, 20*time.Second, func() error { return p.WritePing(true, [8]byte{}) })
+		pong := appendPing(nil, http2.FlagPingAck, make([]byte, 8))
+		every(t, 20*time.Second, func() error { // not by the framer, which the test has
+			_, err := p.Write(pong)
+			return err
+		})
 		p.open(1, true, post("/large")...)
 		<-time.After(50 * time.Second)
 		_ = p.WriteWindowUpdate(1, 10) // it takes a little: it is slow, not gone
@@ -270,11 +274,15 @@ func TestAnswersThatAreNotTaken(t *testing.T) {
 			t.Errorf("ended with %v", probe.endErr)
 		}
 		synctest.Wait()
+		s.Server.mu.Lock()
 		for c := range s.conns {
+			c.mu.Lock()
 			if c.held != 0 || len(c.streams) != 1 {
 				t.Errorf("%d bytes are held, %d streams are left", c.held, len(c.streams))
 			}
+			c.mu.Unlock()
 		}
+		s.Server.mu.Unlock()
 		s.probe(1).stream.Answer()
 		if f := r.until(http2.FrameHeaders); f.kind != http2.FrameHeaders {
 			t.Errorf("got %v", f)
