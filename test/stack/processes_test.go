@@ -63,7 +63,9 @@ func TestTheProcessOfSomebodyElseIsLeftAlone(t *testing.T) {
 	default:
 	}
 	_ = other.Process.Kill()
-	<-ended
+	if err := <-ended; err == nil {
+		t.Error("it had ended by itself")
+	}
 }
 
 // With CDPATH cd says where it goes.
