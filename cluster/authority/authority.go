@@ -53,9 +53,9 @@ func Create(dir string) error {
 // Issue makes the certificate of a node, valid for a while, and its key: the
 // files NAME.pem and NAME.key in the folder of the authority. addresses are
 // those where others reach the node, without ports. What the node had is
-// replaced.
+// replaced, and stays after an error.
 func Issue(dir string, node remote.Identity, addresses []string, valid time.Duration) error {
-	if strings.ContainsAny(node.Name, "/\\") || node.Name == "" || strings.HasPrefix(node.Name, ".") || node.Name == "ca" {
+	if strings.ContainsAny(node.Name, "/\\") || node.Name == "" || strings.HasPrefix(node.Name, ".") || strings.EqualFold(node.Name, "ca") {
 		return fmt.Errorf("%q is no name of a node", node.Name)
 	}
 	if len(addresses) == 0 {
@@ -77,13 +77,21 @@ func Issue(dir string, node remote.Identity, addresses []string, valid time.Dura
 			template.DNSNames = append(template.DNSNames, address)
 		}
 	}
-	certificate, key := filepath.Join(dir, node.Name+".pem"), filepath.Join(dir, node.Name+".key")
-	for _, old := range []string{certificate, key} {
-		if err := os.Remove(old); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	beside, err := os.MkdirTemp(dir, ".issue-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(beside)
+	certificate, key := node.Name+".pem", node.Name+".key"
+	if err := issue(beside, certificate, key, template, &ca); err != nil {
+		return err
+	}
+	for _, file := range []string{key, certificate} {
+		if err := os.Rename(filepath.Join(beside, file), filepath.Join(dir, file)); err != nil {
 			return err
 		}
 	}
-	return issue(dir, node.Name+".pem", node.Name+".key", template, &ca)
+	return nil
 }
 
 // issue signs a certificate for a new key, by itself when there is no

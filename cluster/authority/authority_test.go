@@ -55,6 +55,26 @@ func TestTheAuthoritySignsForNodes(t *testing.T) {
 	}
 }
 
+// A node keeps the certificate that it has when there is to be none in its place.
+func TestACertificateOutlivesAFailedOne(t *testing.T) {
+	dir := t.TempDir()
+	if err := authority.Create(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := authority.Issue(dir, node, []string{"10.0.0.1"}, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if err := authority.Issue(dir, node, []string{"tälk-1"}, time.Hour); err == nil {
+		t.Error("a name that no certificate can have")
+	}
+	if _, err := tls.LoadX509KeyPair(filepath.Join(dir, "talk-1.pem"), filepath.Join(dir, "talk-1.key")); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 4 {
+		t.Errorf("in the folder are %v, %v", left, err)
+	}
+}
+
 func TestAnAuthorityIsMadeOnce(t *testing.T) {
 	dir := t.TempDir()
 	if err := authority.Create(dir); err != nil {
@@ -77,6 +97,7 @@ func TestIssueRefuses(t *testing.T) {
 		"no authority":          {t.TempDir(), "talk-1", []string{"10.0.0.1"}},
 		"no name":               {dir, "", []string{"10.0.0.1"}},
 		"the authority's name":  {dir, "ca", []string{"10.0.0.1"}},
+		"the same in capitals":  {dir, "CA", []string{"10.0.0.1"}},
 		"a name of a folder":    {dir, "../talk-1", []string{"10.0.0.1"}},
 		"a name that is hidden": {dir, ".talk-1", []string{"10.0.0.1"}},
 		"no address":            {dir, "talk-1", nil},
