@@ -25,7 +25,7 @@ if (($#)); then
 		running "$node" || echo "$node is not up"
 	done
 	halt "$@"
-	write_env
+	[[ ! -d $secrets ]] || write_env # else there is no cluster
 	exit
 fi
 

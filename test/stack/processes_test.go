@@ -68,6 +68,18 @@ func TestTheProcessOfSomebodyElseIsLeftAlone(t *testing.T) {
 	}
 }
 
+// Where no cluster was started there is nothing to stop, and nothing to write down.
+func TestStoppingANodeOfNoCluster(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "a folder")
+	output, err := script(t, "scripts/cluster/down.sh talk-1", "CLUSTER_DIR="+folder)
+	if err != nil || output != "talk-1 is not up\n" {
+		t.Errorf("%v\n%s", err, output)
+	}
+	if left, err := os.ReadDir(folder); err != nil || len(left) != 0 {
+		t.Errorf("it wrote %v, %v", left, err)
+	}
+}
+
 // With CDPATH cd says where it goes.
 func TestScriptsFindThemselves(t *testing.T) {
 	root, err := filepath.Abs("../..")
