@@ -13,9 +13,12 @@ import (
 
 	"github.com/tegami-im/tegami/actors/behaviour"
 	"github.com/tegami-im/tegami/actors/mailbox"
+	"github.com/tegami-im/tegami/actors/record"
+	"github.com/tegami-im/tegami/actors/refusal"
 	"github.com/tegami-im/tegami/actors/shard"
 	"github.com/tegami-im/tegami/actors/talk"
 	"github.com/tegami-im/tegami/cluster"
+	"github.com/tegami-im/tegami/persistence"
 )
 
 // chatty joins what it is invited to, and answers whatever it is told, where it is
@@ -169,6 +172,33 @@ func TestLateAnswersToHosts(t *testing.T) {
 	if m := <-h.fetched; m.Token != 5 {
 		t.Errorf("the answer to fetch %d is there", m.Token)
 	}
+}
+
+// A step into a chat waits until every node knows of such steps; others do not.
+func TestStepsIntoChatsWaitForTheCluster(t *testing.T) {
+	c := start(t, Options{})
+	users := c.join("alice", "bot")
+	chat, err := c.CreateChat(c.context(), users["alice"], talk.NewChat{ClientID: "chat", Name: "chat", Invite: []string{"bot"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.apply.Store(8)
+	h := c.homeOf("bot")
+	step := func(id string, after string, sends ...*record.Effect) error {
+		return h.Commit(c.context(), &behaviour.Step{ID: []byte(id), After: []byte(after), Memory: new(record.Memory), Sends: sends})
+	}
+	join := &record.Effect{To: chat, Id: make([]byte, persistence.MessageIDSize), Join: true}
+	if err := step("first", ""); err != nil {
+		t.Error(err)
+	}
+	if err := step("second", "first", join); !reasonIs(err, refusal.Upgrading) {
+		t.Errorf("it was not waited for: %v", err)
+	}
+	c.apply.Store(mailbox.ApplyVersion)
+	if err := step("second", "first", join); err != nil {
+		t.Error(err)
+	}
+	c.members("alice", chat, 2)
 }
 
 // homeOf returns the home of a behaviour that does not run.
