@@ -109,7 +109,7 @@ func (w *badWorld) judgeChat() *verdict {
 	}
 	for _, d := range w.devices {
 		if d.first {
-			e.copies[seat{d.user, d.name}] = d.replica.copies[w.chat]
+			e.copies[seat{d.user, d.name}] = d.copies[w.chat]
 		}
 	}
 	v := e.judge()

@@ -2,6 +2,7 @@ package workload
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -171,6 +172,7 @@ func (s *chatState) change(c *tegamiv1.ChatChange, concerned map[string]bool) er
 		case tegamiv1.ChatChange_ROLE_CHANGED:
 			may = by == tegamiv1.ChatRole_CHAT_OWNER && was >= tegamiv1.ChatRole_CHAT_MEMBER && was != c.Role && c.By != user
 			s.setRole(user, c.Role)
+		case tegamiv1.ChatChange_KIND_UNSPECIFIED, tegamiv1.ChatChange_UPDATED: // of the chat, not of a user
 		}
 		if !may {
 			return fmt.Errorf("%s was %v and %s %v", c.By, by, user, was)
@@ -198,6 +200,9 @@ func (s *chatState) change(c *tegamiv1.ChatChange, concerned map[string]bool) er
 			return fmt.Errorf("%s is %v, the name was %s, the history %v", c.By, by, s.name, s.history)
 		}
 		s.name, s.history = c.Chat.GetName(), c.Chat.GetHistory()
+	case tegamiv1.ChatChange_KIND_UNSPECIFIED:
+		return errors.New("nothing happens")
+	case tegamiv1.ChatChange_INVITED, tegamiv1.ChatChange_JOINED, tegamiv1.ChatChange_DECLINED, tegamiv1.ChatChange_REMOVED: // that was all
 	}
 	s.large = c.Chat.GetLarge() // when it becomes so is a matter of the configuration
 	if want := s.chatFor(""); !proto.Equal(c.Chat, want) {
