@@ -304,6 +304,56 @@ func TestRecordsThatTheStoreHasAlreadyAndCannotSay(t *testing.T) {
 	}
 }
 
+// The same, and a write of the owner before, which has the checkpoint, comes to pass
+// meanwhile: whoever sees that truncates the journal, which is all that says what
+// became of what was dispatched. The shards begin again behind the checkpoint.
+func TestRecordsThatTheStoreHasAndTheJournalLetGo(t *testing.T) {
+	inner := memory.NewStore()
+	store := &unloadingStore{Store: unmarkedStore{inner}}
+	options := Options{Journal: memory.NewJournal(persistence.DurabilityFsync), Store: store, Keys: memory.NewKeys()}
+	c := start(t, options)
+	users := c.join("alice", "bob")
+	for i := range 5 {
+		if _, err := c.send(users["alice"], "bob", fmt.Sprint(i), "hello"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.until("stored", func() bool { return c.Depths().Unstored == 0 })
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	store.away.Store(true)
+	c = start(t, options)
+	c.until("the loads have failed", func() bool { return store.failed.Load() >= 3 })
+	for shard := range uint32(len(c.shards)) {
+		bounds, err := options.Journal.Bounds(t.Context(), shard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		end := persistence.Position{Generation: bounds.Generation, Offset: bounds.Next - 1}
+		if bounds.Next == bounds.First {
+			continue
+		}
+		if err := errors.Join(
+			inner.Write(t.Context(), shard, persistence.Batch{Highest: end, Checkpoint: end}),
+			inner.Sync(t.Context()),
+			options.Journal.Truncate(t.Context(), shard, bounds.Next),
+		); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store.away.Store(false)
+	c.until("nothing is left to be stored", func() bool { return c.Depths().Unstored == 0 })
+	c.until("bob's head is known", func() bool {
+		head, err := c.Head(c.context(), "bob")
+		return err == nil && head.Revision == 5
+	})
+	if _, err := c.send(users["alice"], "bob", "after", "hello"); err != nil {
+		t.Error(err)
+	}
+}
+
 // While mailboxes do not load, whoever asks for one is told so at once, and they
 // take up no memory.
 func TestMailboxesThatDoNotLoadAreUnavailable(t *testing.T) {

@@ -9,7 +9,9 @@ import (
 )
 
 // keeper syncs the store and truncates the journal below the checkpoints that
-// it then reads back: never below one that is only in memory.
+// it then reads back: never below one that is only in memory. Nor below one that
+// its shard does not know of: a write that an earlier owner left behind may have
+// come to pass since, and the shard still needs the records.
 type keeper struct {
 	node      *Node
 	cancel    context.CancelFunc
@@ -75,8 +77,12 @@ func (k *keeper) keep(ctx context.Context) error {
 		}
 		id := uint32(i)
 		marks, err := n.options.Store.Marks(ctx, id)
-		if err == nil && !marks.Checkpoint.IsZero() {
-			err = n.options.Journal.Truncate(ctx, id, marks.Checkpoint.Offset+1)
+		through := marks.Checkpoint
+		if k.synced[i].Less(through) {
+			through = k.synced[i]
+		}
+		if err == nil && !through.IsZero() {
+			err = n.options.Journal.Truncate(ctx, id, through.Offset+1)
 		}
 		if err != nil {
 			failed = errors.Join(failed, err)

@@ -49,3 +49,46 @@ func TestTheStoreIsSyncedAfterAFailure(t *testing.T) {
 		return err == nil && marks.Checkpoint.Offset == bounds.Next-1
 	})
 }
+
+// aheadStore has a checkpoint that another owner wrote, when it is ahead.
+type aheadStore struct {
+	persistence.Store
+	ahead atomic.Bool
+}
+
+func (s *aheadStore) Marks(ctx context.Context, shard uint32) (persistence.Marks, error) {
+	marks, err := s.Store.Marks(ctx, shard)
+	if s.ahead.Load() && !marks.Checkpoint.IsZero() {
+		marks.Checkpoint.Offset += 1000
+	}
+	return marks, err
+}
+
+// truncations notes how far a journal was truncated.
+type truncations struct {
+	persistence.Journal
+	newest atomic.Int64
+}
+
+func (j *truncations) Truncate(ctx context.Context, shard uint32, before int64) error {
+	j.newest.Store(before)
+	return j.Journal.Truncate(ctx, shard, before)
+}
+
+// A node does not let go of records for a checkpoint that it does not know of: it
+// may need them.
+func TestTheJournalIsTruncatedBelowTheOwnersCheckpoint(t *testing.T) {
+	store := &aheadStore{Store: memory.NewStore()}
+	journal := &truncations{Journal: memory.NewJournal(persistence.DurabilityFsync)}
+	c := start(t, Options{Journal: journal, Store: store, Keys: memory.NewKeys(), Shards: 1, CheckpointInterval: time.Millisecond})
+	store.ahead.Store(true)
+	c.join("alice")
+	bounds, err := journal.Bounds(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.until("truncated", func() bool { return journal.newest.Load() >= bounds.Next })
+	if newest := journal.newest.Load(); newest != bounds.Next {
+		t.Errorf("truncated below %d; the records end at %d", newest, bounds.Next)
+	}
+}

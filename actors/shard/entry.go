@@ -189,6 +189,10 @@ func (s *shardActor) loadFailed(ctx actor.Context, m *loadFailed) {
 	if e == nil {
 		return
 	}
+	if m.untold { // they are in the store, below its checkpoint: open again from there
+		s.fail(ctx, "records were truncated before their mailbox was loaded")
+		return
+	}
 	for _, c := range e.waiting {
 		s.abandon(e)
 		c.refuse(refusal.After(refusal.StoreUnavailable, time.Second))

@@ -124,6 +124,10 @@ type loading struct {
 	settled persistence.Position
 }
 
+// errUntold says that another owner has stored, and the journal let go of, records
+// of which it is not known what became.
+var errUntold = errors.New("what became of records is known to another owner alone")
+
 // run reads a mailbox's state, nil when it was never stored, and the records of
 // the mailbox above it, up to and with through. The start of the log is asked
 // for first: what is truncated after that may not be in the state that is read,
@@ -151,6 +155,9 @@ func (l *loading) run(ctx context.Context, state func(context.Context) (*persist
 	}
 	if away != nil {
 		return nil, nil, away
+	}
+	if l.untold.Generation == l.through.Generation && !l.untold.IsZero() && l.untold.Offset < bounds.First {
+		return nil, nil, fmt.Errorf("%w: offset %d, the journal begins at %d", errUntold, l.untold.Offset, bounds.First)
 	}
 	offset := bounds.First
 	if from.Generation == l.through.Generation {

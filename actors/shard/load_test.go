@@ -85,6 +85,30 @@ func TestLoadBringsWhatTheMailboxWasNotTold(t *testing.T) {
 	}
 }
 
+// What became of records that the journal has no more cannot be told: the load says
+// so, unless the mailbox heard of them.
+func TestLoadSaysWhatItCannotTell(t *testing.T) {
+	ctx := t.Context()
+	journal, store := memory.NewJournal(persistence.DurabilityFsync), memory.NewStore()
+	positions := appendTrims(t, journal, 10)
+	err := errors.Join(
+		store.Write(ctx, 0, persistence.Batch{
+			Highest: positions[6], Checkpoint: positions[6],
+			Mailboxes: []persistence.MailboxWrite{{Mailbox: "bob", Position: positions[6], State: []byte("state")}},
+		}),
+		journal.Truncate(ctx, 0, positions[6].Offset+1),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for untold, want := range map[int]error{3: errUntold, 6: errUntold, 7: nil, 9: nil} {
+		l := loading{journal: journal, store: store, mailbox: "bob", through: positions[9], untold: positions[untold]}
+		if _, _, err := l.run(ctx, l.fromStore); !errors.Is(err, want) {
+			t.Errorf("the oldest that is not known is %v: %v, want %v", positions[untold], err, want)
+		}
+	}
+}
+
 // advancingStore has another owner store and truncate what there is as its marks
 // are read.
 type advancingStore struct {

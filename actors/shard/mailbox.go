@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"errors"
 	"path"
 	"slices"
 	"time"
@@ -159,7 +160,7 @@ func (b *mailboxActor) load(ctx actor.Context, m *loaded) {
 			_, ok := message.(*applyRecord) // it is loaded with the mailbox
 			return ok
 		})
-		ctx.Send(b.shard, &loadFailed{mailbox: b.name})
+		ctx.Send(b.shard, &loadFailed{mailbox: b.name, untold: errors.Is(m.err, errUntold)})
 		return
 	}
 	b.state = m.state

@@ -246,8 +246,12 @@ type (
 		mailbox string
 		exists  bool
 	}
-	// loadFailed: the store did not answer. Mailbox to shard.
-	loadFailed struct{ mailbox string }
+	// loadFailed: the store did not answer, or not any more what became of records:
+	// see errUntold. Mailbox to shard.
+	loadFailed struct {
+		mailbox string
+		untold  bool
+	}
 	// lookUpFailed: the store did not answer, and records wait for it. Mailbox to
 	// shard.
 	lookUpFailed struct{ mailbox string }
