@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -20,9 +21,9 @@ func (s *Server) route(hot map[string]*hotMethod) func(*h2.Stream, *h2.Request) 
 			return nil
 		}
 		head := &Head{ContentLength: r.ContentLength, Peer: r.Remote}
-		for i := len(r.Fields) - 1; i >= 0; i-- { // the first of its name is left
-			value := r.Fields[i].Value
-			switch r.Fields[i].Name {
+		for _, field := range slices.Backward(r.Fields) { // the first of its name is left
+			value := field.Value
+			switch field.Name {
 			case "content-type":
 				head.Codec = codecOf(mediaType(value))
 			case "content-encoding":

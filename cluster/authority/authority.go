@@ -81,7 +81,7 @@ func Issue(dir string, node remote.Identity, addresses []string, valid time.Dura
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(beside)
+	defer os.RemoveAll(beside) //nolint:errcheck // it is empty by then, or what is wrong is told
 	certificate, key := node.Name+".pem", node.Name+".key"
 	if err := issue(beside, certificate, key, template, &ca); err != nil {
 		return err
