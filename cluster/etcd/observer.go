@@ -218,6 +218,7 @@ func (o *Observer) apply(event *clientv3.Event, seen *seen) (concerns bool) {
 				o.options.Logger.Warn("a public key makes no sense; it is left out", "id", id, "error", err)
 				return false
 			}
+			one.revision = event.Kv.ModRevision
 			seen.signers[id] = one
 		}
 		return true

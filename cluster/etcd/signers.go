@@ -6,12 +6,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // signer is a public key as it lies in etcd. Fields are added, never renamed.
 type signer struct {
 	Key   []byte `json:"key"`
 	Until int64  `json:"until"` // seconds since 1970
+
+	revision int64 // of etcd, at which it was put there
 }
 
 func decodeSigner(value []byte) (one signer, err error) {
@@ -38,7 +42,12 @@ func (o *Observer) PublishSigner(ctx context.Context, id string, public ed25519.
 		if other == id || !one.over(time.Now()) {
 			continue
 		}
-		if _, err := o.client.Delete(ctx, o.options.Prefix+signersKey+other); err != nil {
+		// It may have been published again, which is not seen here yet.
+		key := o.options.Prefix + signersKey + other
+		if _, err := o.client.Txn(ctx).
+			If(clientv3.Compare(clientv3.ModRevision(key), "=", one.revision)).
+			Then(clientv3.OpDelete(key)).
+			Commit(); err != nil {
 			return wrapped("remove a key whose time is over", err)
 		}
 	}

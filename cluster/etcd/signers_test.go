@@ -1,0 +1,82 @@
+//go:build stores
+
+package etcd
+
+import (
+	"context"
+	"crypto/ed25519"
+	"testing"
+	"time"
+
+	"github.com/tegami-im/tegami/test/stack"
+)
+
+// observe is an observer of its own, that ends with the test.
+func observe(t *testing.T, servers *stack.Stack) *Observer {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	o, err := Observe(ctx, Options{Endpoints: []string{servers.Addr(stack.Etcd)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := o.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return o
+}
+
+// eventually waits until an observer has seen what the others did.
+func eventually(t *testing.T, what string, seen func() bool) {
+	t.Helper()
+	for end := time.After(30 * time.Second); !seen(); {
+		select {
+		case <-end:
+			t.Fatalf("never: %s", what)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// The key of a gateway is good at the others until its time is over; then whoever
+// publishes its own removes it, unless it has been published again.
+func TestKeysOfGateways(t *testing.T) {
+	servers := stack.Start(t, stack.Etcd)
+	one, other := observe(t, servers), observe(t, servers)
+	public, _, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	publish := func(o *Observer, id string, good time.Duration) {
+		t.Helper()
+		if err := o.PublishSigner(t.Context(), id, public, time.Now().Add(good)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	known := func(o *Observer, id string) bool {
+		_, there := (*o.signers.Load())[id]
+		return there
+	}
+	good := func(o *Observer, id string) bool {
+		key, ok := o.Signer(id)
+		return ok && key.Equal(public)
+	}
+
+	publish(one, "one", time.Hour)
+	publish(one, "late", -time.Hour)
+	publish(one, "gone", -time.Hour)
+	eventually(t, "the other knows the keys", func() bool { return known(other, "one") && known(other, "late") && known(other, "gone") })
+	if !good(other, "one") || good(other, "late") {
+		t.Error("a key is good for as long as it was published for")
+	}
+
+	other.stop() // it sees no more of what others do, as if that came late
+	publish(one, "late", time.Hour)
+	publish(other, "other", time.Hour)
+	eventually(t, "what is over is gone", func() bool { return known(one, "other") && !known(one, "gone") })
+	if !good(one, "late") || !good(one, "one") {
+		t.Error("a key was removed that had been published again")
+	}
+}
