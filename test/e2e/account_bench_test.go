@@ -66,13 +66,15 @@ func BenchmarkContacts(b *testing.B) {
 	server.CreateUsers(append(peers, "alice")...)
 	alice := server.Device("alice", "phone")
 	side(b, friends, func(ctx context.Context, i int) error {
-		request := &tegamiv1.RequestFriendRequest{UserId: peers[i]}
-		if err := alice.Call(ctx, "ContactService/RequestFriend", request, new(tegamiv1.RequestFriendResponse)); err != nil {
-			return err
-		}
-		return server.Device(peers[i], "phone").Call(ctx, "ContactService/AcceptFriend",
-			&tegamiv1.AcceptFriendRequest{UserId: "alice"}, new(tegamiv1.AcceptFriendResponse))
+		return alice.Call(ctx, "ContactService/RequestFriend", &tegamiv1.RequestFriendRequest{UserId: peers[i]}, new(tegamiv1.RequestFriendResponse))
 	})
+	for _, peer := range peers {
+		err := server.Device(peer, "phone").Call(b.Context(), "ContactService/AcceptFriend",
+			&tegamiv1.AcceptFriendRequest{UserId: "alice"}, new(tegamiv1.AcceptFriendResponse))
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
 	for b.Loop() {
 		listed := 0
 		for token := ""; ; {
