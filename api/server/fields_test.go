@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -253,7 +254,13 @@ func TestFieldsAtTheirRules(t *testing.T) {
 				}
 			}
 			for _, request := range []*tegamiv1.FetchOpsRequest{{Limit: 1000}, {Limit: 1}, {Timeout: durationpb.New(120 * time.Second)}} {
-				if err := c.call(ctx, tegamiv1connect.TalkServiceFetchOpsProcedure, long.access, request, &tegamiv1.FetchOpsResponse{}); err != nil {
+				err := c.call(ctx, tegamiv1connect.TalkServiceFetchOpsProcedure, long.access, request, &tegamiv1.FetchOpsResponse{})
+				if refused, ok := errors.AsType[*failed](err); ok && refused.detail.GetReason() == "poll_too_often" {
+					// The large page before it, on another connection, is here whole, and not over there.
+					<-time.After(time.Second)
+					err = c.call(ctx, tegamiv1connect.TalkServiceFetchOpsProcedure, long.access, request, &tegamiv1.FetchOpsResponse{})
+				}
+				if err != nil {
 					t.Errorf("%v: %v", request, err)
 				}
 			}
