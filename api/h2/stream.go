@@ -235,8 +235,7 @@ func (c *conn) kill(s *Stream) Exchange {
 	c.release(s)
 	if s.place == queued {
 		// The writer may not come to it for long, while more come and end.
-		at := slices.Index(c.queue, s)
-		c.queue = slices.Delete(c.queue, at, at+1)
+		c.queue = slices.DeleteFunc(c.queue, func(queued *Stream) bool { return queued == s })
 		s.place = nowhere
 	}
 	if s.arrived != nil {
