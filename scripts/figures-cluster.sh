@@ -12,8 +12,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-CLUSTER_DIR=${CLUSTER_DIR:-$(mktemp -d)}
-export CLUSTER_DIR STACK_DIR=${STACK_DIR:-$CLUSTER_DIR/stack} CLUSTER_PORT=${CLUSTER_PORT:-7800}
+work=$(mktemp -d) # results, and what outlives a cluster
+CLUSTER_DIR=${CLUSTER_DIR:-$work/cluster}
+export CLUSTER_DIR STACK_DIR=${STACK_DIR:-$work/stack} CLUSTER_PORT=${CLUSTER_PORT:-7800}
 # What a server in use runs with, not the quick compiler and little memory of tests.
 export HBASE_JAVA=${HBASE_JAVA:--XX:TieredStopAtLevel=4} HBASE_HEAP=${HBASE_HEAP:-2g}
 tegami=bin/tegami rate=${RATE:-1000}
@@ -21,9 +22,9 @@ tegami=bin/tegami rate=${RATE:-1000}
 
 down() { WIPE=1 scripts/cluster/down.sh >/dev/null; }
 finish() {
-	down
-	WIPE=1 scripts/stack/down.sh >/dev/null
-	rm -rf "$CLUSTER_DIR"
+	down || true # there may be none
+	WIPE=1 scripts/stack/down.sh >/dev/null || true
+	rm -rf "$work"
 }
 trap finish EXIT
 
@@ -37,16 +38,16 @@ up() {
 cpu() { curl -fsS "http://$1/metrics" | sed -n 's/^process_cpu_seconds_total //p'; }
 
 # at_gateway SCENARIO... measures the cluster. Its further processor time, of
-# the talk nodes, goes to $CLUSTER_DIR/others: a line when the measuring begins,
+# the talk nodes, goes to $work/others: a line when the measuring begins,
 # a line when it ends.
 at_gateway() {
 	local admin
 	"$tegami" bench "$@" --output=json --url="http://$GATEWAYS" --admin="http://$ADMINS" --admin-token="$ADMIN_TOKEN" \
 		2> >(while read -r line; do
 			echo "$line" >&2
-			[[ $line != measuring* ]] || for admin in ${TALK_ADMINS//,/ }; do cpu "$admin"; done >"$CLUSTER_DIR/others.before"
-		done) >"$CLUSTER_DIR/result.json"
-	for admin in ${TALK_ADMINS//,/ }; do cpu "$admin"; done >"$CLUSTER_DIR/others.after"
+			[[ $line != measuring* ]] || for admin in ${TALK_ADMINS//,/ }; do cpu "$admin"; done >"$work/others.before"
+		done) >"$work/result.json"
+	for admin in ${TALK_ADMINS//,/ }; do cpu "$admin"; done >"$work/others.after"
 }
 
 # print TITLE FILE [OTHERS] prints one line of a result, the processor time of
@@ -74,28 +75,29 @@ for what in "$@"; do
 			up gateway-1 talk-1
 			# The same servers and settings, without etcd, with journal and tables apart.
 			sed -e 's/cluster\./alone./; s/cluster_/alone_/; s/prefix: cluster$/prefix: alone/; s/group: cluster/group: alone/; /^cluster:/,$d' \
-				"$CLUSTER_DIR/tegami.yaml" >"$CLUSTER_DIR/alone.yaml"
+				"$CLUSTER_DIR/tegami.yaml" >"$work/alone.yaml"
 			at_gateway rate --rate="$rate" --seed=$((i + 1))
-			print "gateway and talk node" "$CLUSTER_DIR/result.json" "$CLUSTER_DIR/others"
+			print "gateway and talk node" "$work/result.json" "$work/others"
 			down
 			scripts/stack/up.sh >/dev/null
-			"$tegami" admin schema apply --config "$CLUSTER_DIR/alone.yaml" >/dev/null
-			"$tegami" bench rate --rate="$rate" --seed=$((i + 1)) --server-flag="--config=$CLUSTER_DIR/alone.yaml" --output=json >"$CLUSTER_DIR/result.json"
-			print "one process" "$CLUSTER_DIR/result.json"
+			"$tegami" admin schema apply --config "$work/alone.yaml" >/dev/null
+			"$tegami" bench rate --rate="$rate" --seed=$((i + 1)) --server-flag="--config=$work/alone.yaml" --output=json >"$work/result.json"
+			print "one process" "$work/result.json"
 		done
 		;;
 	move)
-		# Few shards, so that each has a message nearly all the time.
-		CLUSTER_SET="data.shards=8" up gateway-1 talk-1 talk-2
+		up gateway-1 talk-1 talk-2
 		at_gateway rate --rate="$rate" --users=200 --duration=60s &
 		measuring=$!
 		sleep 10
-		for ((moved = 0; moved < 40; moved++)); do
-			"$tegami" cluster move $((moved % 8)) "talk-$((moved / 8 % 2 + 1))" --config "$CLUSTER_DIR/tegami.yaml" --set data.shards=8 >/dev/null
-			sleep 1
+		for ((shard = 0; shard < 20; shard++)); do
+			for node in talk-1 talk-2; do
+				"$tegami" cluster move "$shard" "$node" --config "$CLUSTER_DIR/tegami.yaml" >/dev/null
+				sleep 1
+			done
 		done
 		wait $measuring
-		print "while $moved shards were told where to be" "$CLUSTER_DIR/result.json" "$CLUSTER_DIR/others"
+		print "while $shard shards were moved, most of them twice" "$work/result.json" "$work/others"
 		;;
 	*)
 		echo "unknown: $what" >&2
