@@ -16,7 +16,8 @@ const (
 	// settleLimit is for the copies of the last messages, which take
 	// milliseconds.
 	settleLimit = 10 * time.Second
-	// readLimit is for reading all mailboxes from the start.
+	// readLimit is for reading the mailboxes of up to a hundred devices from the
+	// start, and comparing what they come to.
 	readLimit = 100 * time.Second
 )
 
@@ -50,7 +51,7 @@ func (w *Workload) Finish() *checker.Report {
 	w.StopSending()
 	w.StopReceiving()
 	w.settle()
-	ctx, cancel := context.WithTimeout(w.t.Context(), readLimit)
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Duration(1+len(w.devices)/100)*readLimit)
 	defer cancel()
 	for _, d := range w.readers() {
 		if err := w.readAgain(ctx, d); err != nil {
