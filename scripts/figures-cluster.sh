@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures what docs/performance.md reports of gateways and talk nodes, on servers
-# and nodes of its own in CLUSTER_DIR, which it removes. Arguments name what to
-# measure, all of it when there are none:
+# and nodes of its own in a folder that it removes. Arguments name what to measure,
+# all of it when there are none:
 #
 #   split  a gateway and a talk node against one process that does all, at RATE
 #          messages a second (1000): processor time for each delivered message of
@@ -13,8 +13,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 work=$(mktemp -d) # results, and what outlives a cluster
-CLUSTER_DIR=${CLUSTER_DIR:-$work/cluster}
-export CLUSTER_DIR STACK_DIR=${STACK_DIR:-$work/stack} CLUSTER_PORT=${CLUSTER_PORT:-7800}
+export CLUSTER_DIR=$work/cluster STACK_DIR=$work/stack CLUSTER_PORT=${CLUSTER_PORT:-7800}
 # What a server in use runs with, not the quick compiler and little memory of tests.
 export HBASE_JAVA=${HBASE_JAVA:--XX:TieredStopAtLevel=4} HBASE_HEAP=${HBASE_HEAP:-2g}
 tegami=bin/tegami rate=${RATE:-1000}
@@ -97,7 +96,7 @@ for what in "$@"; do
 			done
 		done
 		wait $measuring
-		print "while $shard shards were moved, most of them twice" "$work/result.json" "$work/others"
+		print "while $shard shards were told to go to either node" "$work/result.json" "$work/others"
 		;;
 	*)
 		echo "unknown: $what" >&2
